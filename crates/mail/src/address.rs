@@ -1,0 +1,198 @@
+//! Addresses and the two paths of an SMTP transaction.
+//!
+//! RFC 5321 §4.1.2 (`Mailbox`, `Reverse-path`, `Forward-path`). Not here: display names, groups and
+//! comments of header fields, which are in [`crate::message`].
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+/// Octets of a local part at most, RFC 5321 §4.5.3.1.1.
+pub const LOCAL_OCTETS_MAX: usize = 64;
+/// Octets of a domain at most, RFC 5321 §4.5.3.1.2.
+pub const DOMAIN_OCTETS_MAX: usize = 255;
+/// Octets of a path with its angle brackets at most, RFC 5321 §4.5.3.1.3.
+pub const PATH_OCTETS_MAX: usize = 256;
+
+/// Why a text is no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// There is no `@`, or nothing on one side of it.
+    #[error("an address is local-part@domain")]
+    Shape,
+    /// The local part is neither a dot-string nor a quoted string of printable ASCII.
+    #[error("the local part has a character that is not allowed")]
+    LocalPart,
+    /// The domain is neither labels of letters, digits and hyphens, nor an address literal.
+    #[error("the domain is not valid")]
+    Domain,
+    /// One of the limits above is passed.
+    #[error("the address is too long")]
+    TooLong,
+}
+
+/// A domain name, in ASCII; kept in lower case, since case never matters in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Domain(String);
+
+impl Domain {
+    /// Reads a domain name of letter-digit-hyphen labels (RFC 5321 §4.1.2 `Domain`).
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError::Domain`] or [`AddressError::TooLong`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.len() > DOMAIN_OCTETS_MAX {
+            return Err(AddressError::TooLong);
+        }
+        let label_ok = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if text.is_empty() || !text.split('.').all(label_ok) {
+            return Err(AddressError::Domain);
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+
+    /// The name, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An address, `local-part@domain` (RFC 5321 §4.1.2 `Mailbox`).
+///
+/// It keeps the local part as it was written. Two addresses are equal when both parts are, case
+/// aside (PEC-AP-11); so are their order and their hash.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// As written, with quotes when it was quoted and needs them.
+    local: String,
+    domain: Domain,
+}
+
+impl Address {
+    /// Reads a whole `local-part@domain`, with nothing around it.
+    ///
+    /// A quoted local part that needs no quotes loses them, so that `"a"@b` equals `a@b`. Address
+    /// literals (`user@[192.0.2.1]`) are refused: no PEC domain is one.
+    ///
+    /// # Errors
+    ///
+    /// Any [`AddressError`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let at = text.rfind('@').ok_or(AddressError::Shape)?;
+        let (local, domain) = (&text[..at], &text[at + 1..]);
+        if local.is_empty() || domain.is_empty() {
+            return Err(AddressError::Shape);
+        }
+        Ok(Self { local: canonical_local(local)?, domain: Domain::parse(domain)? })
+    }
+
+    /// The local part, as written.
+    pub fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// The domain.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    fn key(&self) -> (String, &str) {
+        (self.local.to_ascii_lowercase(), self.domain.as_str())
+    }
+}
+
+fn canonical_local(local: &str) -> Result<String, AddressError> {
+    if local.len() > LOCAL_OCTETS_MAX {
+        return Err(AddressError::TooLong);
+    }
+    let Some(inner) = local.strip_prefix('"') else {
+        return if is_dot_string(local) { Ok(local.to_owned()) } else { Err(AddressError::LocalPart) };
+    };
+    let inner = inner.strip_suffix('"').ok_or(AddressError::LocalPart)?;
+    let mut plain = String::with_capacity(inner.len());
+    let mut octets = inner.chars();
+    while let Some(c) = octets.next() {
+        let c = match c {
+            '\\' => octets.next().ok_or(AddressError::LocalPart)?,
+            '"' => return Err(AddressError::LocalPart),
+            c => c,
+        };
+        if !(' '..='~').contains(&c) {
+            return Err(AddressError::LocalPart);
+        }
+        plain.push(c);
+    }
+    Ok(if is_dot_string(&plain) { plain } else { local.to_owned() })
+}
+
+/// `Dot-string = Atom *("." Atom)`, RFC 5321 §4.1.2.
+fn is_dot_string(text: &str) -> bool {
+    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+}
+
+/// `atext`, RFC 5322 §3.2.3.
+pub(crate) fn is_atext(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.domain == other.domain && self.local.eq_ignore_ascii_case(&other.local)
+    }
+}
+
+impl Eq for Address {}
+
+impl PartialOrd for Address {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Address {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+/// Where errors about a message go: the argument of MAIL FROM (RFC 5321 §4.1.1.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReversePath {
+    /// `<>`: of a message that nobody shall answer.
+    Null,
+    /// The sender.
+    Address(Address),
+}
+
+/// Where a message goes: the argument of RCPT TO (RFC 5321 §4.1.1.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForwardPath {
+    /// `<postmaster>`, the one path without a domain.
+    Postmaster,
+    /// A recipient.
+    Address(Address),
+}

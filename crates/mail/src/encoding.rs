@@ -1,0 +1,220 @@
+//! Transfer encodings, written and read: base64 and quoted-printable (RFC 2045 §6.7, §6.8). Written
+//! with CRLF line ends, in lines of at most 76 characters; read leniently.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Characters of an encoded line at most, RFC 2045 §6.7 (5), §6.8.
+const LINE_CHARACTERS_MAX: usize = 76;
+
+/// base64 in lines of 76, each ended by CRLF.
+pub fn base64_lines(octets: &[u8]) -> Vec<u8> {
+    let text = STANDARD.encode(octets);
+    let lines = text.len().div_ceil(LINE_CHARACTERS_MAX);
+    let mut out = Vec::with_capacity(text.len() + 2 * lines);
+    for line in text.as_bytes().chunks(LINE_CHARACTERS_MAX) {
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+/// Quoted-printable of text whose line ends are CRLF; a bare CR or LF is encoded.
+///
+/// What a mail system may take for its own at the start of a line is encoded too: a dot, `From `,
+/// and the two hyphens of a MIME delimiter (RFC 2049 §3).
+pub fn quoted_printable(octets: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(octets.len() + octets.len() / 8);
+    let mut column = 0;
+    let mut at = 0;
+    while let Some(&octet) = octets.get(at) {
+        let rest = &octets[at..];
+        if rest.starts_with(b"\r\n") {
+            out.extend_from_slice(b"\r\n");
+            column = 0;
+            at += 2;
+            continue;
+        }
+        let ends_line = rest.len() == 1 || rest[1..].starts_with(b"\r\n");
+        let plain = |column| match octet {
+            b' ' | b'\t' => !ends_line,
+            b'=' => false,
+            b'.' => column > 0,
+            b'-' => column > 0 || !rest.starts_with(b"--"),
+            b'F' => column > 0 || !rest.starts_with(b"From "),
+            octet => octet.is_ascii_graphic(),
+        };
+        // The last column is for the `=` of a soft line break, unless the line ends here.
+        let limit = if ends_line { LINE_CHARACTERS_MAX } else { LINE_CHARACTERS_MAX - 1 };
+        let width = |column| if plain(column) { 1 } else { 3 };
+        if column + width(column) > limit {
+            out.extend_from_slice(b"=\r\n");
+            column = 0;
+        }
+        if plain(column) {
+            out.push(octet);
+        } else {
+            out.push(b'=');
+            out.push(hex(octet >> 4));
+            out.push(hex(octet & 15));
+        }
+        column += width(column);
+        at += 1;
+    }
+    out
+}
+
+fn hex(digit: u8) -> u8 {
+    b"0123456789ABCDEF"[usize::from(digit & 15)]
+}
+
+/// base64 without its encoding; what is not of the alphabet is skipped, RFC 2045 §6.8. Data that
+/// goes on after padding is decoded too.
+pub fn decode_base64(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
+    let (mut bits, mut count) = (0_u32, 0_u32);
+    for &b in text {
+        let value = match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => {
+                (bits, count) = (0, 0);
+                continue;
+            }
+            _ => continue,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 0xff) as u8);
+        }
+    }
+    out
+}
+
+/// Quoted-printable without its encoding; an `=` that starts nothing stands for itself, and blanks
+/// at the end of a line are dropped (RFC 2045 §6.7).
+pub fn decode_quoted_printable(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let next = crate::message::line_after(text, at);
+        let line = &text[at..next];
+        let content = crate::message::without_line_end(line);
+        let line_end = &line[content.len()..];
+        // Blanks at the end were added on the way, but only a line end shows that there is one.
+        let content = if line_end.is_empty() { content } else { trim_blanks(content) };
+        at = next;
+        let soft = content.last() == Some(&b'=');
+        decode_line(if soft { &content[..content.len() - 1] } else { content }, &mut out);
+        if !soft {
+            out.extend_from_slice(line_end);
+        }
+    }
+    out
+}
+
+fn trim_blanks(line: &[u8]) -> &[u8] {
+    let blanks = line.iter().rev().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    &line[..line.len() - blanks]
+}
+
+fn decode_line(line: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(&octet) = line.get(at) {
+        let digit = |i: usize| line.get(i).and_then(|&b| char::from(b).to_digit(16));
+        match (octet, digit(at + 1), digit(at + 2)) {
+            (b'=', Some(high), Some(low)) => {
+                out.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(octet);
+                at += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn base64_comes_in_lines() {
+        assert_eq!(base64_lines(b""), b"");
+        assert_eq!(base64_lines(b"ciao"), b"Y2lhbw==\r\n");
+        let text = String::from_utf8(base64_lines(&[0; 58])).unwrap();
+        assert_eq!(text, format!("{}\r\nAA==\r\n", "A".repeat(76)));
+    }
+
+    #[test]
+    fn base64_is_read_leniently() {
+        for (text, expected) in [
+            (&b"Y2lhbw=="[..], &b"ciao"[..]),
+            (b"Y2lh\r\n bw\r\n", b"ciao"),
+            (b"Y2*lhb\x80w=", b"ciao"),
+            (b"YQ==Yg==", b"ab"),
+            (b"Y", b""),
+            (b"====", b""),
+        ] {
+            assert_eq!(decode_base64(text), expected);
+        }
+    }
+
+    #[test]
+    fn quoted_printable_is_written() {
+        for (text, expected) in [
+            (&b"ciao\r\n"[..], &b"ciao\r\n"[..]),
+            (b"citt\xe0 = a \r\n", b"citt=E0 =3D a=20\r\n"),
+            (b"tab\t", b"tab=09"),
+            (b"a\rb\nc\0", b"a=0Db=0Ac=00"),
+            (b".\r\n--x\r\n-x\r\nFrom me\r\nFrom\r\n", b"=2E\r\n=2D-x\r\n-x\r\n=46rom me\r\nFrom\r\n"),
+        ] {
+            assert_eq!(quoted_printable(text).escape_ascii().to_string(), expected.escape_ascii().to_string());
+        }
+        let line = [b'x'; 77];
+        assert_eq!(quoted_printable(&line[..76]), &line[..76]);
+        let broken = [&line[..75], b"=\r\nxx"].concat();
+        assert_eq!(quoted_printable(&line), broken);
+    }
+
+    #[test]
+    fn quoted_printable_is_read_leniently() {
+        for (text, expected) in [
+            (&b"citt=E0 =3d a=20\r\n"[..], &b"citt\xe0 = a \r\n"[..]),
+            (b"so=\r\nft =  \r\nbreak=", b"soft break"),
+            (b"so=\nft  \nx", b"soft\nx"),
+            (b"bad =zz = =4", b"bad =zz = =4"),
+            (b"raw \xe0 ", b"raw \xe0 "),
+        ] {
+            assert_eq!(decode_quoted_printable(text).escape_ascii().to_string(), expected.escape_ascii().to_string());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(octets: Vec<u8>) {
+            prop_assert_eq!(decode_base64(&base64_lines(&octets)), &octets[..]);
+            let text = quoted_printable(&octets);
+            for line in text.split(|&b| b == b'\n') {
+                prop_assert!(line.len() <= LINE_CHARACTERS_MAX + 1);
+                prop_assert!(!line.starts_with(b"--") && !line.starts_with(b"."));
+            }
+            prop_assert!(text.is_ascii() && !text.contains(&0));
+            prop_assert_eq!(decode_quoted_printable(&text), octets);
+        }
+
+        #[test]
+        fn text_is_read_back(text in "([a-z.-]| |=|\r\n|\r|\n|From |\u{e8}){0,300}") {
+            let encoded = quoted_printable(text.as_bytes());
+            prop_assert_eq!(decode_quoted_printable(&encoded), text.as_bytes());
+        }
+    }
+}

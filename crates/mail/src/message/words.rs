@@ -1,0 +1,324 @@
+//! Encoded words: text beyond ASCII in header fields (RFC 2047), and the charsets they name.
+//!
+//! Read leniently, as mail is: words without white space around them, blanks inside a word and
+//! characters split between two words are decoded; a word in an unknown charset stays as it is.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::field::without_controls;
+use crate::encoding;
+
+/// Characters of an encoded word at most, RFC 2047 §2.
+const WORD_CHARACTERS_MAX: usize = 75;
+/// Characters of a line with encoded words at most, RFC 2047 §2.
+const LINE_CHARACTERS_MAX: usize = 76;
+/// `=?utf-8?Q?` and `?=`.
+const FRAME: usize = 12;
+
+/// Octets of a charset as text; `None` when the charset is not known.
+pub fn decode_charset(charset: &str, octets: &[u8]) -> Option<String> {
+    let encoding = encoding_rs::Encoding::for_label(charset.as_bytes())?;
+    Some(encoding.decode_without_bom_handling(octets).0.into_owned())
+}
+
+/// Decodes the encoded words of a text (RFC 2047), charsets included.
+pub fn decode_words(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    // What encoded words beside each other gave so far: characters may be split between them.
+    let mut open: Option<(&str, Vec<u8>)> = None;
+    let mut rest = text;
+    while let Some(start) = rest.find("=?") {
+        let (before, from) = rest.split_at(start);
+        let Some(word) = Word::read(from) else {
+            close(&mut out, &mut open);
+            out.push_str(before);
+            out.push_str("=?");
+            rest = &from[2..];
+            continue;
+        };
+        // White space between two encoded words is not shown, RFC 2047 §6.2.
+        if open.is_none() || !before.trim_matches([' ', '\t']).is_empty() {
+            close(&mut out, &mut open);
+            out.push_str(before);
+        }
+        match &mut open {
+            Some((charset, octets)) if charset.eq_ignore_ascii_case(word.charset) => {
+                octets.extend_from_slice(&word.octets);
+            }
+            _ => {
+                close(&mut out, &mut open);
+                open = Some((word.charset, word.octets));
+            }
+        }
+        rest = &from[word.length..];
+    }
+    close(&mut out, &mut open);
+    out.push_str(rest);
+    out
+}
+
+fn close(out: &mut String, open: &mut Option<(&str, Vec<u8>)>) {
+    if let Some((charset, octets)) = open.take() {
+        // `Word::read` has seen that the charset is known.
+        out.push_str(&decode_charset(charset, &octets).unwrap_or_default());
+    }
+}
+
+/// One encoded word.
+struct Word<'a> {
+    charset: &'a str,
+    octets: Vec<u8>,
+    length: usize,
+}
+
+impl<'a> Word<'a> {
+    /// `"=?" charset ["*" language] "?" encoding "?" encoded-text "?="`, RFC 2047 §2, RFC 2231 §5.
+    fn read(text: &'a str) -> Option<Self> {
+        let (charset, rest) = text.strip_prefix("=?")?.split_once('?')?;
+        let (encoding, rest) = rest.split_once('?')?;
+        let (encoded, rest) = rest.split_once('?')?;
+        let rest = rest.strip_prefix('=')?;
+        let charset = charset.split_once('*').map_or(charset, |(charset, _)| charset);
+        encoding_rs::Encoding::for_label(charset.as_bytes())?;
+        let octets = match encoding {
+            "B" | "b" => encoding::decode_base64(encoded.as_bytes()),
+            "Q" | "q" => encoding::decode_quoted_printable(encoded.replace('_', " ").as_bytes()),
+            _ => return None,
+        };
+        Some(Self { charset, octets, length: text.len() - rest.len() })
+    }
+}
+
+/// Writes a text as header value: plain when it is printable ASCII, else in UTF-8 encoded words of
+/// at most 75 characters (RFC 2047 §2), folded. `column` is where the value starts on its line.
+///
+/// Plain words before the first and after the last that needs it stay plain. Control characters
+/// become spaces.
+pub fn encode_words(text: &str, column: usize) -> String {
+    let text = without_controls(text);
+    let words: Vec<&str> = text.split(' ').collect();
+    let needs = |word: &&str| !is_plain(word);
+    let Some(mut first) = words.iter().position(needs) else { return text };
+    let mut last = words.iter().rposition(needs).unwrap_or(first);
+    // A space at an end of the value would be lost in unfolding: it goes inside.
+    if words[0].is_empty() {
+        first = 0;
+    }
+    if words[words.len() - 1].is_empty() {
+        last = words.len() - 1;
+    }
+    // White space between an encoded word and a plain one must be one space that shows.
+    while first > 0 && words[first - 1].is_empty() {
+        first -= 1;
+    }
+    while last + 1 < words.len() && words[last + 1].is_empty() {
+        last += 1;
+    }
+    let mut out = String::new();
+    let mut line = Line { out: &mut out, column };
+    for word in &words[..first] {
+        line.word(word);
+        line.out.push(' ');
+        line.column += 1;
+    }
+    line.encoded(&words[first..=last].join(" "));
+    for word in &words[last + 1..] {
+        line.out.push(' ');
+        line.column += 1;
+        line.word(word);
+    }
+    out
+}
+
+/// Writes a text as a display name (RFC 5322 §3.2.5 `phrase`): words as they are, else quoted, else
+/// wholly in encoded words (RFC 2047 §5 rule 3). `column` as in [`encode_words`].
+pub fn encode_phrase(text: &str, column: usize) -> String {
+    let text = without_controls(text);
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(crate::address::is_atext);
+    if text.contains("=?") || !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        let mut out = String::new();
+        Line { out: &mut out, column }.encoded(&text);
+        return out;
+    }
+    if text.split(' ').all(is_word) {
+        return text;
+    }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A word that may stand in a value as it is.
+fn is_plain(word: &str) -> bool {
+    word.len() <= WORD_CHARACTERS_MAX
+        && !word.contains("=?")
+        && word.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// A value that grows, and the column it has reached.
+struct Line<'o> {
+    out: &'o mut String,
+    column: usize,
+}
+
+impl Line<'_> {
+    /// A plain word. [`super::write_field`] folds before it when it has to.
+    fn word(&mut self, word: &str) {
+        self.out.push_str(word);
+        self.column += word.len();
+    }
+
+    /// A text as encoded words; base64 or Q, whichever is shorter.
+    fn encoded(&mut self, text: &str) {
+        let q_octets: usize = text.bytes().map(|b| q(b).len()).sum();
+        let use_q = q_octets <= text.len().div_ceil(3) * 4;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let room = LINE_CHARACTERS_MAX.saturating_sub(self.column).min(WORD_CHARACTERS_MAX);
+            let mut taken = fitting(rest, room.saturating_sub(FRAME), use_q);
+            if taken == 0 {
+                if self.out.ends_with(' ') {
+                    self.out.pop();
+                }
+                self.out.push_str("\r\n ");
+                self.column = 1;
+                taken = fitting(rest, WORD_CHARACTERS_MAX - FRAME, use_q);
+            }
+            let (now, after) = rest.split_at(taken);
+            let word = if use_q {
+                format!("=?utf-8?Q?{}?=", now.bytes().map(q).collect::<String>())
+            } else {
+                format!("=?utf-8?B?{}?=", STANDARD.encode(now))
+            };
+            self.word(&word);
+            rest = after;
+            if !rest.is_empty() {
+                self.out.push_str("\r\n ");
+                self.column = 1;
+            }
+        }
+    }
+}
+
+/// How many octets of a text, in whole characters, fit encoded in so many characters.
+fn fitting(text: &str, room: usize, use_q: bool) -> usize {
+    let mut taken = 0;
+    let mut used = 0;
+    for c in text.chars() {
+        let length = c.len_utf8();
+        let character = &text.as_bytes()[taken..taken + length];
+        used += character.iter().map(|&b| q(b).len()).sum::<usize>();
+        let needed = if use_q { used } else { (taken + length).div_ceil(3) * 4 };
+        if needed > room {
+            break;
+        }
+        taken += length;
+    }
+    taken
+}
+
+/// One octet in the Q encoding that may stand in a phrase also, RFC 2047 §5 rule 3.
+fn q(octet: u8) -> String {
+    match octet {
+        b' ' => "_".to_owned(),
+        b if b.is_ascii_alphanumeric() || b"!*+-/".contains(&b) => char::from(b).to_string(),
+        b => format!("={b:02X}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::{Field, write_field};
+
+    #[test]
+    fn encoded_words_are_decoded() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("=?iso-8859-1?q?Perch=E9_no?=", "Perch\u{e9} no"),
+            ("=?UTF-8?B?UGVyY2jDqQ==?=", "Perch\u{e9}"),
+            // RFC 2047 §8
+            ("=?ISO-8859-1?Q?a?= b", "a b"),
+            ("=?ISO-8859-1?Q?a?= =?ISO-8859-1?Q?b?=", "ab"),
+            ("=?ISO-8859-1?Q?a?=  \t =?ISO-8859-1?Q?b?=", "ab"),
+            ("=?ISO-8859-1?Q?a_b?=", "a b"),
+            ("=?ISO-8859-1?Q?a?= =?ISO-8859-2?Q?_b?=", "a b"),
+            // A language, RFC 2231 §5
+            ("=?us-ascii*it?q?ciao?=", "ciao"),
+            // A character in two words
+            ("=?utf-8?q?=C3?= =?utf-8?q?=A8?=", "\u{e8}"),
+            ("=?utf-8?b?w?= =?utf-8?b?qA==?=", "\u{fffd}"),
+            // Lenient: no white space around, blanks inside
+            ("re:=?utf-8?q?=C3=A8?=.", "re:\u{e8}."),
+            ("=?utf-8?q?due parole?=", "due parole"),
+            ("=?windows-1252?q?=80?=", "\u{20ac}"),
+            ("=?iso-2022-jp?b?GyRCRnxLXBsoQg==?=", "\u{65e5}\u{672c}"),
+            // Not encoded words
+            ("=?x-unknown?q?a?=", "=?x-unknown?q?a?="),
+            ("=?utf-8?x?a?=", "=?utf-8?x?a?="),
+            ("=?utf-8?q?a", "=?utf-8?q?a"),
+            ("=?utf-8?q?a?b?=", "=?utf-8?q?a?b?="),
+            ("=?=?utf-8?q?a?=", "=?a"),
+            ("a =? b", "a =? b"),
+        ] {
+            assert_eq!(decode_words(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn decoding_is_linear() {
+        for piece in ["=?", "=?utf-8", "=?utf-8?q?", "=?utf-8?q?a?= ", "?="] {
+            let text = piece.repeat(1_000_000 / piece.len());
+            assert!(decode_words(&text).len() <= text.len());
+        }
+    }
+
+    #[test]
+    fn words_are_encoded_where_they_must_be() {
+        for (text, expected) in [
+            ("Offerta", "Offerta"),
+            ("Offerta di marzo", "Offerta di marzo"),
+            ("La citt\u{e0} nuova", "La =?utf-8?Q?citt=C3=A0?= nuova"),
+            ("perch\u{e9} cos\u{ec} tanto", "=?utf-8?B?cGVyY2jDqSBjb3PDrA==?= tanto"),
+            ("=?utf-8?q?trick?=", "=?utf-8?Q?=3D=3Futf-8=3Fq=3Ftrick=3F=3D?="),
+            ("a\r\nBcc: b", "a  Bcc: b"),
+        ] {
+            assert_eq!(encode_words(text, 9), expected);
+        }
+    }
+
+    #[test]
+    fn a_display_name_is_words_or_quoted_or_encoded() {
+        for (text, expected) in [
+            ("Mario Rossi", "Mario Rossi"),
+            ("Rossi, Mario", "\"Rossi, Mario\""),
+            ("Per conto di: a@b.example", "\"Per conto di: a@b.example\""),
+            ("a \"b\" \\", "\"a \\\"b\\\" \\\\\""),
+            ("Nicol\u{f2} (s.r.l.)", "=?utf-8?B?Tmljb2zDsiAocy5yLmwuKQ==?="),
+        ] {
+            assert_eq!(encode_phrase(text, 6), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(text in "\\PC{0,200}", column in 0_usize..100) {
+            let text = text.trim();
+            let value = encode_words(text, column);
+            for line in value.split("\r\n").skip(1) {
+                prop_assert!(line.len() <= LINE_CHARACTERS_MAX || !line.contains("=?"), "{}", value);
+            }
+            let mut octets = Vec::new();
+            write_field(&mut octets, "Subject", &value);
+            prop_assert!(octets.is_ascii());
+            let field = Field::parse(&octets).unwrap();
+            prop_assert_eq!(decode_words(&field.unfolded()), text);
+        }
+
+        #[test]
+        fn any_text_is_decoded(text in "(=\\?|\\?=|utf-8|\\?|q|b|[ -~]|\\PC){0,60}") {
+            decode_words(&text);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! SMTP, the receiving side: the grammar of each command, every reply that is ever sent, and the
+//! session machine, without a socket, a clock or a random number in it.
+//!
+//! | File | Holds |
+//! | --- | --- |
+//! | [`server`] | [`Session`]: one client's conversation, its [`Step`]s, [`Question`]s and [`Answer`]s |
+//! | [`command`] | the grammar of each command line |
+//! | [`reply`] | every reply, as a constant or a constructor with one variable part |
+//! | [`sasl`] | mechanisms, and the words of an AUTH exchange; the mechanisms' arithmetic is the shell's |
+//! | `line`, `content` | framing: command lines, and the octets between DATA and CRLF.CRLF |
+//!
+//! RFC 5321 with SIZE (RFC 1870), PIPELINING (RFC 2920), ENHANCEDSTATUSCODES (RFC 2034), STARTTLS
+//! (RFC 3207) and AUTH (RFC 4954); submission as RFC 6409 and RFC 8314 have it. On purpose not
+//! announced: 8BITMIME and SMTPUTF8, because certified mail travels in 7 bits, and CHUNKING.
+//! Not here: who may send what to whom. That is asked of the shell, question by question.
+
+pub mod command;
+mod content;
+mod line;
+pub mod reply;
+pub mod sasl;
+pub mod server;
+
+pub use reply::{Reply, Status};
+pub use sasl::{Mechanism, SaslAnswer, SaslStep};
+pub use server::{Answer, Question, Role, Session, Settings, Step};

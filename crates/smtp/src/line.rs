@@ -1,0 +1,133 @@
+//! Command lines out of a stream of octets: only CRLF ends one (RFC 5321 §2.3.8).
+//!
+//! A line that is too long is dropped as it comes, so that nothing is kept of it.
+
+use memchr::memchr;
+
+/// Octets of a command line at most, with its CRLF: RFC 5321 §4.5.3.1.4.
+pub(crate) const COMMAND_OCTETS_MAX: usize = 512;
+/// MAIL may be longer by 26 for SIZE (RFC 1870 §3) and by 500 for AUTH (RFC 4954 §3).
+pub(crate) const MAIL_OCTETS_MAX: usize = COMMAND_OCTETS_MAX + 26 + 500;
+/// AUTH, and each line of its exchange: RFC 4954 §4 deems this enough for every mechanism.
+pub(crate) const AUTH_OCTETS_MAX: usize = 12_288;
+
+/// What kind of line is awaited: it decides the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Command,
+    SaslResponse,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Without its CRLF. No CR, LF or NUL is in it.
+    Whole(Vec<u8>),
+    /// It holds a bare CR, a bare LF or a NUL: it is one line all the same, and never two.
+    Bare,
+    /// It was longer than its kind may be; `auth` when it was an AUTH line.
+    TooLong { auth: bool },
+}
+
+/// What came in and was not looked at yet.
+#[derive(Default)]
+pub(crate) struct LineBuffer {
+    octets: Vec<u8>,
+    /// Where the first octet that is not consumed lies.
+    start: usize,
+    /// Up to here no LF ends a line.
+    scanned: usize,
+    /// A line that is too long is being dropped; whether it was an AUTH line.
+    dropping: Option<bool>,
+}
+
+impl LineBuffer {
+    pub(crate) fn push(&mut self, octets: &[u8]) {
+        self.octets.drain(..self.start);
+        self.scanned -= self.start;
+        self.start = 0;
+        self.octets.extend_from_slice(octets);
+    }
+
+    /// All that waits.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.octets[self.start..]
+    }
+
+    /// Takes `count` octets that were used as content.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.octets.len());
+        self.scanned = self.start;
+        if self.start == self.octets.len() {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything, and gives the memory back.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The next line, when it is all there.
+    pub(crate) fn next_line(&mut self, expect: Expect) -> Option<Line> {
+        let end = self.find_end();
+        let length = end.unwrap_or(self.octets.len()) - self.start;
+        if self.dropping.is_none() {
+            let max = self.octets_max(expect);
+            // A lone CR at the end may be the first half of the CRLF that is still within limits.
+            if length > max || (end.is_none() && length == max) {
+                self.dropping = Some(max == AUTH_OCTETS_MAX);
+            }
+        }
+        match (end, self.dropping) {
+            (Some(end), None) => {
+                let line = &self.octets[self.start..end - 2];
+                let bare = line.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0));
+                let line = if bare { Line::Bare } else { Line::Whole(line.to_vec()) };
+                self.consume(length);
+                Some(line)
+            }
+            (Some(_), Some(auth)) => {
+                self.consume(length);
+                self.dropping = None;
+                Some(Line::TooLong { auth })
+            }
+            (None, None) => None,
+            (None, Some(_)) => {
+                // A CR at the very end may be the first half of the CRLF.
+                let kept = usize::from(self.octets.last() == Some(&b'\r'));
+                let dropping = self.dropping;
+                self.consume(length - kept.min(length));
+                self.dropping = dropping;
+                None
+            }
+        }
+    }
+
+    /// Where the octet after the next CRLF lies.
+    fn find_end(&mut self) -> Option<usize> {
+        while let Some(found) = memchr(b'\n', &self.octets[self.scanned..]) {
+            let lf = self.scanned + found;
+            self.scanned = lf + 1;
+            if lf > self.start && self.octets[lf - 1] == b'\r' {
+                return Some(lf + 1);
+            }
+        }
+        self.scanned = self.octets.len();
+        None
+    }
+
+    fn octets_max(&self, expect: Expect) -> usize {
+        let begins = |verb: &[u8]| {
+            let line = self.pending();
+            line.len() > verb.len()
+                && line[..verb.len()].eq_ignore_ascii_case(verb)
+                && matches!(line[verb.len()], b' ' | b'\t')
+        };
+        match expect {
+            Expect::SaslResponse => AUTH_OCTETS_MAX,
+            Expect::Command if begins(b"AUTH") => AUTH_OCTETS_MAX,
+            Expect::Command if begins(b"MAIL") => MAIL_OCTETS_MAX,
+            Expect::Command => COMMAND_OCTETS_MAX,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Why the store did not do what it was asked.
+
+use crate::{AccountId, JobId};
+
+/// Why the store did not do what it was asked: then nothing has happened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such account, or it was removed meanwhile.
+    #[error("no such account")]
+    NoSuchAccount,
+    /// The address or the user ID is taken.
+    #[error("the address or the user ID is taken")]
+    AccountExists,
+    /// There is no such mailbox, or it was deleted meanwhile.
+    #[error("no such mailbox")]
+    NoSuchMailbox,
+    /// A mailbox of that name is there already.
+    #[error("the mailbox exists")]
+    MailboxExists,
+    /// A system folder can be neither renamed nor deleted.
+    #[error("a system folder stays")]
+    SystemMailbox,
+    /// A mailbox with mailboxes below it cannot be deleted.
+    #[error("the mailbox has children")]
+    HasChildren,
+    /// The account has as many mailboxes as it may.
+    #[error("too many mailboxes")]
+    TooManyMailboxes,
+    /// The mailbox has as many different keywords as it may.
+    #[error("too many keywords")]
+    TooManyKeywords,
+    /// The message or its octets are gone.
+    #[error("no such message")]
+    NoSuchMessage,
+    /// The account's usage would pass its quota.
+    #[error("over quota")]
+    OverQuota(AccountId),
+    /// The mailbox has given out its last UID.
+    #[error("no UID is left in the mailbox")]
+    OutOfUids,
+    /// The job was consumed already.
+    #[error("the job is gone")]
+    JobGone(JobId),
+    /// The disk or the database failed. Nobody but the log learns the cause.
+    #[error("the medium failed: {0}")]
+    Medium(String),
+}

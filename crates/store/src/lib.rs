@@ -1,0 +1,210 @@
+//! Accounts, mailboxes, messages, the queue, the tracker and the log of certified mail.
+//!
+//! This root holds the trait and its words: all that other crates may name. Every call happens
+//! whole and durably, or not at all: when it returns `Ok`, what it did is on disk. Calls may block;
+//! time is an argument. Not here: what a mailbox means to IMAP, what a job means to the pipeline.
+
+pub mod contract;
+pub mod embedded;
+pub mod memory;
+
+mod account;
+mod error;
+mod flags;
+mod log;
+mod mailbox;
+mod message;
+mod queue;
+mod quota;
+mod transaction;
+
+pub use account::{Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Role, State};
+pub use error::StoreError;
+pub use flags::{FlagChange, Flags, Keyword, SystemFlags};
+pub use jiff::Timestamp;
+pub use log::{LogFilter, LogRecord, LoggedRecipient};
+pub use mailbox::{
+    Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewMailbox, SpecialUse, Uid, UidSet,
+    UidValidity,
+};
+pub use message::{Appended, BlobId, Changes, Copied, FlagUpdate, NewMessage, Octets, Opened, Spool, Spooled, Summary};
+pub use queue::{Job, JobId, NewJob, Track, TrackState, Tracked};
+pub use quota::{Charge, Quota, Usage};
+pub use transaction::{Committed, Delivery, Source, Transaction};
+
+/// Called after a commit with each mailbox that the commit changed. It must not block, and must not
+/// call the store.
+pub type Listener = Box<dyn Fn(MailboxId) + Send + Sync>;
+
+/// Everything that ceralacca keeps.
+///
+/// Each call happens whole and durably, or not at all. A reader sees either nothing or all of a
+/// commit. Calls may block and may come from any thread.
+pub trait Store: Send + Sync {
+    // --- accounts
+
+    /// Adds an account with its system folders (INBOX and [`SpecialUse`]), all subscribed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::AccountExists`] when the address or the user ID is taken, case aside.
+    fn add_account(&self, account: NewAccount, at: Timestamp) -> Result<AccountId, StoreError>;
+    /// The account that signs in as `login`: its address or its user ID, case aside.
+    fn account_by_login(&self, login: &str) -> Result<Option<Account>, StoreError>;
+    /// The account with this address.
+    fn account_by_address(&self, address: &mail::Address) -> Result<Option<Account>, StoreError>;
+    /// An account by its number.
+    fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError>;
+    /// All accounts, by address.
+    fn accounts(&self) -> Result<Vec<Account>, StoreError>;
+    /// Changes one property of an account.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchAccount`].
+    fn change_account(&self, id: AccountId, change: AccountChange) -> Result<(), StoreError>;
+    /// Removes an account with its mailboxes and messages. Queue, tracker and log keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchAccount`].
+    fn remove_account(&self, id: AccountId) -> Result<(), StoreError>;
+    /// What an account holds and may hold.
+    fn usage(&self, id: AccountId) -> Result<Usage, StoreError>;
+
+    // --- mailboxes
+
+    /// The mailboxes of an account, INBOX first, then by name.
+    fn mailboxes(&self, account: AccountId) -> Result<Vec<Mailbox>, StoreError>;
+    /// One mailbox. INBOX is found in any case.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`].
+    fn mailbox(&self, account: AccountId, name: &MailboxName) -> Result<Mailbox, StoreError>;
+    /// Creates a mailbox, and the parents that it lacks (RFC 9051 §6.3.4). The UIDVALIDITY of a
+    /// name that existed before is higher than it was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::MailboxExists`], [`StoreError::TooManyMailboxes`].
+    fn create_mailbox(&self, account: AccountId, mailbox: NewMailbox, at: Timestamp) -> Result<Mailbox, StoreError>;
+    /// Deletes a mailbox with its messages.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::SystemMailbox`], [`StoreError::HasChildren`].
+    fn delete_mailbox(&self, mailbox: MailboxId) -> Result<(), StoreError>;
+    /// Renames a mailbox and what is below it. Renaming INBOX moves its messages to a new mailbox
+    /// (RFC 9051 §6.3.6).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::SystemMailbox`] (not for INBOX), [`StoreError::MailboxExists`],
+    /// [`StoreError::NoSuchMailbox`].
+    fn rename_mailbox(&self, mailbox: MailboxId, to: &MailboxName, at: Timestamp) -> Result<(), StoreError>;
+    /// The names an account subscribes to, also those that no longer exist (RFC 9051 §6.3.7).
+    fn subscriptions(&self, account: AccountId) -> Result<Vec<MailboxName>, StoreError>;
+    /// Subscribes to a name, or no longer.
+    fn subscribe(&self, account: AccountId, name: &MailboxName, subscribed: bool) -> Result<(), StoreError>;
+    /// The numbers of a mailbox, kept as they change: costs the same at any size.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`].
+    fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, StoreError>;
+
+    // --- messages
+
+    /// Opens a mailbox: its status, the UIDs in it, and which of them are `\Recent` for this
+    /// session; `take_recent` makes them no longer so for the next (SELECT does, EXAMINE not).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`].
+    fn open(&self, mailbox: MailboxId, take_recent: bool) -> Result<Opened, StoreError>;
+    /// The messages of a set that exist, by UID, at most `limit` of them: call again from the last.
+    fn summaries(&self, mailbox: MailboxId, uids: &UidSet, limit: usize) -> Result<Vec<Summary>, StoreError>;
+    /// What happened to a mailbox after `since`: which messages came or changed, and which UIDs went.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`] when it was deleted.
+    fn changes(&self, mailbox: MailboxId, since: ModSeq) -> Result<Changes, StoreError>;
+    /// Octets `start..end` of stored octets, `end` clipped to their length. Bounded by what the
+    /// caller asks for: large messages are read in pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMessage`] when they are gone; [`StoreError::Medium`] when the checksum
+    /// of what is read does not hold.
+    fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError>;
+    /// How many octets are stored there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMessage`].
+    fn octets(&self, blob: BlobId) -> Result<u64, StoreError>;
+    /// A place to write a message to piece by piece before it is appended. What is not appended is
+    /// gone when the spool is dropped, and after a crash.
+    fn spool(&self) -> Result<Box<dyn Spool>, StoreError>;
+    /// Adds a message, charges its octets to the quota, and gives it the mailbox's next UID.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OverQuota`] when usage would pass the limit, [`StoreError::NoSuchMailbox`]:
+    /// then nothing is added.
+    fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError>;
+    /// Copies the messages of a set that exist, all or none, in the order of their UIDs.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OverQuota`], [`StoreError::NoSuchMailbox`].
+    fn copy(&self, from: MailboxId, uids: &UidSet, to: MailboxId, at: Timestamp) -> Result<Copied, StoreError>;
+    /// Moves them: they appear in the target and vanish here in one commit. Charges nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`].
+    fn move_messages(&self, from: MailboxId, uids: &UidSet, to: MailboxId, at: Timestamp) -> Result<Copied, StoreError>;
+    /// Changes flags of the messages of a set that exist, and tells the new flags of those.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`], [`StoreError::TooManyKeywords`].
+    fn change_flags(&self, mailbox: MailboxId, uids: &UidSet, change: &FlagChange) -> Result<Vec<FlagUpdate>, StoreError>;
+    /// Removes the messages flagged `\Deleted`, of a set or of all, and tells their UIDs.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`].
+    fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError>;
+    /// Asks to be told of changed mailboxes.
+    fn listen(&self, listener: Listener);
+
+    // --- the pipeline
+
+    /// A step of the pipeline: consumes jobs and produces deliveries, jobs, log records and tracker
+    /// states in one commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::JobGone`] when a job to consume is not there any more: somebody did this step
+    /// already. [`StoreError::OverQuota`] and [`StoreError::NoSuchAccount`] name the delivery at
+    /// fault. In all these cases nothing has happened.
+    fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError>;
+    /// The jobs due at `now`, oldest first, at most `limit`, with a number above `after`.
+    fn jobs_due(&self, now: Timestamp, after: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError>;
+    /// How many jobs wait, and when the first is due.
+    fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError>;
+    /// Puts a job off: its step failed and is tried again at `due`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::JobGone`].
+    fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError>;
+    /// What became of each certified recipient of a message.
+    fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError>;
+    /// Log records in their order, at most `limit`, after record number `after`.
+    fn log(&self, filter: &LogFilter, after: u64, limit: usize) -> Result<Vec<(u64, LogRecord)>, StoreError>;
+}
