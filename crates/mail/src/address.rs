@@ -118,7 +118,11 @@ fn canonical_local(local: &str) -> Result<String, AddressError> {
         return Err(AddressError::TooLong);
     }
     let Some(inner) = local.strip_prefix('"') else {
-        return if is_dot_string(local) { Ok(local.to_owned()) } else { Err(AddressError::LocalPart) };
+        return if is_dot_string(local) {
+            Ok(local.to_owned())
+        } else {
+            Err(AddressError::LocalPart)
+        };
     };
     let inner = inner.strip_suffix('"').ok_or(AddressError::LocalPart)?;
     let mut plain = String::with_capacity(inner.len());

@@ -175,9 +175,15 @@ mod tests {
             (b"citt\xe0 = a \r\n", b"citt=E0 =3D a=20\r\n"),
             (b"tab\t", b"tab=09"),
             (b"a\rb\nc\0", b"a=0Db=0Ac=00"),
-            (b".\r\n--x\r\n-x\r\nFrom me\r\nFrom\r\n", b"=2E\r\n=2D-x\r\n-x\r\n=46rom me\r\nFrom\r\n"),
+            (
+                b".\r\n--x\r\n-x\r\nFrom me\r\nFrom\r\n",
+                b"=2E\r\n=2D-x\r\n-x\r\n=46rom me\r\nFrom\r\n",
+            ),
         ] {
-            assert_eq!(quoted_printable(text).escape_ascii().to_string(), expected.escape_ascii().to_string());
+            assert_eq!(
+                quoted_printable(text).escape_ascii().to_string(),
+                expected.escape_ascii().to_string()
+            );
         }
         let line = [b'x'; 77];
         assert_eq!(quoted_printable(&line[..76]), &line[..76]);
@@ -194,7 +200,10 @@ mod tests {
             (b"bad =zz = =4", b"bad =zz = =4"),
             (b"raw \xe0 ", b"raw \xe0 "),
         ] {
-            assert_eq!(decode_quoted_printable(text).escape_ascii().to_string(), expected.escape_ascii().to_string());
+            assert_eq!(
+                decode_quoted_printable(text).escape_ascii().to_string(),
+                expected.escape_ascii().to_string()
+            );
         }
     }
 

@@ -8,6 +8,7 @@ mod field;
 mod words;
 
 pub use address_list::{ADDRESSES_MAX, ListItem, NamedAddress, lenient_address_list};
+pub(crate) use field::without_controls;
 pub use field::{Field, write_field};
 pub use words::{decode_charset, decode_words, encode_phrase, encode_words};
 
@@ -178,11 +179,8 @@ mod tests {
         let octets = b"From: a@b.example\r\nSubject: uno\r\n due\r\nsubject:tre\r\n\r\nciao\r\n";
         let message = Message::parse(octets).unwrap();
         let seen: Vec<_> = message.fields().iter().map(|f| (f.name, f.value)).collect();
-        let expected: Vec<(&str, &[u8])> = vec![
-            ("From", b" a@b.example"),
-            ("Subject", b" uno\r\n due"),
-            ("subject", b"tre"),
-        ];
+        let expected: Vec<(&str, &[u8])> =
+            vec![("From", b" a@b.example"), ("Subject", b" uno\r\n due"), ("subject", b"tre")];
         assert_eq!(seen, expected);
         assert_eq!(message.fields()[1].octets, b"Subject: uno\r\n due\r\n");
         assert_eq!(message.header(), &octets[..octets.len() - 8]);

@@ -5,12 +5,24 @@
 //! counts only at the start of a line, and the CRLF before it belongs to it (RFC 2046 §5.1.1): so a
 //! part's octets are exactly what a signature over it covers (RFC 1847 §2.1).
 
+mod media;
+mod scan;
+
 use std::ops::Range;
+
+pub use media::{ContentType, Disposition};
+pub use scan::{opaque, scan};
+
+use crate::encoding;
+use crate::message::{decode_words, without_controls};
 
 /// Depth of nested parts at most.
 pub const DEPTH_MAX: usize = 64;
 /// Parts of one message at most.
 pub const PARTS_MAX: usize = 2_000;
+/// Octets of a boundary at most. RFC 2046 §5.1.1 allows 70; some programs write more. A multipart
+/// whose boundary is longer is a leaf.
+pub const BOUNDARY_OCTETS_MAX: usize = 200;
 
 /// Why a structure was not followed to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,50 +38,13 @@ pub enum MimeError {
     HeaderTooLong,
 }
 
-/// A media type with its parameters; type, subtype and parameter names in lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContentType {
-    /// `text`, `multipart`, ...
-    pub kind: String,
-    /// `plain`, `signed`, ...
-    pub subtype: String,
-    /// Name and value (unquoted, RFC 2231 pieces joined and decoded), in their order.
-    pub parameters: Vec<(String, String)>,
-}
-
-impl ContentType {
-    /// Reads the value of a Content-Type field; `None` when it is not one.
-    pub fn parse(value: &[u8]) -> Option<Self> {
-        let _ = value;
-        todo!()
-    }
-
-    /// Whether this is `kind/subtype`, both given in lower case.
-    pub fn is(&self, kind: &str, subtype: &str) -> bool {
-        self.kind == kind && self.subtype == subtype
-    }
-
-    /// The value of a parameter, its name given in lower case.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
-    }
-}
-
-/// A disposition with its parameters (RFC 2183 §2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disposition {
-    /// `inline`, `attachment`, ... in lower case.
-    pub kind: String,
-    /// As in [`ContentType`].
-    pub parameters: Vec<(String, String)>,
-}
-
 /// What a part holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Octets.
+    /// Octets. So is a multipart without a usable boundary, and a `message/rfc822` in base64 or
+    /// quoted-printable.
     Leaf,
-    /// Parts between boundaries; its children have it as parent.
+    /// Parts between boundaries; its children have it as parent. It has none when no delimiter came.
     Multipart,
     /// One message: its root part is the only child.
     Message,
@@ -105,9 +80,17 @@ impl Part {
         self.header.start..self.body.end
     }
 
-    /// The name of a file, from Content-Disposition `filename` or else Content-Type `name`; decoded.
+    /// The name of a file, from Content-Disposition `filename` or else Content-Type `name`; decoded,
+    /// also where a program put encoded words in quotes (RFC 2047 §5 forbids it; Outlook does it).
+    ///
+    /// It has no control characters, but it can have slashes and dots: it is no path.
     pub fn file_name(&self) -> Option<String> {
-        todo!()
+        let filename = self.disposition.as_ref().and_then(|d| d.parameter("filename"));
+        [filename, self.content_type.parameter("name")]
+            .into_iter()
+            .flatten()
+            .map(|name| without_controls(&decode_words(name)).trim().to_owned())
+            .find(|name| !name.is_empty())
     }
 }
 
@@ -130,27 +113,15 @@ impl Structure {
     }
 }
 
-/// Finds the parts of a message.
-///
-/// # Errors
-///
-/// A [`MimeError`] when a bound is passed: the caller decides whether to refuse the message or to
-/// take it as one opaque leaf ([`opaque`]).
-pub fn scan(octets: &[u8]) -> Result<Structure, MimeError> {
-    let _ = octets;
-    todo!()
-}
-
-/// A message taken as one leaf of its header's media type (`application/octet-stream` when that
-/// would be composite): for a structure that [`scan`] refuses.
-pub fn opaque(octets: &[u8]) -> Structure {
-    let _ = octets;
-    todo!()
-}
-
 /// The body of a part with its transfer encoding removed: base64 and quoted-printable leniently
 /// (what is not of their alphabet is skipped), all else as it is.
 pub fn decode_body(part: &Part, octets: &[u8]) -> Vec<u8> {
-    let _ = (part, octets);
-    todo!()
+    let body = octets.get(part.body.clone()).unwrap_or_default();
+    match part.encoding.as_str() {
+        // A composite part is not encoded whatever it says: RFC 2045 §6.4.
+        _ if part.kind != Kind::Leaf => body.to_vec(),
+        "base64" => encoding::decode_base64(body),
+        "quoted-printable" => encoding::decode_quoted_printable(body),
+        _ => body.to_vec(),
+    }
 }

@@ -188,8 +188,8 @@ mod tests {
             text,
             format!(
                 "Subject: {}\r\n {}\r\n",
-                "parola ".repeat(9).trim_end(),
-                "parola ".repeat(11).trim_end()
+                "parola ".repeat(10).trim_end(),
+                "parola ".repeat(10).trim_end()
             )
         );
         assert!(text.lines().all(|line| line.len() <= 78), "{text}");

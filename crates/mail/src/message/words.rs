@@ -167,10 +167,10 @@ impl Line<'_> {
         self.column += word.len();
     }
 
-    /// A text as encoded words; base64 or Q, whichever is shorter.
+    /// A text as encoded words: Q, which people can read, until it is twice as long as the text.
     fn encoded(&mut self, text: &str) {
         let q_octets: usize = text.bytes().map(|b| q(b).len()).sum();
-        let use_q = q_octets <= text.len().div_ceil(3) * 4;
+        let use_q = q_octets <= text.len() * 2;
         let mut rest = text;
         while !rest.is_empty() {
             let room = LINE_CHARACTERS_MAX.saturating_sub(self.column).min(WORD_CHARACTERS_MAX);
@@ -280,8 +280,9 @@ mod tests {
             ("Offerta", "Offerta"),
             ("Offerta di marzo", "Offerta di marzo"),
             ("La citt\u{e0} nuova", "La =?utf-8?Q?citt=C3=A0?= nuova"),
-            ("perch\u{e9} cos\u{ec} tanto", "=?utf-8?B?cGVyY2jDqSBjb3PDrA==?= tanto"),
+            ("perch\u{e9} cos\u{ec} tanto", "=?utf-8?Q?perch=C3=A9_cos=C3=AC?= tanto"),
             ("=?utf-8?q?trick?=", "=?utf-8?Q?=3D=3Futf-8=3Fq=3Ftrick=3F=3D?="),
+            ("\u{65e5}\u{672c}", "=?utf-8?B?5pel5pys?="),
             ("a\r\nBcc: b", "a  Bcc: b"),
         ] {
             assert_eq!(encode_words(text, 9), expected);
@@ -295,7 +296,7 @@ mod tests {
             ("Rossi, Mario", "\"Rossi, Mario\""),
             ("Per conto di: a@b.example", "\"Per conto di: a@b.example\""),
             ("a \"b\" \\", "\"a \\\"b\\\" \\\\\""),
-            ("Nicol\u{f2} (s.r.l.)", "=?utf-8?B?Tmljb2zDsiAocy5yLmwuKQ==?="),
+            ("Nicol\u{f2} (s.r.l.)", "=?utf-8?Q?Nicol=C3=B2_=28s=2Er=2El=2E=29?="),
         ] {
             assert_eq!(encode_phrase(text, 6), expected);
         }

@@ -1,0 +1,320 @@
+//! Media types and dispositions with their parameters.
+//!
+//! RFC 2045 §5.1 (grammar), RFC 2183 §2, RFC 2231 §3, §4 (parameters in pieces, and in other
+//! charsets). Read leniently where programs err: values without quotes that need them, parameters
+//! without a separator, a quote that is not closed.
+
+use crate::message::{decode_charset, without_controls};
+
+/// Parameters, or pieces of them, of one field at most. A file name of 255 octets in the smallest
+/// pieces that programs send needs fewer than twenty.
+pub(super) const PARAMETERS_MAX: usize = 300;
+
+/// A media type with its parameters; type, subtype and parameter names in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentType {
+    /// `text`, `multipart`, ...
+    pub kind: String,
+    /// `plain`, `signed`, ...
+    pub subtype: String,
+    /// Name and value (unquoted, RFC 2231 pieces joined and decoded), in their order.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl ContentType {
+    /// Reads the value of a Content-Type field; `None` when it is not one.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let mut reader = Reader { rest: value };
+        let kind = reader.token()?;
+        reader.skip(b'/')?;
+        let subtype = reader.token()?;
+        Some(Self { kind, subtype, parameters: reader.parameters() })
+    }
+
+    /// A type without parameters.
+    pub(crate) fn plain(kind: &str, subtype: &str) -> Self {
+        Self { kind: kind.to_owned(), subtype: subtype.to_owned(), parameters: Vec::new() }
+    }
+
+    /// Whether this is `kind/subtype`, both given in lower case.
+    pub fn is(&self, kind: &str, subtype: &str) -> bool {
+        self.kind == kind && self.subtype == subtype
+    }
+
+    /// The value of a parameter, its name given in lower case.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        find(&self.parameters, name)
+    }
+}
+
+/// A disposition with its parameters (RFC 2183 §2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disposition {
+    /// `inline`, `attachment`, ... in lower case.
+    pub kind: String,
+    /// As in [`ContentType`].
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Disposition {
+    /// Reads the value of a Content-Disposition field; `None` when it is not one.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let mut reader = Reader { rest: value };
+        let kind = reader.token()?;
+        Some(Self { kind, parameters: reader.parameters() })
+    }
+
+    /// The value of a parameter, its name given in lower case.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        find(&self.parameters, name)
+    }
+}
+
+fn find<'p>(parameters: &'p [(String, String)], name: &str) -> Option<&'p str> {
+    parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+/// The first token of a value, in lower case: all there is of a Content-Transfer-Encoding.
+pub(crate) fn first_token(value: &[u8]) -> Option<String> {
+    Reader { rest: value }.token()
+}
+
+/// The rest of a value that is being read.
+struct Reader<'v> {
+    rest: &'v [u8],
+}
+
+/// A parameter as written: RFC 2231 §7.
+struct Piece {
+    name: String,
+    /// The number of a piece: `name*2`.
+    section: Option<u32>,
+    /// The value is percent-encoded: `name*`, `name*2*`.
+    extended: bool,
+    value: Vec<u8>,
+}
+
+impl Reader<'_> {
+    fn skip_blanks(&mut self) {
+        while let Some(&first) = self.rest.first() {
+            match first {
+                b' ' | b'\t' | b'\r' | b'\n' => self.rest = &self.rest[1..],
+                b'(' => self.rest = &self.rest[comment_length(self.rest)..],
+                _ => return,
+            }
+        }
+    }
+
+    fn skip(&mut self, octet: u8) -> Option<()> {
+        self.skip_blanks();
+        self.rest = self.rest.strip_prefix(&[octet])?;
+        Some(())
+    }
+
+    /// `token`, RFC 2045 §5.1, in lower case.
+    fn token(&mut self) -> Option<String> {
+        self.skip_blanks();
+        let length = self.rest.iter().take_while(|&&b| is_token(b)).count();
+        let (token, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        let token = std::str::from_utf8(token).ok()?;
+        (!token.is_empty()).then(|| token.to_ascii_lowercase())
+    }
+
+    fn parameters(&mut self) -> Vec<(String, String)> {
+        let mut pieces = Vec::new();
+        while pieces.len() < PARAMETERS_MAX {
+            self.skip_blanks();
+            let Some(&first) = self.rest.first() else { break };
+            if !is_token(first) {
+                self.rest = &self.rest[1..];
+                continue;
+            }
+            let Some(name) = self.token() else { break };
+            if self.skip(b'=').is_some() {
+                let value = self.value();
+                pieces.push(Piece::new(name, value));
+            }
+        }
+        join(pieces)
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        self.skip_blanks();
+        if let Some(rest) = self.rest.strip_prefix(b"\"") {
+            self.rest = rest;
+            return self.quoted();
+        }
+        // Up to the semicolon, with what programs forget to quote: blanks, slashes, equals signs.
+        let mut value = Vec::new();
+        loop {
+            let word = |b: &&u8| !matches!(**b, b';' | b' ' | b'\t' | b'\r' | b'\n');
+            let length = self.rest.iter().take_while(word).count();
+            value.extend_from_slice(&self.rest[..length]);
+            self.rest = &self.rest[length..];
+            self.skip_blanks();
+            let more = matches!(self.rest.first(), Some(&next) if next != b';');
+            if !more || self.starts_parameter() {
+                return value;
+            }
+            value.push(b' ');
+        }
+    }
+
+    /// Whether what comes is `name=`: a semicolon was forgotten.
+    fn starts_parameter(&self) -> bool {
+        let length = self.rest.iter().take_while(|&&b| is_token(b)).count();
+        length > 0 && self.rest.get(length) == Some(&b'=')
+    }
+
+    fn quoted(&mut self) -> Vec<u8> {
+        let mut value = Vec::new();
+        let mut at = 0;
+        while let Some(&octet) = self.rest.get(at) {
+            at += 1;
+            match octet {
+                b'"' => break,
+                b'\\' => {
+                    value.extend(self.rest.get(at));
+                    at += 1;
+                }
+                // Folding: the line end goes, the blank after it stays.
+                b'\r' | b'\n' => {}
+                octet => value.push(octet),
+            }
+        }
+        self.rest = self.rest.get(at..).unwrap_or_default();
+        value
+    }
+}
+
+/// The length of a comment, which may hold comments (RFC 5322 §3.2.2).
+fn comment_length(text: &[u8]) -> usize {
+    let mut depth = 0_usize;
+    let mut octets = text.iter().enumerate();
+    while let Some((at, octet)) = octets.next() {
+        match octet {
+            b'(' => depth += 1,
+            b')' if depth == 1 => return at + 1,
+            b')' => depth -= 1,
+            b'\\' => {
+                octets.next();
+            }
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// `token`, RFC 2045 §5.1.
+fn is_token(b: u8) -> bool {
+    b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b)
+}
+
+impl Piece {
+    /// Parts `name*2*` in name, number and star. A star that is of no such form is of the name.
+    fn new(written: String, value: Vec<u8>) -> Self {
+        let (name, extended) = match written.strip_suffix('*') {
+            Some(name) => (name, true),
+            None => (written.as_str(), false),
+        };
+        let (name, section) = match name.rsplit_once('*') {
+            Some((name, number)) => (name, section(number)),
+            None => (name, None),
+        };
+        if name.is_empty() || (section.is_none() && written.trim_end_matches('*').contains('*')) {
+            return Self { name: written, section: None, extended: false, value };
+        }
+        Self { name: name.to_owned(), section, extended, value }
+    }
+}
+
+/// The number of a piece: digits, no leading zero (RFC 2231 §7 `other-sections`). One past
+/// [`PARAMETERS_MAX`] can never be reached.
+fn section(digits: &str) -> Option<u32> {
+    let canonical = digits == "0" || !digits.starts_with('0');
+    let digits_only = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if !(canonical && digits_only) {
+        return None;
+    }
+    Some(digits.parse().unwrap_or(u32::MAX))
+}
+
+/// Joins the pieces of each parameter, in the order in which the parameters first came. An extended
+/// or divided parameter takes the place of a plain one of the same name.
+fn join(pieces: Vec<Piece>) -> Vec<(String, String)> {
+    let mut parameters: Vec<(String, String)> = Vec::new();
+    let is_plain = |piece: &Piece| piece.section.is_none() && !piece.extended;
+    // At most PARAMETERS_MAX pieces, so that looking for each other's names is cheap.
+    for (index, piece) in pieces.iter().enumerate() {
+        let same = |other: &&Piece| other.name == piece.name && !is_plain(other);
+        if pieces.iter().any(|other| same(&other)) {
+            let seen = pieces[..index].iter().any(|other| other.name == piece.name);
+            if !seen {
+                let value = joined(pieces.iter().filter(same));
+                parameters.push((piece.name.clone(), value));
+            }
+        } else {
+            parameters.push((piece.name.clone(), text(None, &piece.value)));
+        }
+    }
+    parameters
+}
+
+/// The value of one parameter from its pieces: those from 0 on without a gap, or else the one
+/// without a number.
+fn joined<'p>(pieces: impl Iterator<Item = &'p Piece>) -> String {
+    let mut pieces: Vec<&Piece> = pieces.collect();
+    pieces.sort_by_key(|piece| piece.section);
+    pieces.dedup_by_key(|piece| piece.section);
+    if pieces.iter().any(|piece| piece.section == Some(0)) {
+        pieces.retain(|piece| piece.section.is_some());
+    }
+    let mut charset = None;
+    let mut octets = Vec::new();
+    for (expected, piece) in (0_u32..).zip(&pieces) {
+        if piece.section.is_some_and(|section| section != expected) {
+            break;
+        }
+        if !piece.extended {
+            octets.extend_from_slice(&piece.value);
+            continue;
+        }
+        let mut encoded = piece.value.as_slice();
+        if expected == 0 {
+            // `charset'language'`, in the first piece only: RFC 2231 §4.1.
+            let mut fields = encoded.splitn(3, |&b| b == b'\'');
+            if let (Some(name), Some(_), Some(rest)) = (fields.next(), fields.next(), fields.next())
+            {
+                charset = std::str::from_utf8(name).ok();
+                encoded = rest;
+            }
+        }
+        percent_decode(encoded, &mut octets);
+    }
+    text(charset, &octets)
+}
+
+fn percent_decode(text: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(&octet) = text.get(at) {
+        let digit = |i: usize| text.get(i).and_then(|&b| char::from(b).to_digit(16));
+        match (octet, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(octet);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Octets in a charset, UTF-8 when it is not known; control characters become spaces.
+fn text(charset: Option<&str>, octets: &[u8]) -> String {
+    let text = charset.and_then(|charset| decode_charset(charset, octets));
+    let text = text.unwrap_or_else(|| String::from_utf8_lossy(octets).into_owned());
+    without_controls(&text)
+}
