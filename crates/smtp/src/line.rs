@@ -73,7 +73,7 @@ impl LineBuffer {
         let length = end.unwrap_or(self.octets.len()) - self.start;
         if self.dropping.is_none() {
             let max = self.octets_max(expect);
-            // A lone CR at the end may be the first half of the CRLF that is still within limits.
+            // At the limit without its end, it can only pass it.
             if length > max || (end.is_none() && length == max) {
                 self.dropping = Some(max == AUTH_OCTETS_MAX);
             }
@@ -96,7 +96,7 @@ impl LineBuffer {
                 // A CR at the very end may be the first half of the CRLF.
                 let kept = usize::from(self.octets.last() == Some(&b'\r'));
                 let dropping = self.dropping;
-                self.consume(length - kept.min(length));
+                self.consume(length - kept);
                 self.dropping = dropping;
                 None
             }
@@ -129,5 +129,83 @@ impl LineBuffer {
             Expect::Command if begins(b"MAIL") => MAIL_OCTETS_MAX,
             Expect::Command => COMMAND_OCTETS_MAX,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(segments: &[&[u8]], expect: Expect) -> Vec<Line> {
+        let mut buffer = LineBuffer::default();
+        let mut lines = Vec::new();
+        for segment in segments {
+            buffer.push(segment);
+            while let Some(line) = buffer.next_line(expect) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    fn whole(text: &str) -> Line {
+        Line::Whole(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn only_crlf_ends_a_line() {
+        use Line::Bare;
+        let table: [(&[u8], &[Line]); 9] = [
+            (b"NOOP\r\nQUIT\r\n", &[whole("NOOP"), whole("QUIT")]),
+            (b"\r\n", &[whole("")]),
+            (b"NOOP\nQUIT\r\n", &[Bare]),
+            (b"NOOP\rQUIT\r\n", &[Bare]),
+            (b"NOOP\r\r\n", &[Bare]),
+            (b"NOOP\n\r\n", &[Bare]),
+            (b"\n\r\n\r\n", &[Bare, whole("")]),
+            (b"NO\0OP\r\nX\r\n", &[Bare, whole("X")]),
+            (b"NOOP\n", &[]),
+        ];
+        for (octets, expected) in table {
+            assert_eq!(lines(&[octets], Expect::Command), expected, "{:?}", octets.escape_ascii());
+            let single: Vec<&[u8]> = octets.chunks(1).collect();
+            assert_eq!(lines(&single, Expect::Command), expected, "{:?}", octets.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn each_kind_of_line_has_its_limit_and_one_past_it_is_dropped() {
+        let table = [
+            ("NOOP ", Expect::Command, COMMAND_OCTETS_MAX, false),
+            ("RCPT ", Expect::Command, COMMAND_OCTETS_MAX, false),
+            ("mail FROM:", Expect::Command, MAIL_OCTETS_MAX, false),
+            ("auth PLAIN ", Expect::Command, AUTH_OCTETS_MAX, true),
+            ("", Expect::SaslResponse, AUTH_OCTETS_MAX, true),
+        ];
+        for (start, expect, max, auth) in table {
+            let fits = format!("{start}{}\r\n", "a".repeat(max - start.len() - 2));
+            let past = format!("{start}a{}", &fits[start.len()..]);
+            assert_eq!(fits.len(), max);
+            for size in [1, 7, max, max + 2] {
+                let stream = format!("{past}{fits}{past}");
+                let segments: Vec<&[u8]> = stream.as_bytes().chunks(size).collect();
+                let too_long = || Line::TooLong { auth };
+                let expected = [too_long(), whole(fits.trim_end()), too_long()];
+                assert!(lines(&segments, expect) == expected, "{start:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_not_kept() {
+        let mut buffer = LineBuffer::default();
+        for _ in 0..10_000 {
+            buffer.push(&[b'\r'; 1000]);
+            assert_eq!(buffer.next_line(Expect::Command), None);
+            assert!(buffer.octets.capacity() <= 4096);
+        }
+        buffer.push(b"\nNOOP\r\n");
+        assert_eq!(buffer.next_line(Expect::Command), Some(Line::TooLong { auth: false }));
+        assert_eq!(buffer.next_line(Expect::Command), Some(whole("NOOP")));
     }
 }

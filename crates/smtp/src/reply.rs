@@ -110,14 +110,17 @@ impl fmt::Display for Reply {
     }
 }
 
-
 // What the session itself says.
 /// To QUIT.
 pub const QUIT: Reply = Reply::new(221, Status(2, 0, 0), "Closing, goodbye");
 /// To STARTTLS: the handshake follows.
 pub const STARTTLS: Reply = Reply::new(220, Status(2, 0, 0), "Ready to start TLS");
 /// To HELP.
-pub const HELP: Reply = Reply::new(214, Status(2, 0, 0), "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+pub const HELP: Reply = Reply::new(
+    214,
+    Status(2, 0, 0),
+    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+);
 /// The end of a good AUTH exchange.
 pub const AUTHENTICATED: Reply = Reply::new(235, Status(2, 7, 0), "Authentication succeeded");
 /// To NOOP and RSET.
@@ -127,49 +130,69 @@ pub const SENDER_OK: Reply = Reply::new(250, Status(2, 1, 0), "Sender accepted")
 /// To RCPT.
 pub const RECIPIENT_OK: Reply = Reply::new(250, Status(2, 1, 5), "Recipient accepted");
 /// To VRFY: RFC 5321 §3.5.3 lets a server keep its users to itself.
-pub const VRFY: Reply = Reply::new(252, Status(2, 0, 0), "Cannot verify, but will take a message and try: send RCPT");
+pub const VRFY: Reply =
+    Reply::new(252, Status(2, 0, 0), "Cannot verify, but will take a message and try: send RCPT");
 /// To DATA.
 pub const START_INPUT: Reply = Reply::plain(354, "Send the message, end it with <CRLF>.<CRLF>");
 
 // Ends of a connection: 421, then it is closed (RFC 5321 §3.8).
 /// The shell ran out of patience.
-pub const IDLE: Reply = Reply::new(421, Status(4, 4, 2), "Idle for too long, closing: connect again");
+pub const IDLE: Reply =
+    Reply::new(421, Status(4, 4, 2), "Idle for too long, closing: connect again");
 /// A graceful stop.
-pub const STOPPING: Reply = Reply::new(421, Status(4, 3, 2), "This server is stopping: try again later");
+pub const STOPPING: Reply =
+    Reply::new(421, Status(4, 3, 2), "This server is stopping: try again later");
 /// After [`ERRORS_MAX`](crate::server::ERRORS_MAX) of them.
-pub const TOO_MANY_ERRORS: Reply = Reply::new(421, Status(4, 7, 0), "Too many bad commands, closing");
+pub const TOO_MANY_ERRORS: Reply =
+    Reply::new(421, Status(4, 7, 0), "Too many bad commands, closing");
 /// After [`LOGINS_MAX`](crate::server::LOGINS_MAX) failures.
-pub const TOO_MANY_LOGINS: Reply = Reply::new(421, Status(4, 7, 0), "Too many failed logins, closing: check user name and password");
+pub const TOO_MANY_LOGINS: Reply = Reply::new(
+    421,
+    Status(4, 7, 0),
+    "Too many failed logins, closing: check user name and password",
+);
 /// The peer, or a shell that reads on, does not heed the limit of what waits.
-pub const TOO_FAST: Reply = Reply::new(421, Status(4, 5, 0), "Wait for the replies before you send more, closing");
+pub const TOO_FAST: Reply =
+    Reply::new(421, Status(4, 5, 0), "Wait for the replies before you send more, closing");
 /// Instead of a greeting, when a limit on connections is reached.
-pub const TOO_MANY_CONNECTIONS: Reply = Reply::new(421, Status(4, 7, 0), "Too many connections: close some or try again later");
+pub const TOO_MANY_CONNECTIONS: Reply =
+    Reply::new(421, Status(4, 7, 0), "Too many connections: close some or try again later");
 
 // Commands that are wrong in themselves.
 /// No such verb.
-pub const UNKNOWN_COMMAND: Reply = Reply::new(500, Status(5, 5, 2), "Command not recognized: see HELP");
+pub const UNKNOWN_COMMAND: Reply =
+    Reply::new(500, Status(5, 5, 2), "Command not recognized: see HELP");
 /// RFC 5321 §4.5.3.1.4.
-pub const LINE_TOO_LONG: Reply = Reply::new(500, Status(5, 5, 2), "Command line too long: at most 512 octets");
+pub const LINE_TOO_LONG: Reply =
+    Reply::new(500, Status(5, 5, 2), "Command line too long: at most 512 octets");
 /// RFC 4954 §4.
-pub const AUTH_LINE_TOO_LONG: Reply = Reply::new(500, Status(5, 5, 6), "Authentication line too long: at most 12288 octets");
+pub const AUTH_LINE_TOO_LONG: Reply =
+    Reply::new(500, Status(5, 5, 6), "Authentication line too long: at most 12288 octets");
 /// RFC 5321 §2.3.8: only CRLF ends a line.
-pub const BARE_LINE_END: Reply = Reply::new(500, Status(5, 5, 2), "Bare CR, LF or NUL in a command: end each line with CRLF");
+pub const BARE_LINE_END: Reply =
+    Reply::new(500, Status(5, 5, 2), "Bare CR, LF or NUL in a command: end each line with CRLF");
 /// Known verb, bad arguments.
-pub const BAD_SYNTAX: Reply = Reply::new(501, Status(5, 5, 4), "Syntax error in the arguments: see RFC 5321 section 4.1");
+pub const BAD_SYNTAX: Reply =
+    Reply::new(501, Status(5, 5, 4), "Syntax error in the arguments: see RFC 5321 section 4.1");
 /// RSET, DATA, QUIT and STARTTLS stand alone.
 pub const NO_ARGUMENTS: Reply = Reply::new(501, Status(5, 5, 4), "This command takes no arguments");
 /// EHLO or HELO without a name.
-pub const NO_HELLO_NAME: Reply = Reply::new(501, Status(5, 5, 4), "Say who you are: EHLO your.host.name");
+pub const NO_HELLO_NAME: Reply =
+    Reply::new(501, Status(5, 5, 4), "Say who you are: EHLO your.host.name");
 /// The reverse-path does not parse.
-pub const BAD_SENDER: Reply = Reply::new(501, Status(5, 1, 7), "Bad sender address: MAIL FROM:<local-part@domain>");
+pub const BAD_SENDER: Reply =
+    Reply::new(501, Status(5, 1, 7), "Bad sender address: MAIL FROM:<local-part@domain>");
 /// The forward-path does not parse.
-pub const BAD_RECIPIENT: Reply = Reply::new(501, Status(5, 1, 3), "Bad recipient address: RCPT TO:<local-part@domain>");
+pub const BAD_RECIPIENT: Reply =
+    Reply::new(501, Status(5, 1, 3), "Bad recipient address: RCPT TO:<local-part@domain>");
 /// RFC 6531 §3.5.
-pub const ADDRESS_NOT_ASCII: Reply = Reply::new(553, Status(5, 6, 7), "Addresses must be ASCII: SMTPUTF8 is not offered");
+pub const ADDRESS_NOT_ASCII: Reply =
+    Reply::new(553, Status(5, 6, 7), "Addresses must be ASCII: SMTPUTF8 is not offered");
 /// Verbs we know and do not do.
 pub const NOT_IMPLEMENTED: Reply = Reply::new(502, Status(5, 5, 1), "Command not implemented");
 /// RFC 5321 §4.1.1.11.
-pub const UNKNOWN_PARAMETER: Reply = Reply::new(555, Status(5, 5, 4), "Parameter not supported: use those that EHLO announced");
+pub const UNKNOWN_PARAMETER: Reply =
+    Reply::new(555, Status(5, 5, 4), "Parameter not supported: use those that EHLO announced");
 /// To the verbs of HTTP: a browser that was tricked into talking to us.
 pub const NOT_SMTP: Reply = Reply::new(421, Status(4, 7, 0), "This is an SMTP server, closing");
 
@@ -177,75 +200,121 @@ pub const NOT_SMTP: Reply = Reply::new(421, Status(4, 7, 0), "This is an SMTP se
 /// MAIL or AUTH before EHLO, RFC 5321 §4.1.4.
 pub const HELLO_FIRST: Reply = Reply::new(503, Status(5, 5, 1), "Send EHLO first");
 /// A second MAIL, RFC 5321 §4.1.4.
-pub const NESTED_MAIL: Reply = Reply::new(503, Status(5, 5, 1), "A transaction is open: finish it or send RSET");
+pub const NESTED_MAIL: Reply =
+    Reply::new(503, Status(5, 5, 1), "A transaction is open: finish it or send RSET");
 /// RCPT or DATA without a transaction.
 pub const MAIL_FIRST: Reply = Reply::new(503, Status(5, 5, 1), "Send MAIL first");
 /// DATA when no RCPT was accepted.
-pub const NO_RECIPIENTS: Reply = Reply::new(554, Status(5, 5, 1), "No valid recipients: send RCPT first");
+pub const NO_RECIPIENTS: Reply =
+    Reply::new(554, Status(5, 5, 1), "No valid recipients: send RCPT first");
 /// RFC 3207 §4.
-pub const TLS_FIRST: Reply = Reply::new(530, Status(5, 7, 0), "Must issue a STARTTLS command first");
+pub const TLS_FIRST: Reply =
+    Reply::new(530, Status(5, 7, 0), "Must issue a STARTTLS command first");
 /// RFC 4954 §6.
-pub const AUTH_FIRST: Reply = Reply::new(530, Status(5, 7, 0), "Authentication required: send AUTH first");
+pub const AUTH_FIRST: Reply =
+    Reply::new(530, Status(5, 7, 0), "Authentication required: send AUTH first");
 /// A second STARTTLS.
 pub const ALREADY_TLS: Reply = Reply::new(503, Status(5, 5, 1), "TLS is active already");
 /// RFC 3207 §4: what was said in clear is forgotten, so nothing may have been accepted.
-pub const TLS_BEFORE_MAIL: Reply = Reply::new(503, Status(5, 5, 1), "A transaction is open: send STARTTLS before MAIL");
+pub const TLS_BEFORE_MAIL: Reply =
+    Reply::new(503, Status(5, 5, 1), "A transaction is open: send STARTTLS before MAIL");
 /// RFC 4954 §6.
-pub const AUTH_NEEDS_TLS: Reply = Reply::new(538, Status(5, 7, 11), "Encryption required: send STARTTLS before AUTH");
+pub const AUTH_NEEDS_TLS: Reply =
+    Reply::new(538, Status(5, 7, 11), "Encryption required: send STARTTLS before AUTH");
 /// RFC 4954 §4.
 pub const ALREADY_AUTHENTICATED: Reply = Reply::new(503, Status(5, 5, 1), "Authenticated already");
 /// RFC 4954 §4.
-pub const AUTH_IN_TRANSACTION: Reply = Reply::new(503, Status(5, 5, 1), "A transaction is open: send AUTH before MAIL");
+pub const AUTH_IN_TRANSACTION: Reply =
+    Reply::new(503, Status(5, 5, 1), "A transaction is open: send AUTH before MAIL");
 /// RFC 4954 §4.
-pub const UNKNOWN_MECHANISM: Reply = Reply::new(504, Status(5, 5, 4), "Mechanism not supported: use one that EHLO announced");
+pub const UNKNOWN_MECHANISM: Reply =
+    Reply::new(504, Status(5, 5, 4), "Mechanism not supported: use one that EHLO announced");
 /// RFC 4954 §4.
-pub const BAD_BASE64: Reply = Reply::new(501, Status(5, 5, 2), "Not valid base64: start AUTH again");
+pub const BAD_BASE64: Reply =
+    Reply::new(501, Status(5, 5, 2), "Not valid base64: start AUTH again");
 /// The client sent `*`.
 pub const AUTH_CANCELLED: Reply = Reply::new(501, Status(5, 7, 0), "Authentication cancelled");
 /// RFC 5321 §4.5.3.1.10.
-pub const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, Status(4, 5, 3), "Too many recipients: send the rest in another message");
+pub const TOO_MANY_RECIPIENTS: Reply =
+    Reply::new(452, Status(4, 5, 3), "Too many recipients: send the rest in another message");
 
 // Content that is not taken. Sent once its true end has come.
 /// RFC 1870 §6.1; PEC-AP-17 wants the refusal here, where no notice can be made.
-pub const TOO_LARGE: Reply = Reply::new(552, Status(5, 3, 4), "Message too large: see SIZE in the reply to EHLO");
+pub const TOO_LARGE: Reply =
+    Reply::new(552, Status(5, 3, 4), "Message too large: see SIZE in the reply to EHLO");
 /// RFC 5321 §2.3.8. Refused, never mended: what is signed is what was sent.
-pub const BARE_CR: Reply = Reply::new(550, Status(5, 6, 0), "Bare CR in the message: end each line with CRLF");
+pub const BARE_CR: Reply =
+    Reply::new(550, Status(5, 6, 0), "Bare CR in the message: end each line with CRLF");
 /// The same.
-pub const BARE_LF: Reply = Reply::new(550, Status(5, 6, 0), "Bare LF in the message: end each line with CRLF");
+pub const BARE_LF: Reply =
+    Reply::new(550, Status(5, 6, 0), "Bare LF in the message: end each line with CRLF");
 /// RFC 5322 §4 has it as obsolete; nothing that is signed may hold one.
-pub const NUL: Reply = Reply::new(550, Status(5, 6, 0), "NUL in the message: encode binary content as base64");
+pub const NUL: Reply =
+    Reply::new(550, Status(5, 6, 0), "NUL in the message: encode binary content as base64");
 
 // What the shell answers.
 /// The store, the signer or the scanner is out of order: nothing was taken.
-pub const LOCAL_ERROR: Reply = Reply::new(451, Status(4, 3, 0), "Temporary failure of this server: try again later");
+pub const LOCAL_ERROR: Reply =
+    Reply::new(451, Status(4, 3, 0), "Temporary failure of this server: try again later");
 /// The disk.
-pub const STORAGE_FULL: Reply = Reply::new(452, Status(4, 3, 1), "No space left on this server: try again later");
+pub const STORAGE_FULL: Reply =
+    Reply::new(452, Status(4, 3, 1), "No space left on this server: try again later");
 /// The reverse-path must be an address that the account may use: PEC-AP-02.
-pub const SENDER_NOT_YOURS: Reply = Reply::new(550, Status(5, 7, 1), "Sender address is not one of your account: correct it in your mail program");
+pub const SENDER_NOT_YOURS: Reply = Reply::new(
+    550,
+    Status(5, 7, 1),
+    "Sender address is not one of your account: correct it in your mail program",
+);
 /// A stranger uses one of our own addresses.
-pub const SENDER_REFUSED: Reply = Reply::new(550, Status(5, 7, 1), "Sender address belongs to this server: authenticate to use it");
+pub const SENDER_REFUSED: Reply = Reply::new(
+    550,
+    Status(5, 7, 1),
+    "Sender address belongs to this server: authenticate to use it",
+);
 /// A recipient elsewhere, without AUTH.
-pub const NO_RELAY: Reply = Reply::new(550, Status(5, 7, 1), "This server does not relay: authenticate, or send to one of its own domains");
+pub const NO_RELAY: Reply = Reply::new(
+    550,
+    Status(5, 7, 1),
+    "This server does not relay: authenticate, or send to one of its own domains",
+);
 /// PEC-NOT-01, group 1.
-pub const UNKNOWN_ACCOUNT: Reply = Reply::new(550, Status(5, 1, 1), "No such address here: check it");
+pub const UNKNOWN_ACCOUNT: Reply =
+    Reply::new(550, Status(5, 1, 1), "No such address here: check it");
 /// PEC-NOT-01, group 2: it exists and is suspended.
-pub const ACCOUNT_DISABLED: Reply = Reply::new(550, Status(5, 2, 1), "This mailbox is disabled and takes no messages");
+pub const ACCOUNT_DISABLED: Reply =
+    Reply::new(550, Status(5, 2, 1), "This mailbox is disabled and takes no messages");
 /// PEC-NOT-01, group 3.
 pub const MAILBOX_FULL: Reply = Reply::new(552, Status(5, 2, 2), "The mailbox is full");
 /// Ordinary mail, which the holder chose not to receive: PEC-GEN-19.
-pub const ORDINARY_MAIL_REFUSED: Reply = Reply::new(550, Status(5, 7, 1), "This mailbox takes certified mail only");
+pub const ORDINARY_MAIL_REFUSED: Reply =
+    Reply::new(550, Status(5, 7, 1), "This mailbox takes certified mail only");
 /// What could not be made 7-bit safe.
-pub const NOT_SEVEN_BIT: Reply = Reply::new(554, Status(5, 6, 3), "8-bit content cannot be certified: send it in 7 bits (base64 or quoted-printable)");
+pub const NOT_SEVEN_BIT: Reply = Reply::new(
+    554,
+    Status(5, 6, 3),
+    "8-bit content cannot be certified: send it in 7 bits (base64 or quoted-printable)",
+);
 /// Content that no part of us can take.
-pub const MALFORMED: Reply = Reply::new(550, Status(5, 6, 0), "The message cannot be read: check its header and MIME structure");
+pub const MALFORMED: Reply = Reply::new(
+    550,
+    Status(5, 6, 0),
+    "The message cannot be read: check its header and MIME structure",
+);
 /// A limit on messages or recipients.
-pub const RATE_LIMITED: Reply = Reply::new(450, Status(4, 7, 1), "Too many messages in a short time: try again later");
+pub const RATE_LIMITED: Reply =
+    Reply::new(450, Status(4, 7, 1), "Too many messages in a short time: try again later");
 /// The same words for an unknown user and a wrong password.
-pub const AUTH_FAILED: Reply = Reply::new(535, Status(5, 7, 8), "Authentication credentials invalid: check user name and password");
+pub const AUTH_FAILED: Reply = Reply::new(
+    535,
+    Status(5, 7, 8),
+    "Authentication credentials invalid: check user name and password",
+);
 /// The accounts cannot be read.
-pub const AUTH_UNAVAILABLE: Reply = Reply::new(454, Status(4, 7, 0), "Authentication is not possible now: try again later");
+pub const AUTH_UNAVAILABLE: Reply =
+    Reply::new(454, Status(4, 7, 0), "Authentication is not possible now: try again later");
 /// This account or network is being slowed down.
-pub const AUTH_LATER: Reply = Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
+pub const AUTH_LATER: Reply =
+    Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
 pub const ALL: [&Reply; 62] = [
@@ -322,9 +391,10 @@ mod tests {
         for reply in ALL {
             let line = reply.to_octets();
             assert!(line.len() <= REPLY_LINE_OCTETS_MAX, "{reply}");
-            assert!(line.strip_suffix(b"\r\n").is_some_and(|text| {
-                text.iter().all(|octet| matches!(octet, b' '..=b'~'))
-            }));
+            assert!(
+                line.strip_suffix(b"\r\n")
+                    .is_some_and(|text| { text.iter().all(|octet| matches!(octet, b' '..=b'~')) })
+            );
         }
     }
 
@@ -340,7 +410,10 @@ mod tests {
 
     #[test]
     fn a_variable_part_cannot_end_the_line_nor_pass_its_limit() {
-        assert_eq!(Reply::accepted("a\r\n250 b\0\u{e8}").to_string(), "250 2.0.0 Accepted as a??250 b??");
+        assert_eq!(
+            Reply::accepted("a\r\n250 b\0\u{e8}").to_string(),
+            "250 2.0.0 Accepted as a??250 b??"
+        );
         let long = Reply::accepted(&"x".repeat(VARIABLE_OCTETS_MAX + 1));
         assert_eq!(long.text().len(), "Accepted as ".len() + VARIABLE_OCTETS_MAX);
         assert!(long.to_octets().len() <= REPLY_LINE_OCTETS_MAX);

@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn no_secret_is_printed() {
-        let start = SaslStep::Start { mechanism: Mechanism::Plain, initial: Some(b"hunter2".into()) };
+        let start =
+            SaslStep::Start { mechanism: Mechanism::Plain, initial: Some(b"hunter2".into()) };
         let printed = format!(
             "{start:?} {:?} {:?} {:?}",
             SaslStep::Response(b"hunter2".into()),

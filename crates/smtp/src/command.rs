@@ -1,0 +1,299 @@
+//! The grammar of each command line: RFC 5321 §4.1.1 and §4.1.2, RFC 3207 §4, RFC 4954 §4.
+//!
+//! Stricter than some, and lenient where clients in use need it: verbs and keywords in any case,
+//! white space after `MAIL FROM:` and `RCPT TO:` (Outlook) and at the end of a line. Not here:
+//! whether a command is in place now, which is [`crate::server`]'s.
+
+use std::fmt;
+
+use mail::address::{Address, Domain, ForwardPath, PATH_OCTETS_MAX, ReversePath};
+
+use crate::reply::{self, Reply};
+
+/// Octets of the name in EHLO or HELO at most: that of a domain, RFC 5321 §4.5.3.1.2.
+pub const HELLO_OCTETS_MAX: usize = 255;
+/// Parameters of one MAIL at most: there are five that a client could know.
+const PARAMETERS_MAX: usize = 16;
+
+/// A command that is well formed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `ehlo = "EHLO" SP ( Domain / address-literal )`. The name is taken as it comes, printable
+    /// ASCII or `?` in its place: clients say what they like, and nothing hangs on it.
+    Ehlo(String),
+    /// `helo = "HELO" SP Domain`
+    Helo(String),
+    /// `STARTTLS`
+    StartTls,
+    /// `"AUTH" SP sasl-mech [SP initial-response]`
+    Auth {
+        /// As it was written.
+        mechanism: String,
+        /// Not decoded.
+        initial: Option<Vec<u8>>,
+    },
+    /// `mail = "MAIL FROM:" Reverse-path [SP Mail-parameters]`
+    Mail {
+        /// Where errors go.
+        path: ReversePath,
+        /// `SIZE=`, RFC 1870 §6: what the client thinks that it is about to send.
+        size: Option<u64>,
+    },
+    /// `rcpt = "RCPT TO:" Forward-path`
+    Rcpt(ForwardPath),
+    /// `DATA`
+    Data,
+    /// `RSET`
+    Rset,
+    /// `NOOP [SP String]`
+    Noop,
+    /// `QUIT`
+    Quit,
+    /// `HELP [SP String]`
+    Help,
+    /// `VRFY SP String`
+    Vrfy,
+    /// One that exists and that we do not do.
+    NotImplemented,
+    /// A verb of HTTP: somebody's browser was made to talk to us.
+    Http,
+}
+
+/// Without what AUTH carries.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ehlo(name) => f.debug_tuple("Ehlo").field(name).finish(),
+            Self::Helo(name) => f.debug_tuple("Helo").field(name).finish(),
+            Self::StartTls => f.write_str("StartTls"),
+            Self::Auth { mechanism, initial } => f
+                .debug_struct("Auth")
+                .field("mechanism", mechanism)
+                .field("initial", &initial.as_ref().map(|_| "[redacted]"))
+                .finish(),
+            Self::Mail { path, size } => {
+                f.debug_struct("Mail").field("path", path).field("size", size).finish()
+            }
+            Self::Rcpt(path) => f.debug_tuple("Rcpt").field(path).finish(),
+            Self::Data => f.write_str("Data"),
+            Self::Rset => f.write_str("Rset"),
+            Self::Noop => f.write_str("Noop"),
+            Self::Quit => f.write_str("Quit"),
+            Self::Help => f.write_str("Help"),
+            Self::Vrfy => f.write_str("Vrfy"),
+            Self::NotImplemented => f.write_str("NotImplemented"),
+            Self::Http => f.write_str("Http"),
+        }
+    }
+}
+
+impl Command {
+    /// Reads one line, without its CRLF.
+    ///
+    /// # Errors
+    ///
+    /// The reply that says what is wrong with it.
+    pub fn parse(line: &[u8]) -> Result<Self, Reply> {
+        let line = line.trim_ascii_end();
+        let verb_end = line.iter().position(|octet| is_blank(*octet)).unwrap_or(line.len());
+        let (verb, arguments) = (&line[..verb_end], line[verb_end..].trim_ascii_start());
+        let is = |word: &str| verb.eq_ignore_ascii_case(word.as_bytes());
+        if is("MAIL") {
+            mail(after_keyword(arguments, "FROM:")?)
+        } else if is("RCPT") {
+            rcpt(after_keyword(arguments, "TO:")?)
+        } else if is("EHLO") {
+            hello_name(arguments).map(Self::Ehlo)
+        } else if is("HELO") {
+            hello_name(arguments).map(Self::Helo)
+        } else if is("AUTH") {
+            auth(arguments)
+        } else if is("DATA") {
+            alone(arguments, Self::Data)
+        } else if is("RSET") {
+            alone(arguments, Self::Rset)
+        } else if is("QUIT") {
+            alone(arguments, Self::Quit)
+        } else if is("STARTTLS") {
+            alone(arguments, Self::StartTls)
+        } else if is("NOOP") {
+            Ok(Self::Noop)
+        } else if is("HELP") {
+            Ok(Self::Help)
+        } else if is("VRFY") {
+            if arguments.is_empty() { Err(reply::BAD_SYNTAX) } else { Ok(Self::Vrfy) }
+        } else if ["EXPN", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BDAT"]
+            .into_iter()
+            .any(is)
+        {
+            Ok(Self::NotImplemented)
+        } else if ["GET", "POST", "PUT", "CONNECT", "OPTIONS"].into_iter().any(is) {
+            Ok(Self::Http)
+        } else {
+            Err(reply::UNKNOWN_COMMAND)
+        }
+    }
+}
+
+fn is_blank(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t')
+}
+
+fn alone(arguments: &[u8], command: Command) -> Result<Command, Reply> {
+    if arguments.is_empty() { Ok(command) } else { Err(reply::NO_ARGUMENTS) }
+}
+
+fn hello_name(arguments: &[u8]) -> Result<String, Reply> {
+    let strange = |octet: &u8| is_blank(*octet) || octet.is_ascii_control();
+    if arguments.is_empty() {
+        return Err(reply::NO_HELLO_NAME);
+    }
+    if arguments.len() > HELLO_OCTETS_MAX || arguments.iter().any(strange) {
+        return Err(reply::BAD_SYNTAX);
+    }
+    let printable = |octet: &u8| if octet.is_ascii() { char::from(*octet) } else { '?' };
+    Ok(arguments.iter().map(printable).collect())
+}
+
+/// `"AUTH" SP sasl-mech [SP (base64 / "=")]`, RFC 4954 §4.
+fn auth(arguments: &[u8]) -> Result<Command, Reply> {
+    let mut words = arguments.split(|octet| is_blank(*octet)).filter(|word| !word.is_empty());
+    let mechanism = words.next().ok_or(reply::BAD_SYNTAX)?;
+    let initial = words.next().map(<[u8]>::to_vec);
+    if words.next().is_some() {
+        return Err(reply::BAD_SYNTAX);
+    }
+    // A name that is no text is no mechanism: let it be unknown.
+    Ok(Command::Auth { mechanism: String::from_utf8_lossy(mechanism).into_owned(), initial })
+}
+
+/// What follows `FROM:` or `TO:`, and the white space that some clients put there.
+fn after_keyword<'a>(arguments: &'a [u8], keyword: &str) -> Result<&'a [u8], Reply> {
+    match arguments.split_at_checked(keyword.len()) {
+        Some((word, rest)) if word.eq_ignore_ascii_case(keyword.as_bytes()) => {
+            Ok(rest.trim_ascii_start())
+        }
+        _ => Err(reply::BAD_SYNTAX),
+    }
+}
+
+fn mail(arguments: &[u8]) -> Result<Command, Reply> {
+    let (path, parameters) = split_path(arguments, &reply::BAD_SENDER)?;
+    let path = if path.is_empty() {
+        ReversePath::Null
+    } else {
+        ReversePath::Address(address(path).ok_or(reply::BAD_SENDER)?)
+    };
+    let mut size = None;
+    for parameter in self::parameters(parameters)? {
+        let (keyword, value) = parameter;
+        let is = |word: &str| keyword.eq_ignore_ascii_case(word);
+        match value {
+            Some(value) if is("SIZE") && size.is_none() => size = Some(size_value(value)?),
+            Some(value) if is("BODY") && value.eq_ignore_ascii_case("7BIT") => {}
+            Some(value) if is("AUTH") => auth_value(value)?,
+            _ if is("SIZE") || is("AUTH") => return Err(reply::BAD_SYNTAX),
+            // BODY=8BITMIME and SMTPUTF8 among them: they are not announced.
+            _ => return Err(reply::UNKNOWN_PARAMETER),
+        }
+    }
+    Ok(Command::Mail { path, size })
+}
+
+fn rcpt(arguments: &[u8]) -> Result<Command, Reply> {
+    let (path, parameters) = split_path(arguments, &reply::BAD_RECIPIENT)?;
+    let path = if path.eq_ignore_ascii_case("postmaster") {
+        ForwardPath::Postmaster
+    } else {
+        ForwardPath::Address(address(path).ok_or(reply::BAD_RECIPIENT)?)
+    };
+    match self::parameters(parameters)?.is_empty() {
+        true => Ok(Command::Rcpt(path)),
+        false => Err(reply::UNKNOWN_PARAMETER),
+    }
+}
+
+/// `Path = "<" [ A-d-l ":" ] Mailbox ">"`: what is between the brackets, and what follows them.
+///
+/// A `>` inside a quoted string does not end the path.
+fn split_path<'a>(arguments: &'a [u8], bad: &Reply) -> Result<(&'a str, &'a [u8]), Reply> {
+    let inner = arguments.strip_prefix(b"<").ok_or_else(|| bad.clone())?;
+    let (mut quoted, mut escaped) = (false, false);
+    let end = inner.iter().position(|octet| {
+        let ends = !quoted && *octet == b'>';
+        match octet {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+        ends
+    });
+    let (path, rest) = inner.split_at(end.ok_or_else(|| bad.clone())?);
+    let rest = &rest[1..];
+    if path.len() + 2 > PATH_OCTETS_MAX || rest.first().is_some_and(|octet| !is_blank(*octet)) {
+        return Err(bad.clone());
+    }
+    if !path.is_ascii() {
+        return Err(reply::ADDRESS_NOT_ASCII);
+    }
+    Ok((std::str::from_utf8(path).map_err(|_| bad.clone())?, rest))
+}
+
+/// An address; a source route in front is checked and ignored, RFC 5321 §4.1.1.3 and appendix C.
+fn address(path: &str) -> Option<Address> {
+    let mailbox = if path.starts_with('@') {
+        let (route, mailbox) = path.split_once(':')?;
+        for hop in route.split(',') {
+            Domain::parse(hop.strip_prefix('@')?).ok()?;
+        }
+        mailbox
+    } else {
+        path
+    };
+    Address::parse(mailbox).ok()
+}
+
+/// `Mail-parameters = esmtp-param *(SP esmtp-param)`, `esmtp-param = keyword ["=" value]`.
+fn parameters(text: &[u8]) -> Result<Vec<(&str, Option<&str>)>, Reply> {
+    let words = text.split(|octet| is_blank(*octet)).filter(|word| !word.is_empty());
+    let mut parameters = Vec::new();
+    for word in words {
+        let word = std::str::from_utf8(word).map_err(|_| reply::BAD_SYNTAX)?;
+        let (keyword, value) = match word.split_once('=') {
+            Some((keyword, value)) => (keyword, Some(value)),
+            None => (word, None),
+        };
+        let keyword_ok = keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && keyword.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let value_ok = value
+            .is_none_or(|value| !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic()));
+        if !keyword_ok || !value_ok || parameters.len() == PARAMETERS_MAX {
+            return Err(reply::BAD_SYNTAX);
+        }
+        parameters.push((keyword, value));
+    }
+    Ok(parameters)
+}
+
+/// `size-value = 1*20DIGIT`, RFC 1870 §6. What passes 64 bits is too large for anybody.
+fn size_value(value: &str) -> Result<u64, Reply> {
+    if value.len() > 20 || !value.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(reply::BAD_SYNTAX);
+    }
+    Ok(value.parse().unwrap_or(u64::MAX))
+}
+
+/// `AUTH=` of MAIL, RFC 4954 §5: `<>` or an address as xtext. We trust nobody to vouch for another
+/// submitter, so it is checked and then counts as `<>`.
+fn auth_value(value: &str) -> Result<(), Reply> {
+    let mut octets = value.bytes();
+    while let Some(octet) = octets.next() {
+        // `hexchar = "+" 2(%x30-39 / %x41-46)`, RFC 3461 §4.
+        let upper_hex = |b: Option<u8>| matches!(b, Some(b'0'..=b'9' | b'A'..=b'F'));
+        if octet == b'+' && !(upper_hex(octets.next()) && upper_hex(octets.next())) {
+            return Err(reply::BAD_SYNTAX);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,692 @@
+//! The session machine of a server: greeting to QUIT, as RFC 5321 §3 and §4 tell it, with STARTTLS
+//! (RFC 3207), AUTH (RFC 4954), SIZE (RFC 1870) and PIPELINING (RFC 2920).
+//!
+//! It knows what may come when, and nothing of who is who: senders, recipients, passwords and
+//! messages are the shell's, which answers one [`Question`] at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mail::{ForwardPath, ReversePath};
+
+use crate::command::Command;
+use crate::content::{Content, Fault};
+use crate::line::{AUTH_OCTETS_MAX, Expect, Line, LineBuffer};
+use crate::reply::{self, Reply};
+use crate::sasl::{self, Mechanism, SaslAnswer, SaslStep};
+
+/// Bad commands after which the connection ends: enough for any client in good faith.
+pub const ERRORS_MAX: usize = 20;
+/// Failed logins after which the connection ends: guessing shall cost a connection each time.
+pub const LOGINS_MAX: usize = 5;
+/// Octets that a shell may hand over at once at most.
+pub const INPUT_OCTETS_MAX: usize = 64 * 1024;
+/// Octets of replies put together before they are handed out: what is pipelined is answered in
+/// few segments, and a client that asks much and reads nothing costs no more than this.
+pub const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
+/// Octets that are read and thrown away after a message turned out bad, to hear its true end;
+/// past them it is refused and the connection ends.
+pub const DISCARD_OCTETS_MAX: u64 = 1 << 30;
+
+/// What the listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Port 25: other hosts, also in clear (PEC-PR-29); after AUTH also submission.
+    Transport,
+    /// Ports 465 and 587: no mail before AUTH, and no AUTH before TLS (PEC-AP-01).
+    Submission,
+}
+
+/// What one listener's sessions have in common.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our name, in the greeting and in the answers to HELO and EHLO.
+    pub host: String,
+    /// What the listener is for.
+    pub role: Role,
+    /// Octets of a message at most: announced as SIZE, and what is larger is refused (PEC-AP-17).
+    pub size_max: u64,
+    /// Recipients of one transaction at most. RFC 5321 §4.5.3.1.8 wants 100 or more.
+    pub recipients_max: usize,
+    /// In the order in which they are announced. None: AUTH is not offered.
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether STARTTLS is offered on a connection in clear.
+    pub starttls: bool,
+}
+
+/// What the shell does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send these octets.
+    Send(Vec<u8>),
+    /// Find the answer, and give it to [`Session::answer`]. Until then no other question comes.
+    Ask(Question),
+    /// The next octets of the message, without doubled dots: append them to the spool that
+    /// [`Question::Data`] opened.
+    Content(Vec<u8>),
+    /// Drop the spool: the message will be refused, or the connection ended inside it.
+    Discard,
+    /// Drop what the SASL exchange left, an identity that it had just proved included.
+    SaslAbort,
+    /// Send what is to be sent, then do the TLS handshake and call [`Session::handle_tls_started`].
+    /// Octets that came in clear behind the command, also those in a buffer of the shell's, are
+    /// dropped unread (RFC 3207 §6).
+    StartTls,
+    /// Send what is to be sent and close. No step comes after it, save the one that undoes the
+    /// answer to a question that was open when the peer went away.
+    Close,
+}
+
+/// What only the shell can know. One is open at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// The next step of an AUTH exchange. Answer: [`Answer::Sasl`].
+    Sasl(SaslStep),
+    /// May this transaction begin? Answer: [`Answer::Accept`] or [`Answer::Refuse`].
+    Mail {
+        /// Is it one that the account may use, or, without AUTH, one that a stranger may?
+        path: ReversePath,
+        /// What the client announced; within [`Settings::size_max`].
+        size: Option<u64>,
+    },
+    /// Is this recipient to be taken? Answer: [`Answer::Accept`] or [`Answer::Refuse`].
+    Recipient {
+        /// As the client gave it, source route aside.
+        path: ForwardPath,
+    },
+    /// Open a spool: content follows. Answer: [`Answer::Accept`] or [`Answer::Refuse`].
+    Data,
+    /// All content is here, and well formed. Answer: [`Answer::Accepted`] once it is durable, or
+    /// [`Answer::Refuse`]. Either way the transaction is over.
+    EndOfData {
+        /// How many octets were handed over as [`Step::Content`].
+        octets: u64,
+    },
+}
+
+/// The shell's answer to the open [`Question`]. One that does not fit it counts as
+/// [`reply::LOCAL_ERROR`]: a mistake of ours accepts nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Question::Sasl`].
+    Sasl(SaslAnswer),
+    /// Yes, to all but [`Question::Sasl`] and [`Question::EndOfData`].
+    Accept,
+    /// Yes, to [`Question::EndOfData`]: the message is durably ours.
+    Accepted {
+        /// How to ask about it; told to the client.
+        id: String,
+    },
+    /// No, to all but [`Question::Sasl`]. A 421 also ends the connection.
+    Refuse(Reply),
+}
+
+/// One client's conversation, greeting to QUIT: no socket, no clock, no store in it.
+///
+/// After any call that takes `&mut self`, drain [`poll`](Self::poll) to `None` before the next.
+pub struct Session {
+    settings: Arc<Settings>,
+    tls: bool,
+    state: State,
+    /// The question that waits for its answer. It outlives the connection: what the shell is
+    /// storing when the peer goes away is still answered, and then unwound.
+    open: Option<Open>,
+    hello: Option<Hello>,
+    authenticated: bool,
+    transaction: Option<Transaction>,
+    input: LineBuffer,
+    out: VecDeque<Step>,
+    /// What to say before closing, once the open question is answered.
+    last_words: Option<Reply>,
+    errors: usize,
+    failed_logins: usize,
+}
+
+/// What the next octets are.
+enum State {
+    Command,
+    /// The answer to a challenge.
+    SaslResponse,
+    /// The empty answer to the data that came with success.
+    SaslEnd,
+    /// Between 354 and the end of data.
+    Content(Content),
+    /// Nothing: between [`Step::StartTls`] and the handshake's end.
+    TlsHandshake,
+    Closed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Sasl,
+    Mail,
+    Recipient,
+    Data,
+    EndOfData,
+}
+
+struct Hello {
+    name: String,
+    extended: bool,
+}
+
+/// From an accepted MAIL to the one place where it is forgotten, [`Session::reset`].
+#[derive(Default)]
+struct Transaction {
+    recipients: usize,
+}
+
+impl Session {
+    /// A new connection, in clear or with TLS already up; the greeting is the first step.
+    pub fn new(settings: Arc<Settings>, tls: bool) -> Self {
+        let greeting = Reply::greeting(&settings.host);
+        let mut session = Self {
+            settings,
+            tls,
+            state: State::Command,
+            open: None,
+            hello: None,
+            authenticated: false,
+            transaction: None,
+            input: LineBuffer::default(),
+            out: VecDeque::new(),
+            last_words: None,
+            errors: 0,
+            failed_logins: 0,
+        };
+        session.send(&greeting);
+        session
+    }
+
+    /// Octets came in. At most [`INPUT_OCTETS_MAX`] at once, and only while
+    /// [`wants_octets`](Self::wants_octets): a shell that keeps to that is never cut off.
+    pub fn handle_octets(&mut self, octets: &[u8]) {
+        let mut octets = octets;
+        match &self.state {
+            State::Closed | State::TlsHandshake => return,
+            State::Content(_) if self.open.is_none() && self.input.pending().is_empty() => {
+                let consumed = self.receive(octets);
+                octets = &octets[consumed..];
+            }
+            _ => {}
+        }
+        if octets.is_empty() || matches!(self.state, State::Closed) {
+            return;
+        }
+        // What waits may be one unfinished line, and on it comes what was read at once.
+        if self.input.pending().len() + octets.len() > INPUT_OCTETS_MAX + AUTH_OCTETS_MAX {
+            self.close_with(&reply::TOO_FAST);
+            return;
+        }
+        self.input.push(octets);
+    }
+
+    /// The TLS handshake that [`Step::StartTls`] asked for is done. All that was said in clear is
+    /// forgotten, RFC 3207 §4.2.
+    pub fn handle_tls_started(&mut self) {
+        if !matches!(self.state, State::TlsHandshake) {
+            return;
+        }
+        self.tls = true;
+        self.state = State::Command;
+        self.input.clear();
+        self.reset();
+        self.hello = None;
+        self.authenticated = false;
+    }
+
+    /// The peer is gone, or the handshake failed. Nothing can be sent any more.
+    pub fn handle_closed(&mut self) {
+        self.close();
+    }
+
+    /// The peer was silent for longer than RFC 5321 §4.5.3.2.7 asks a server to wait.
+    pub fn handle_timeout(&mut self) {
+        self.close_with(&reply::IDLE);
+    }
+
+    /// The server stops. A message that is being stored is still answered.
+    pub fn handle_shutdown(&mut self) {
+        self.close_with(&reply::STOPPING);
+    }
+
+    /// Whether the shell should read from the socket. False while a question is open: that is the
+    /// back-pressure.
+    pub fn wants_octets(&self) -> bool {
+        self.open.is_none() && !matches!(self.state, State::Closed | State::TlsHandshake)
+    }
+
+    /// The name the client gave in EHLO or HELO, printable ASCII without blanks.
+    pub fn hello(&self) -> Option<&str> {
+        self.hello.as_ref().map(|hello| hello.name.as_str())
+    }
+
+    /// Whether TLS is up.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Whether AUTH succeeded; as whom, the shell knows.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// The word for `with` in a Received field: RFC 3848.
+    pub fn protocol(&self) -> &'static str {
+        match (
+            self.hello.as_ref().is_some_and(|hello| hello.extended),
+            self.tls,
+            self.authenticated,
+        ) {
+            (false, _, false) => "SMTP",
+            (true, false, false) => "ESMTP",
+            (true, true, false) => "ESMTPS",
+            (_, false, true) => "ESMTPA",
+            (_, true, true) => "ESMTPSA",
+        }
+    }
+
+    /// What to do next; `None` when it is the peer's or the shell's turn.
+    pub fn poll(&mut self) -> Option<Step> {
+        if self.out.is_empty() {
+            while self.out_octets() < OUTPUT_OCTETS_MAX && self.advance() {}
+        }
+        self.out.pop_front()
+    }
+
+    /// The answer to the open question. Without one it is ignored.
+    pub fn answer(&mut self, answer: Answer) {
+        let Some(open) = self.open.take() else { return };
+        if matches!(self.state, State::Closed) {
+            self.unwind(open, &answer);
+            return;
+        }
+        match (open, answer) {
+            (Open::Sasl, Answer::Sasl(answer)) => self.sasl_answered(answer),
+            (Open::Sasl, _) => self.sasl_answered(SaslAnswer::Failure(reply::AUTH_UNAVAILABLE)),
+            (Open::Mail, Answer::Accept) => {
+                self.transaction = Some(Transaction::default());
+                self.send(&reply::SENDER_OK);
+            }
+            (Open::Recipient, Answer::Accept) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.recipients += 1;
+                }
+                self.send(&reply::RECIPIENT_OK);
+            }
+            (Open::Data, Answer::Accept) => {
+                self.state = State::Content(Content::new(self.settings.size_max));
+                self.send(&reply::START_INPUT);
+            }
+            (Open::EndOfData, Answer::Accepted { id }) => {
+                self.reset();
+                self.send(&Reply::accepted(&id));
+            }
+            (open, answer) => {
+                if open == Open::EndOfData {
+                    self.reset();
+                }
+                match answer {
+                    Answer::Refuse(reply) if reply.is_refusal() => self.refuse(&reply),
+                    _ => self.refuse(&reply::LOCAL_ERROR),
+                }
+            }
+        }
+        if let Some(reply) = self.last_words.take() {
+            self.close_with(&reply);
+        }
+    }
+
+    /// What the shell did for a peer that is gone is undone, where it can be.
+    fn unwind(&mut self, open: Open, answer: &Answer) {
+        match (open, answer) {
+            (Open::Data, Answer::Accept) => self.out.push_back(Step::Discard),
+            (Open::Sasl, _) => self.out.push_back(Step::SaslAbort),
+            _ => {}
+        }
+    }
+
+    /// Does one thing with what waits; false when there is nothing to do.
+    fn advance(&mut self) -> bool {
+        if self.open.is_some() {
+            return false;
+        }
+        let expect = match &self.state {
+            State::Command => Expect::Command,
+            State::SaslResponse | State::SaslEnd => Expect::SaslResponse,
+            State::Content(_) => {
+                let waiting = std::mem::take(&mut self.input);
+                let consumed = self.receive(waiting.pending());
+                self.input = waiting;
+                self.input.consume(consumed);
+                return consumed > 0;
+            }
+            State::TlsHandshake | State::Closed => return false,
+        };
+        let Some(line) = self.input.next_line(expect) else { return false };
+        match (expect, line) {
+            (Expect::Command, Line::Whole(line)) => match Command::parse(&line) {
+                Ok(command) => self.command(command),
+                Err(reply) => self.bad(&reply),
+            },
+            (Expect::Command, Line::Bare) => self.bad(&reply::BARE_LINE_END),
+            (Expect::Command, Line::TooLong { auth: false }) => self.bad(&reply::LINE_TOO_LONG),
+            (Expect::Command, Line::TooLong { auth: true }) => self.bad(&reply::AUTH_LINE_TOO_LONG),
+            (Expect::SaslResponse, Line::Whole(line)) => self.sasl_response(&line),
+            (Expect::SaslResponse, Line::Bare) => self.sasl_abort(&reply::BARE_LINE_END),
+            (Expect::SaslResponse, Line::TooLong { .. }) => {
+                self.sasl_abort(&reply::AUTH_LINE_TOO_LONG);
+            }
+        }
+        true
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Ehlo(name) => self.ehlo(name),
+            Command::Helo(name) => {
+                self.reset();
+                self.hello = Some(Hello { name, extended: false });
+                self.send(&Reply::helo(&self.settings.host));
+            }
+            Command::StartTls => self.start_tls(),
+            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
+            Command::Mail { path, size } => self.mail(path, size),
+            Command::Rcpt(path) => self.rcpt(path),
+            Command::Data => self.data(),
+            Command::Rset => {
+                self.reset();
+                self.send(&reply::DONE);
+            }
+            Command::Noop => self.send(&reply::DONE),
+            Command::Help => self.send(&reply::HELP),
+            Command::Vrfy => match self.closed_door() {
+                Some(reply) => self.bad(&reply),
+                None => self.send(&reply::VRFY),
+            },
+            Command::NotImplemented => self.bad(&reply::NOT_IMPLEMENTED),
+            Command::Quit => self.close_with(&reply::QUIT),
+            Command::Http => self.close_with(&reply::NOT_SMTP),
+        }
+    }
+
+    /// Announces what can be used now: RFC 5321 §4.1.1.1.
+    fn ehlo(&mut self, name: String) {
+        self.reset();
+        self.hello = Some(Hello { name, extended: true });
+        let mut lines = vec![
+            self.settings.host.clone(),
+            format!("SIZE {}", self.settings.size_max),
+            "PIPELINING".to_owned(),
+            "ENHANCEDSTATUSCODES".to_owned(),
+        ];
+        if !self.tls && self.settings.starttls {
+            lines.push("STARTTLS".to_owned());
+        }
+        // In clear a password could be read, so AUTH is not even mentioned (PEC-AP-01).
+        if self.tls && !self.authenticated && !self.settings.mechanisms.is_empty() {
+            let names: Vec<_> = self.settings.mechanisms.iter().map(|m| m.as_str()).collect();
+            lines.push(format!("AUTH {}", names.join(" ")));
+        }
+        let last = lines.len() - 1;
+        let octets: String = (lines.iter().enumerate())
+            .map(|(i, line)| format!("250{}{line}\r\n", if i == last { ' ' } else { '-' }))
+            .collect();
+        self.send_octets(octets.into_bytes());
+    }
+
+    /// RFC 3207 §4.
+    fn start_tls(&mut self) {
+        if self.tls {
+            self.bad(&reply::ALREADY_TLS);
+        } else if !self.settings.starttls {
+            self.bad(&reply::NOT_IMPLEMENTED);
+        } else if self.transaction.is_some() {
+            self.bad(&reply::TLS_BEFORE_MAIL);
+        } else {
+            // What stands behind it was put there by whoever could write in clear.
+            self.input.clear();
+            self.state = State::TlsHandshake;
+            self.send(&reply::STARTTLS);
+            self.out.push_back(Step::StartTls);
+        }
+    }
+
+    fn auth(&mut self, mechanism: &str, initial: Option<&[u8]>) {
+        let offered = Mechanism::parse(mechanism).filter(|m| self.settings.mechanisms.contains(m));
+        let initial = match initial {
+            None => Some(None),
+            Some(b"=") => Some(Some(Vec::new())),
+            Some(text) => sasl::decode(text).map(Some),
+        };
+        if !self.tls {
+            self.bad(&reply::AUTH_NEEDS_TLS);
+        } else if self.authenticated {
+            self.bad(&reply::ALREADY_AUTHENTICATED);
+        } else if self.transaction.is_some() {
+            self.bad(&reply::AUTH_IN_TRANSACTION);
+        } else if self.hello.is_none() {
+            self.bad(&reply::HELLO_FIRST);
+        } else {
+            match (offered, initial) {
+                (None, _) => self.bad(&reply::UNKNOWN_MECHANISM),
+                (_, None) => self.bad(&reply::BAD_BASE64),
+                (Some(mechanism), Some(initial)) => {
+                    let start = SaslStep::Start { mechanism, initial };
+                    self.ask(Open::Sasl, Question::Sasl(start));
+                }
+            }
+        }
+    }
+
+    fn sasl_answered(&mut self, answer: SaslAnswer) {
+        match answer {
+            SaslAnswer::Challenge(octets) => {
+                self.state = State::SaslResponse;
+                self.send(&Reply::challenge(&octets));
+            }
+            SaslAnswer::Success(Some(octets)) => {
+                self.state = State::SaslEnd;
+                self.send(&Reply::challenge(&octets));
+            }
+            SaslAnswer::Success(None) => self.authenticated(),
+            SaslAnswer::Failure(reply) => {
+                self.state = State::Command;
+                self.failed_logins += 1;
+                let reply = if reply.is_refusal() { reply } else { reply::AUTH_UNAVAILABLE };
+                self.refuse(&reply);
+                if self.failed_logins >= LOGINS_MAX {
+                    self.close_with(&reply::TOO_MANY_LOGINS);
+                }
+            }
+        }
+    }
+
+    fn authenticated(&mut self) {
+        self.state = State::Command;
+        self.authenticated = true;
+        self.send(&reply::AUTHENTICATED);
+    }
+
+    fn sasl_response(&mut self, line: &[u8]) {
+        let line = line.trim_ascii_end();
+        let at_end = matches!(self.state, State::SaslEnd);
+        match (line, sasl::decode(line)) {
+            (b"*", _) => self.sasl_abort(&reply::AUTH_CANCELLED),
+            // Some clients write nothing as they do in an initial response.
+            (b"" | b"=", _) if at_end => self.authenticated(),
+            (_, Some(octets)) if !at_end => {
+                self.state = State::Command;
+                self.ask(Open::Sasl, Question::Sasl(SaslStep::Response(octets)));
+            }
+            _ => self.sasl_abort(&reply::BAD_BASE64),
+        }
+    }
+
+    fn sasl_abort(&mut self, reply: &Reply) {
+        self.state = State::Command;
+        self.out.push_back(Step::SaslAbort);
+        self.bad(reply);
+    }
+
+    /// Why no mail can be spoken of now, if so.
+    fn closed_door(&self) -> Option<Reply> {
+        match self.settings.role {
+            Role::Submission if !self.tls => Some(reply::TLS_FIRST),
+            Role::Submission if !self.authenticated => Some(reply::AUTH_FIRST),
+            _ => None,
+        }
+    }
+
+    fn mail(&mut self, path: ReversePath, size: Option<u64>) {
+        if let Some(reply) = self.closed_door() {
+            self.bad(&reply);
+        } else if self.hello.is_none() {
+            self.bad(&reply::HELLO_FIRST);
+        } else if self.transaction.is_some() {
+            self.bad(&reply::NESTED_MAIL);
+        } else if size.is_some_and(|size| size > self.settings.size_max) {
+            self.refuse(&reply::TOO_LARGE);
+        } else {
+            self.ask(Open::Mail, Question::Mail { path, size });
+        }
+    }
+
+    fn rcpt(&mut self, path: ForwardPath) {
+        if let Some(reply) = self.closed_door() {
+            self.bad(&reply);
+            return;
+        }
+        match &self.transaction {
+            // Not counted as an error: who pipelines cannot know that MAIL was refused.
+            None => self.refuse(&reply::MAIL_FIRST),
+            Some(transaction) if transaction.recipients >= self.settings.recipients_max => {
+                self.refuse(&reply::TOO_MANY_RECIPIENTS);
+            }
+            Some(_) => self.ask(Open::Recipient, Question::Recipient { path }),
+        }
+    }
+
+    fn data(&mut self) {
+        if let Some(reply) = self.closed_door() {
+            self.bad(&reply);
+            return;
+        }
+        match &self.transaction {
+            None => self.refuse(&reply::MAIL_FIRST),
+            Some(transaction) if transaction.recipients == 0 => self.refuse(&reply::NO_RECIPIENTS),
+            Some(_) => self.ask(Open::Data, Question::Data),
+        }
+    }
+
+    /// Reads content; says how many octets of `octets` were of it.
+    fn receive(&mut self, octets: &[u8]) -> usize {
+        let State::Content(content) = &mut self.state else { return 0 };
+        let was_good = content.fault().is_none();
+        let mut taken = Vec::with_capacity(if was_good { octets.len() } else { 0 });
+        let fed = content.feed(octets, &mut taken);
+        let (fault, octets, discarded) = (content.fault(), content.octets(), content.discarded());
+        match fault {
+            None if !taken.is_empty() => self.out.push_back(Step::Content(taken)),
+            Some(_) if was_good => self.out.push_back(Step::Discard),
+            _ => {}
+        }
+        match fault {
+            None if fed.ended => {
+                self.state = State::Command;
+                self.ask(Open::EndOfData, Question::EndOfData { octets });
+            }
+            Some(fault) if fed.ended || discarded > DISCARD_OCTETS_MAX => {
+                self.state = State::Command;
+                self.reset();
+                let reply = match fault {
+                    Fault::BareCr => reply::BARE_CR,
+                    Fault::BareLf => reply::BARE_LF,
+                    Fault::Nul => reply::NUL,
+                    Fault::TooLarge => reply::TOO_LARGE,
+                };
+                self.refuse(&reply);
+                if !fed.ended {
+                    self.close();
+                }
+            }
+            _ => {}
+        }
+        fed.consumed
+    }
+
+    /// The one place where a transaction is forgotten: after the end of data however it was
+    /// answered, and at RSET, HELO, EHLO and STARTTLS.
+    fn reset(&mut self) {
+        self.transaction = None;
+    }
+
+    fn ask(&mut self, open: Open, question: Question) {
+        self.open = Some(open);
+        self.out.push_back(Step::Ask(question));
+    }
+
+    /// A command that should not have come, or not so.
+    fn bad(&mut self, reply: &Reply) {
+        self.refuse(reply);
+        self.errors += 1;
+        if self.errors >= ERRORS_MAX {
+            self.close_with(&reply::TOO_MANY_ERRORS);
+        }
+    }
+
+    fn refuse(&mut self, reply: &Reply) {
+        if reply.closes() {
+            self.close_with(reply);
+        } else {
+            self.send(reply);
+        }
+    }
+
+    /// Says `reply` and closes; while a question is open, after its answer.
+    fn close_with(&mut self, reply: &Reply) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        if self.open.is_some() {
+            self.last_words.get_or_insert_with(|| reply.clone());
+            self.input.clear();
+        } else {
+            self.send(reply);
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => return,
+            State::Content(content) if content.fault().is_none() => {
+                self.out.push_back(Step::Discard);
+            }
+            State::SaslResponse | State::SaslEnd => self.out.push_back(Step::SaslAbort),
+            _ => {}
+        }
+        self.input.clear();
+        self.reset();
+        self.out.push_back(Step::Close);
+    }
+
+    fn send(&mut self, reply: &Reply) {
+        self.send_octets(reply.to_octets());
+    }
+
+    fn send_octets(&mut self, mut octets: Vec<u8>) {
+        match self.out.back_mut() {
+            Some(Step::Send(waiting)) => waiting.append(&mut octets),
+            _ => self.out.push_back(Step::Send(octets)),
+        }
+    }
+
+    fn out_octets(&self) -> usize {
+        let octets = |step: &Step| match step {
+            Step::Send(octets) | Step::Content(octets) => octets.len(),
+            _ => 0,
+        };
+        self.out.iter().map(octets).sum()
+    }
+}
