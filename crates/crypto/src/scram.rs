@@ -1,0 +1,323 @@
+//! SCRAM-SHA-256, the server's part: a proof of the password without the password.
+//!
+//! RFC 5802 (the exchange, §5; its grammar, §7), RFC 7677 (with SHA-256), RFC 9266 (the
+//! `tls-exporter` binding), RFC 5803 §2 (the stored form). A state is a type: from
+//! [`ScramServer`], which knows who wants to come in, to [`ScramChallenge`], which knows whether
+//! they may. Base64 of SASL around the messages is the protocols' own.
+//!
+//! Whoever has no account is led through the same exchange with keys that open nothing
+//! ([`ScramKeys::unknown`]), the same each time, so that nothing tells who has one.
+
+use std::num::NonZeroU32;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{digest, hmac, pbkdf2};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::random::random;
+
+/// Past anything a client sends: two names of a mail address' length, nonces, and a binding.
+pub const MESSAGE_OCTETS_MAX: usize = 4096;
+/// RFC 7677 §4 asks for 4096 at least and more as machines grow faster. The client computes it
+/// at each login, the server only once, when the password is set.
+const ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
+/// The least that RFC 7677 §4 allows: what a stored secret is held to.
+const ITERATIONS_MIN: u32 = 4096;
+
+const HASH_OCTETS: usize = digest::SHA256_OUTPUT_LEN;
+
+/// Why a client was not let in. All are the client's doing; what it is told is one and the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScramError {
+    /// Past [`MESSAGE_OCTETS_MAX`].
+    #[error("a SCRAM message is too long")]
+    TooLong,
+    /// Not the grammar of RFC 5802 §7.
+    #[error("not a SCRAM message")]
+    Malformed,
+    /// A mandatory extension, of which RFC 5802 §5.1 defines none.
+    #[error("a SCRAM extension that is not known")]
+    Extension,
+    /// Bound to another channel, or bound, or not bound, when it should not be.
+    #[error("SCRAM channel binding does not agree")]
+    ChannelBinding,
+    /// Wants to act as another.
+    #[error("the authorization identity is another's")]
+    AuthorizationIdentity,
+    /// Does not know the password.
+    #[error("the SCRAM proof is wrong")]
+    Proof,
+}
+
+/// What is kept of a password for SCRAM: RFC 5802 §3. Prints as `[redacted]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramKeys {
+    salt: Vec<u8>,
+    iterations: NonZeroU32,
+    stored_key: [u8; HASH_OCTETS],
+    server_key: [u8; HASH_OCTETS],
+}
+
+impl std::fmt::Debug for ScramKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScramKeys([redacted])")
+    }
+}
+
+impl ScramKeys {
+    /// From a password that SASLprep has prepared.
+    pub(crate) fn derive(password: &str, salt: &[u8]) -> Self {
+        Self::derive_with(password, salt, ITERATIONS)
+    }
+
+    fn derive_with(password: &str, salt: &[u8], iterations: NonZeroU32) -> Self {
+        let mut salted = [0; HASH_OCTETS];
+        let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+        pbkdf2::derive(algorithm, iterations, salt, password.as_bytes(), &mut salted);
+        Self {
+            salt: salt.to_vec(),
+            iterations,
+            stored_key: sha256(&mac(&salted, &[b"Client Key"])),
+            server_key: mac(&salted, &[b"Server Key"]),
+        }
+    }
+
+    /// Keys for a user who is not there. They open nothing, and are the same each time for the
+    /// same `secret` (the server's, 32 random octets kept between runs) and name.
+    #[must_use]
+    pub fn unknown(secret: &[u8], user: &str) -> Self {
+        let part = |label: &[u8]| mac(secret, &[label, user.as_bytes()]);
+        Self {
+            salt: part(b"salt\0")[..16].to_vec(),
+            iterations: ITERATIONS,
+            stored_key: part(b"stored\0"),
+            server_key: part(b"server\0"),
+        }
+    }
+
+    /// For the store: `SCRAM-SHA-256$100000:salt$stored:server`, RFC 5803 §2.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        format!(
+            "SCRAM-SHA-256${}:{}${}:{}",
+            self.iterations,
+            BASE64.encode(&self.salt),
+            BASE64.encode(self.stored_key),
+            BASE64.encode(self.server_key),
+        )
+    }
+
+    /// From the store. Nothing when it is not such a string.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (costs, keys) = text.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
+        let (iterations, salt) = costs.split_once(':')?;
+        let (stored_key, server_key) = keys.split_once(':')?;
+        let iterations: NonZeroU32 = iterations.parse().ok()?;
+        let salt = BASE64.decode(salt).ok()?;
+        if iterations.get() < ITERATIONS_MIN || salt.is_empty() {
+            return None;
+        }
+        let key = |text| BASE64.decode(text).ok()?.try_into().ok();
+        Some(Self { salt, iterations, stored_key: key(stored_key)?, server_key: key(server_key)? })
+    }
+}
+
+/// What the server offered, and the client chose, of channel binding: RFC 5802 §6.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// SCRAM-SHA-256-PLUS was not offered.
+    NotOffered,
+    /// It was, and the client chose SCRAM-SHA-256.
+    Declined,
+    /// The client chose SCRAM-SHA-256-PLUS; this is the connection's `tls-exporter` value.
+    Chosen(Vec<u8>),
+}
+
+/// After the client's first message: who it says it is.
+#[derive(Debug)]
+pub struct ScramServer {
+    user: String,
+    client_first_bare: String,
+    client_nonce: String,
+    /// What `c=` must decode to: the GS2 header, and the binding after it.
+    binding: Vec<u8>,
+}
+
+impl ScramServer {
+    /// Reads the client's first message, `n,,n=user,r=nonce`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not one, or not one that can be gone on with.
+    pub fn start(client_first: &[u8], binding: ChannelBinding) -> Result<Self, ScramError> {
+        let message = text(client_first)?;
+        let mut parts = message.splitn(3, ',');
+        let flag = parts.next().ok_or(ScramError::Malformed)?;
+        let authzid = parts.next().ok_or(ScramError::Malformed)?;
+        let bare = parts.next().ok_or(ScramError::Malformed)?;
+        let mut bound = message.as_bytes()[..message.len() - bare.len()].to_vec();
+        match (flag, binding) {
+            ("n", ChannelBinding::NotOffered | ChannelBinding::Declined)
+            | ("y", ChannelBinding::NotOffered) => {}
+            ("p=tls-exporter", ChannelBinding::Chosen(exporter)) => bound.extend(exporter),
+            // A client that could bind and saw no offer, when there was one, was deceived: §6.
+            ("n" | "y", _) => return Err(ScramError::ChannelBinding),
+            (other, _) if other.starts_with("p=") => return Err(ScramError::ChannelBinding),
+            _ => return Err(ScramError::Malformed),
+        }
+
+        let mut attributes = bare.split(',');
+        let name = attributes.next().ok_or(ScramError::Malformed)?;
+        if name.starts_with("m=") {
+            return Err(ScramError::Extension);
+        }
+        let user = name.strip_prefix("n=").and_then(saslname).ok_or(ScramError::Malformed)?;
+        let nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r="));
+        let client_nonce = nonce.filter(|nonce| is_nonce(nonce)).ok_or(ScramError::Malformed)?;
+        if !attributes.all(is_extension) {
+            return Err(ScramError::Malformed);
+        }
+        match authzid.strip_prefix("a=").map(saslname) {
+            None if authzid.is_empty() => {}
+            Some(Some(identity)) if identity == user => {}
+            Some(Some(_)) => return Err(ScramError::AuthorizationIdentity),
+            _ => return Err(ScramError::Malformed),
+        }
+        Ok(Self {
+            user,
+            client_first_bare: bare.to_owned(),
+            client_nonce: client_nonce.to_owned(),
+            binding: bound,
+        })
+    }
+
+    /// Who wants to come in, prepared by SASLprep: to look up keys for, or, if there are none,
+    /// to take [`ScramKeys::unknown`].
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The server's first message, `r=nonce,s=salt,i=iterations`, and what waits for the answer.
+    #[must_use]
+    pub fn challenge(self, keys: ScramKeys) -> (ScramChallenge, Vec<u8>) {
+        self.challenge_with(keys, &BASE64.encode(random::<18>()))
+    }
+
+    fn challenge_with(self, keys: ScramKeys, server_nonce: &str) -> (ScramChallenge, Vec<u8>) {
+        let nonce = format!("{}{server_nonce}", self.client_nonce);
+        let salt = BASE64.encode(&keys.salt);
+        let server_first = format!("r={nonce},s={salt},i={}", keys.iterations);
+        let sent = server_first.clone().into_bytes();
+        let so_far = format!("{},{server_first},", self.client_first_bare);
+        (ScramChallenge { keys, nonce, so_far, binding: self.binding }, sent)
+    }
+}
+
+/// After the server's first message: waits for the proof.
+#[derive(Debug)]
+pub struct ScramChallenge {
+    keys: ScramKeys,
+    nonce: String,
+    /// `client-first-message-bare "," server-first-message ","`, where AuthMessage begins.
+    so_far: String,
+    binding: Vec<u8>,
+}
+
+impl ScramChallenge {
+    /// Reads the client's last message, `c=binding,r=nonce,p=proof`. The server's last message,
+    /// `v=signature`, is the answer: to hold it is to know that the client has the password.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such message, or not of this exchange, or the proof is wrong.
+    pub fn finish(self, client_final: &[u8]) -> Result<Vec<u8>, ScramError> {
+        let message = text(client_final)?;
+        let (without_proof, proof) = message.rsplit_once(",p=").ok_or(ScramError::Malformed)?;
+        let mut attributes = without_proof.split(',');
+        let binding = attributes.next().and_then(|binding| binding.strip_prefix("c="));
+        let binding = binding.and_then(|binding| BASE64.decode(binding).ok());
+        let binding = binding.ok_or(ScramError::Malformed)?;
+        let nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r="));
+        let nonce = nonce.ok_or(ScramError::Malformed)?;
+        if !attributes.all(is_extension) {
+            return Err(ScramError::Malformed);
+        }
+        let proof: [u8; HASH_OCTETS] = BASE64
+            .decode(proof)
+            .ok()
+            .and_then(|proof| proof.try_into().ok())
+            .ok_or(ScramError::Malformed)?;
+        if binding != self.binding {
+            return Err(ScramError::ChannelBinding);
+        }
+        if nonce != self.nonce {
+            return Err(ScramError::Proof);
+        }
+
+        let signature =
+            mac(&self.keys.stored_key, &[self.so_far.as_bytes(), without_proof.as_bytes()]);
+        let mut client_key = proof;
+        for (octet, mask) in client_key.iter_mut().zip(signature) {
+            *octet ^= mask;
+        }
+        verify_slices_are_equal(&sha256(&client_key), &self.keys.stored_key)
+            .map_err(|_| ScramError::Proof)?;
+        let answer =
+            mac(&self.keys.server_key, &[self.so_far.as_bytes(), without_proof.as_bytes()]);
+        Ok(format!("v={}", BASE64.encode(answer)).into_bytes())
+    }
+}
+
+fn text(message: &[u8]) -> Result<&str, ScramError> {
+    if message.len() > MESSAGE_OCTETS_MAX {
+        return Err(ScramError::TooLong);
+    }
+    std::str::from_utf8(message)
+        .ok()
+        .filter(|text| !text.contains('\0'))
+        .ok_or(ScramError::Malformed)
+}
+
+/// `saslname`: `=2C` is a comma, `=3D` an equals sign, and no other `=` may be there.
+fn saslname(name: &str) -> Option<String> {
+    let mut parts = name.split('=');
+    let mut plain = parts.next()?.to_owned();
+    for part in parts {
+        let (character, rest) = match (part.strip_prefix("2C"), part.strip_prefix("3D")) {
+            (Some(rest), _) => (',', rest),
+            (_, Some(rest)) => ('=', rest),
+            _ => return None,
+        };
+        plain.push(character);
+        plain.push_str(rest);
+    }
+    let prepared = stringprep::saslprep(&plain).ok()?;
+    Some(prepared.into_owned()).filter(|name| !name.is_empty())
+}
+
+/// `printable`: ASCII that can be seen, without the comma.
+fn is_nonce(nonce: &str) -> bool {
+    !nonce.is_empty() && nonce.bytes().all(|octet| octet.is_ascii_graphic() && octet != b',')
+}
+
+/// `attr-val`: a letter, an equals sign and something. Optional ones may be ignored, §5.1.
+fn is_extension(attribute: &str) -> bool {
+    matches!(attribute.as_bytes(), [letter, b'=', _, ..] if letter.is_ascii_alphabetic())
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; HASH_OCTETS] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in parts {
+        context.update(part);
+    }
+    let mut octets = [0; HASH_OCTETS];
+    octets.copy_from_slice(context.sign().as_ref());
+    octets
+}
+
+fn sha256(octets: &[u8]) -> [u8; HASH_OCTETS] {
+    openssl::sha::sha256(octets)
+}

@@ -1,0 +1,207 @@
+//! CMS signatures made: detached, over exactly the octets given.
+//!
+//! RFC 5652 §5, RFC 5754 §2–3 (SHA-256 and RSA), RFC 5751 §2.5 (which attributes). What is not
+//! here: the MIME part around a signature and its base64 (`pec` writes that), and the key (a
+//! [`Signer`] has it). A server signs some four times for each message, so all that does not
+//! change from one signature to the next is encoded once, in [`Identity::new`].
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::certificate::Certificate;
+use crate::der::{
+    CONTEXT_0, Elements, GENERALIZED_TIME, INTEGER, OCTET_STRING, SEQUENCE, SET, UTC_TIME, element,
+};
+use crate::signer::{SignError, Signer};
+
+/// `AlgorithmIdentifier` of SHA-256, parameters absent: RFC 5754 §2.
+const SHA256: &[u8] = b"\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01";
+/// `AlgorithmIdentifier` of rsaEncryption, parameters NULL: RFC 3370 §3.2, RFC 5754 §3.2.
+const RSA_ENCRYPTION: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// id-signedData, RFC 5652 §5.1.
+const SIGNED_DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
+/// id-data, RFC 5652 §4.
+const DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
+/// id-contentType, RFC 5652 §11.1.
+const CONTENT_TYPE: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03";
+/// id-messageDigest, RFC 5652 §11.2.
+const MESSAGE_DIGEST: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x04";
+/// id-signingTime, RFC 5652 §11.3.
+pub(crate) const SIGNING_TIME: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x05";
+/// `version` 1: the signer is named by issuer and serial number, RFC 5652 §5.1, §5.3.
+const VERSION_1: &[u8] = b"\x02\x01\x01";
+
+/// With which certificate a provider signs, and what it sends along. The key is elsewhere.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certificate: Certificate,
+    chain: Vec<Certificate>,
+    /// `version`, `digestAlgorithms`, `encapContentInfo`, `certificates`.
+    head: Vec<u8>,
+    /// `version`, `sid`, `digestAlgorithm` of the SignerInfo.
+    signer: Vec<u8>,
+    content_type: Vec<u8>,
+}
+
+impl Identity {
+    /// Signs as `certificate`, and includes it and `chain` (the authority that issued it, and so
+    /// on upwards) in each signature: PEC-SIG-03.
+    ///
+    /// # Errors
+    ///
+    /// [`SignError::NotRsa`] when the certificate's key cannot make the signatures of PEC-SIG-07.
+    pub fn new(certificate: Certificate, chain: Vec<Certificate>) -> Result<Self, SignError> {
+        if certificate.x509().public_key()?.id() != openssl::pkey::Id::RSA {
+            return Err(SignError::NotRsa);
+        }
+        let sid = issuer_and_serial(certificate.to_der()).ok_or(SignError::Certificate)?;
+        // A SET OF is sorted by its encodings in DER, X.690 §11.6; no certificate twice.
+        let mut certificates: Vec<_> =
+            std::iter::once(&certificate).chain(&chain).map(Certificate::to_der).collect();
+        certificates.sort_unstable();
+        certificates.dedup();
+        let head = [
+            VERSION_1,
+            &element(SET, &[SHA256]),
+            &element(SEQUENCE, &[DATA]),
+            &element(CONTEXT_0, &certificates),
+        ]
+        .concat();
+        let signer = [VERSION_1, &sid, SHA256].concat();
+        let content_type = attribute(CONTENT_TYPE, DATA);
+        Ok(Self { certificate, chain, head, signer, content_type })
+    }
+
+    /// The certificate that signatures name.
+    #[must_use]
+    pub const fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// What is sent along with it.
+    #[must_use]
+    pub fn chain(&self) -> &[Certificate] {
+        &self.chain
+    }
+
+    /// Signs `content`, as it is: no octet is changed, added or left out on the way to the digest
+    /// (PEC-SIG-08). The answer is a whole ContentInfo in DER, what a `smime.p7s` part holds.
+    ///
+    /// # Errors
+    ///
+    /// As `signer` gives them.
+    pub fn sign(
+        &self,
+        signer: &dyn Signer,
+        content: &[u8],
+        at: Timestamp,
+    ) -> Result<Vec<u8>, SignError> {
+        let digest = openssl::sha::sha256(content);
+        // In the order of their encodings, as DER wants it in a SET OF: they differ first in
+        // their lengths, and contentType is the shortest, messageDigest the longest.
+        let attributes = [
+            self.content_type.as_slice(),
+            &attribute(SIGNING_TIME, &signing_time(at)),
+            &attribute(MESSAGE_DIGEST, &element(OCTET_STRING, &[&digest])),
+        ];
+        // Signed with the tag of a SET, sent with that of [0]: RFC 5652 §5.4.
+        let signature = signer.sign(&element(SET, &attributes))?;
+        let signer_info = element(
+            SEQUENCE,
+            &[
+                &self.signer,
+                &element(CONTEXT_0, &attributes),
+                RSA_ENCRYPTION,
+                &element(OCTET_STRING, &[&signature]),
+            ],
+        );
+        let signed_data = element(SEQUENCE, &[&self.head, &element(SET, &[&signer_info])]);
+        Ok(element(SEQUENCE, &[SIGNED_DATA, &element(CONTEXT_0, &[&signed_data])]))
+    }
+}
+
+fn attribute(kind: &[u8], value: &[u8]) -> Vec<u8> {
+    element(SEQUENCE, &[kind, &element(SET, &[value])])
+}
+
+/// UTCTime through 2049, GeneralizedTime after (and before 1950): RFC 5652 §11.3.
+fn signing_time(at: Timestamp) -> Vec<u8> {
+    let utc = at.to_zoned(TimeZone::UTC);
+    let (tag, digits) = match utc.year() {
+        1950..=2049 => (UTC_TIME, "%y%m%d%H%M%SZ"),
+        _ => (GENERALIZED_TIME, "%Y%m%d%H%M%SZ"),
+    };
+    element(tag, &[utc.strftime(digits).to_string().as_bytes()])
+}
+
+/// `IssuerAndSerialNumber`, RFC 5652 §10.2.4, cut out of a certificate as it stands there.
+fn issuer_and_serial(certificate: &[u8]) -> Option<Vec<u8>> {
+    let mut tbs = Elements::new(certificate).enter(SEQUENCE)?.enter(SEQUENCE)?;
+    let _version = tbs.read(CONTEXT_0);
+    let serial = tbs.read(INTEGER)?;
+    let _algorithm = tbs.read(SEQUENCE)?;
+    let issuer = tbs.read(SEQUENCE)?;
+    Some(element(SEQUENCE, &[issuer.whole, serial.whole]))
+}
+
+/// What the structure says of its one signer, read from DER that OpenSSL wrote.
+pub(crate) struct Layout<'a> {
+    /// How many signers there are.
+    pub(crate) signers: usize,
+    /// The certificates that came along, each as DER.
+    pub(crate) certificates: Vec<&'a [u8]>,
+    /// The object identifier of the first signer's digest.
+    pub(crate) digest: &'a [u8],
+    /// The first signer's claim of when it signed.
+    pub(crate) signing_time: Option<Timestamp>,
+}
+
+impl<'a> Layout<'a> {
+    /// Nothing when `der` is no SignedData.
+    pub(crate) fn read(der: &'a [u8]) -> Option<Self> {
+        let mut info = Elements::new(der).enter(SEQUENCE)?;
+        if info.next()?.whole != SIGNED_DATA {
+            return None;
+        }
+        let mut data = info.enter(CONTEXT_0)?.enter(SEQUENCE)?;
+        data.read(INTEGER)?;
+        data.read(SET)?;
+        data.read(SEQUENCE)?;
+        let certificates = match data.enter(CONTEXT_0) {
+            Some(all) => all.filter(|one| one.tag == SEQUENCE).map(|one| one.whole).collect(),
+            None => Vec::new(),
+        };
+        let _crls = data.read(CONTEXT_0 | 1);
+        let mut infos = data.enter(SET)?;
+        let signers = infos.clone().count();
+        let mut layout = Self { signers, certificates, digest: &[], signing_time: None };
+        if let Some(mut info) = infos.enter(SEQUENCE) {
+            info.read(INTEGER)?;
+            info.next()?; // sid
+            layout.digest = info.enter(SEQUENCE)?.next()?.body;
+            if let Some(attributes) = info.enter(CONTEXT_0) {
+                layout.signing_time = attributes.into_iter().find_map(|one| time_of(one.body));
+            }
+        }
+        Some(layout)
+    }
+}
+
+/// The time in an attribute, if it is the attribute of the signing time.
+fn time_of(attribute: &[u8]) -> Option<Timestamp> {
+    let mut parts = Elements::new(attribute);
+    if parts.next()?.whole != SIGNING_TIME {
+        return None;
+    }
+    let value = parts.enter(SET)?.next()?;
+    let digits = std::str::from_utf8(value.body).ok()?;
+    let digits = match value.tag {
+        // RFC 5280 §4.1.2.5.1: below 50 is of this century.
+        UTC_TIME if digits.get(..2)? < "50" => format!("20{digits}"),
+        UTC_TIME => format!("19{digits}"),
+        GENERALIZED_TIME => digits.to_owned(),
+        _ => return None,
+    };
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", digits).ok()?;
+    TimeZone::UTC.to_timestamp(time).ok()
+}
