@@ -23,7 +23,8 @@ pub enum StoreError {
     /// A mailbox with mailboxes below it cannot be deleted.
     #[error("the mailbox has children")]
     HasChildren,
-    /// The account has as many mailboxes as it may.
+    /// The account has as many mailboxes or subscriptions as it may, or a rename would make the
+    /// name of a mailbox below longer or deeper than names may be.
     #[error("too many mailboxes")]
     TooManyMailboxes,
     /// The mailbox has as many different keywords as it may.

@@ -2,7 +2,9 @@
 //!
 //! This root holds the trait and its words: all that other crates may name. Every call happens
 //! whole and durably, or not at all: when it returns `Ok`, what it did is on disk. Calls may block;
-//! time is an argument. Not here: what a mailbox means to IMAP, what a job means to the pipeline.
+//! time is an argument, and kept to the microsecond. A change of a mailbox counts one [`ModSeq`] up,
+//! however many messages it touches. Not here: what a mailbox means to IMAP, what a job means to
+//! the pipeline.
 
 pub mod contract;
 pub mod embedded;
@@ -16,24 +18,29 @@ mod mailbox;
 mod message;
 mod queue;
 mod quota;
+mod rules;
 mod transaction;
 
 pub use account::{Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Role, State};
 pub use error::StoreError;
-pub use flags::{FlagChange, Flags, Keyword, SystemFlags};
+pub use flags::{FlagChange, Flags, KEYWORD_OCTETS_MAX, KEYWORDS_MAX, Keyword, SystemFlags};
 pub use jiff::Timestamp;
 pub use log::{LogFilter, LogRecord, LoggedRecipient};
 pub use mailbox::{
-    Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewMailbox, SpecialUse, Uid, UidSet,
+    MAILBOXES_MAX, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NAME_DEPTH_MAX,
+    NAME_OCTETS_MAX, NewMailbox, SEPARATOR, SUBSCRIPTIONS_MAX, SpecialUse, Uid, UidSet,
     UidValidity,
 };
-pub use message::{Appended, BlobId, Changes, Copied, FlagUpdate, NewMessage, Octets, Opened, Spool, Spooled, Summary};
+pub use message::{
+    Appended, BlobId, Changes, Copied, FlagUpdate, NewMessage, Octets, Opened, Spool, Spooled,
+    Summary,
+};
 pub use queue::{Job, JobId, NewJob, Track, TrackState, Tracked};
 pub use quota::{Charge, Quota, Usage};
 pub use transaction::{Committed, Delivery, Source, Transaction};
 
-/// Called after a commit with each mailbox that the commit changed. It must not block, and must not
-/// call the store.
+/// Called after a commit with each mailbox whose messages or flags it changed, or which it deleted.
+/// It must not block, and must not call the store.
 pub type Listener = Box<dyn Fn(MailboxId) + Send + Sync>;
 
 /// Everything that ceralacca keeps.
@@ -70,11 +77,19 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NoSuchAccount`].
     fn remove_account(&self, id: AccountId) -> Result<(), StoreError>;
     /// What an account holds and may hold.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchAccount`].
     fn usage(&self, id: AccountId) -> Result<Usage, StoreError>;
 
     // --- mailboxes
 
     /// The mailboxes of an account, INBOX first, then by name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchAccount`].
     fn mailboxes(&self, account: AccountId) -> Result<Vec<Mailbox>, StoreError>;
     /// One mailbox. INBOX is found in any case.
     ///
@@ -87,26 +102,53 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::MailboxExists`], [`StoreError::TooManyMailboxes`].
-    fn create_mailbox(&self, account: AccountId, mailbox: NewMailbox, at: Timestamp) -> Result<Mailbox, StoreError>;
+    /// [`StoreError::MailboxExists`], [`StoreError::TooManyMailboxes`],
+    /// [`StoreError::NoSuchAccount`].
+    fn create_mailbox(
+        &self,
+        account: AccountId,
+        mailbox: NewMailbox,
+        at: Timestamp,
+    ) -> Result<Mailbox, StoreError>;
     /// Deletes a mailbox with its messages.
     ///
     /// # Errors
     ///
-    /// [`StoreError::SystemMailbox`], [`StoreError::HasChildren`].
+    /// [`StoreError::NoSuchMailbox`], [`StoreError::SystemMailbox`], [`StoreError::HasChildren`].
     fn delete_mailbox(&self, mailbox: MailboxId) -> Result<(), StoreError>;
-    /// Renames a mailbox and what is below it. Renaming INBOX moves its messages to a new mailbox
-    /// (RFC 9051 §6.3.6).
+    /// Renames a mailbox and what is below it, and creates the parents that the new name lacks. It
+    /// keeps its UIDVALIDITY, which no other mailbox ever had; subscriptions stay as they are.
+    /// Renaming INBOX moves its messages to a new mailbox (RFC 9051 §6.3.6).
     ///
     /// # Errors
     ///
     /// [`StoreError::SystemMailbox`] (not for INBOX), [`StoreError::MailboxExists`],
-    /// [`StoreError::NoSuchMailbox`].
-    fn rename_mailbox(&self, mailbox: MailboxId, to: &MailboxName, at: Timestamp) -> Result<(), StoreError>;
-    /// The names an account subscribes to, also those that no longer exist (RFC 9051 §6.3.7).
+    /// [`StoreError::NoSuchMailbox`], [`StoreError::TooManyMailboxes`].
+    fn rename_mailbox(
+        &self,
+        mailbox: MailboxId,
+        to: &MailboxName,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+    /// The names an account subscribes to, also those that no longer exist (RFC 9051 §6.3.7), by
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchAccount`].
     fn subscriptions(&self, account: AccountId) -> Result<Vec<MailboxName>, StoreError>;
-    /// Subscribes to a name, or no longer.
-    fn subscribe(&self, account: AccountId, name: &MailboxName, subscribed: bool) -> Result<(), StoreError>;
+    /// Subscribes to a name, or no longer. To do what is done already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchAccount`], [`StoreError::TooManyMailboxes`] past
+    /// [`SUBSCRIPTIONS_MAX`].
+    fn subscribe(
+        &self,
+        account: AccountId,
+        name: &MailboxName,
+        subscribed: bool,
+    ) -> Result<(), StoreError>;
     /// The numbers of a mailbox, kept as they change: costs the same at any size.
     ///
     /// # Errors
@@ -124,7 +166,16 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NoSuchMailbox`].
     fn open(&self, mailbox: MailboxId, take_recent: bool) -> Result<Opened, StoreError>;
     /// The messages of a set that exist, by UID, at most `limit` of them: call again from the last.
-    fn summaries(&self, mailbox: MailboxId, uids: &UidSet, limit: usize) -> Result<Vec<Summary>, StoreError>;
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`] when it was deleted.
+    fn summaries(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError>;
     /// What happened to a mailbox after `since`: which messages came or changed, and which UIDs went.
     ///
     /// # Errors
@@ -152,27 +203,49 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::OverQuota`] when usage would pass the limit, [`StoreError::NoSuchMailbox`]:
-    /// then nothing is added.
+    /// [`StoreError::OverQuota`] when usage would pass the limit, [`StoreError::NoSuchMailbox`],
+    /// [`StoreError::NoSuchMessage`] when it names stored octets that are gone,
+    /// [`StoreError::TooManyKeywords`], [`StoreError::OutOfUids`]: then nothing is added.
     fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError>;
-    /// Copies the messages of a set that exist, all or none, in the order of their UIDs.
+    /// Copies the messages of a set that exist, all or none, in the order of their UIDs, with their
+    /// flags and internal dates.
     ///
     /// # Errors
     ///
-    /// [`StoreError::OverQuota`], [`StoreError::NoSuchMailbox`].
-    fn copy(&self, from: MailboxId, uids: &UidSet, to: MailboxId, at: Timestamp) -> Result<Copied, StoreError>;
+    /// [`StoreError::OverQuota`], [`StoreError::NoSuchMailbox`], [`StoreError::TooManyKeywords`],
+    /// [`StoreError::OutOfUids`].
+    fn copy(
+        &self,
+        from: MailboxId,
+        uids: &UidSet,
+        to: MailboxId,
+        at: Timestamp,
+    ) -> Result<Copied, StoreError>;
     /// Moves them: they appear in the target and vanish here in one commit. Charges nothing.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoSuchMailbox`].
-    fn move_messages(&self, from: MailboxId, uids: &UidSet, to: MailboxId, at: Timestamp) -> Result<Copied, StoreError>;
-    /// Changes flags of the messages of a set that exist, and tells the new flags of those.
+    /// [`StoreError::NoSuchMailbox`], also when the two are not of one account;
+    /// [`StoreError::TooManyKeywords`], [`StoreError::OutOfUids`].
+    fn move_messages(
+        &self,
+        from: MailboxId,
+        uids: &UidSet,
+        to: MailboxId,
+        at: Timestamp,
+    ) -> Result<Copied, StoreError>;
+    /// Changes flags of the messages of a set that exist, and tells the new flags of those. A
+    /// message that has the flags already keeps its [`ModSeq`].
     ///
     /// # Errors
     ///
     /// [`StoreError::NoSuchMailbox`], [`StoreError::TooManyKeywords`].
-    fn change_flags(&self, mailbox: MailboxId, uids: &UidSet, change: &FlagChange) -> Result<Vec<FlagUpdate>, StoreError>;
+    fn change_flags(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        change: &FlagChange,
+    ) -> Result<Vec<FlagUpdate>, StoreError>;
     /// Removes the messages flagged `\Deleted`, of a set or of all, and tells their UIDs.
     ///
     /// # Errors
@@ -190,21 +263,33 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::JobGone`] when a job to consume is not there any more: somebody did this step
-    /// already. [`StoreError::OverQuota`] and [`StoreError::NoSuchAccount`] name the delivery at
-    /// fault. In all these cases nothing has happened.
+    /// already. [`StoreError::OverQuota`] names the account at fault; [`StoreError::NoSuchAccount`]
+    /// when a delivery is to none; [`StoreError::NoSuchMessage`] when a [`Source`] is nothing. In
+    /// all these cases nothing has happened.
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError>;
-    /// The jobs due at `now`, oldest first, at most `limit`, with a number above `after`.
-    fn jobs_due(&self, now: Timestamp, after: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError>;
+    /// The jobs due at `now`, by number, which is oldest first, at most `limit`, with a number above
+    /// `after`.
+    fn jobs_due(
+        &self,
+        now: Timestamp,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
     /// How many jobs wait, and when the first is due.
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError>;
-    /// Puts a job off: its step failed and is tried again at `due`.
+    /// Puts a job off: its step failed, which is counted, and is tried again at `due`.
     ///
     /// # Errors
     ///
     /// [`StoreError::JobGone`].
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError>;
-    /// What became of each certified recipient of a message.
+    /// What became of each certified recipient of a message, by address.
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError>;
     /// Log records in their order, at most `limit`, after record number `after`.
-    fn log(&self, filter: &LogFilter, after: u64, limit: usize) -> Result<Vec<(u64, LogRecord)>, StoreError>;
+    fn log(
+        &self,
+        filter: &LogFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, LogRecord)>, StoreError>;
 }

@@ -50,8 +50,9 @@ pub struct LoggedRecipient {
 /// Which records are asked for: those that meet all that is given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogFilter {
-    /// Any of the identifiers of a message or receipt, without angle brackets; found are all
-    /// records of its PEC msgid.
+    /// Any of the identifiers of a message or receipt (`identificativo`, `message_id`, `msgid`),
+    /// without angle brackets; found are the records that have it, and all records of their PEC
+    /// msgids.
     pub message_id: Option<String>,
     /// Sender, recipient, `consegna` or `ricezione`.
     pub account: Option<Address>,

@@ -11,6 +11,8 @@ pub const NAME_OCTETS_MAX: usize = 1_000;
 pub const NAME_DEPTH_MAX: usize = 20;
 /// Mailboxes of one account at most.
 pub const MAILBOXES_MAX: usize = 10_000;
+/// Names that one account subscribes to at most: it may keep some of mailboxes that are gone.
+pub const SUBSCRIPTIONS_MAX: usize = 20_000;
 /// What parts the levels of a name.
 pub const SEPARATOR: char = '/';
 
@@ -132,6 +134,12 @@ impl SpecialUse {
             Self::Archive => "Archivio",
         }
     }
+
+    /// The folders that every account has beside INBOX, with what they are for.
+    pub(crate) fn folders() -> impl Iterator<Item = (MailboxName, Option<Self>)> {
+        let folder = |what: Self| MailboxName::parse(what.folder_name()).map(|n| (n, Some(what)));
+        Self::ALL.into_iter().filter_map(folder)
+    }
 }
 
 /// A mailbox.
@@ -194,10 +202,8 @@ pub struct UidSet {
 impl UidSet {
     /// From ranges (ends included, either order, any overlap).
     pub fn from_ranges(ranges: impl IntoIterator<Item = (Uid, Uid)>) -> Self {
-        let mut sorted: Vec<(u32, u32)> = ranges
-            .into_iter()
-            .map(|(a, b)| (a.min(b).0.get(), a.max(b).0.get()))
-            .collect();
+        let mut sorted: Vec<(u32, u32)> =
+            ranges.into_iter().map(|(a, b)| (a.min(b).0.get(), a.max(b).0.get())).collect();
         sorted.sort_unstable();
         let mut ranges: Vec<(u32, u32)> = Vec::with_capacity(sorted.len());
         for (start, end) in sorted {

@@ -1,1 +1,293 @@
-//! memory
+//! The model: every store behaves as this one, which is small enough to be believed.
+//!
+//! One lock over plain maps. A call works on a copy and puts it in place when it succeeded, so that
+//! it happens whole or not at all by construction. Counters are counted and usage is summed when
+//! somebody asks. Not here: speed, and durability.
+
+mod state;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mail::Address;
+
+use self::state::{Octet, State};
+use crate::rules::clip;
+use crate::{
+    Account, AccountChange, AccountId, Appended, BlobId, Changes, Committed, Copied, FlagChange,
+    FlagUpdate, Job, JobId, Listener, LogFilter, LogRecord, Mailbox, MailboxId, MailboxName,
+    MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, Opened, Spool, Spooled, Store,
+    StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, Usage,
+};
+
+/// A store in memory.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A state is put in place whole: a panic elsewhere leaves it as it was.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `what` to a copy of the state, puts it in place when it succeeded, and tells listeners.
+    fn change<T>(
+        &self,
+        what: impl FnOnce(&mut State) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.state();
+        let mut next = state.clone();
+        let done = what(&mut next)?;
+        let changed = std::mem::take(&mut next.changed);
+        next.drop_dead_blobs();
+        *state = next;
+        drop(state);
+        for listener in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+            changed.iter().for_each(|mailbox| listener(*mailbox));
+        }
+        Ok(done)
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MemoryStore")
+    }
+}
+
+impl Store for MemoryStore {
+    fn add_account(&self, account: NewAccount, at: Timestamp) -> Result<AccountId, StoreError> {
+        self.change(|state| state.add_account(account, at))
+    }
+
+    fn account_by_login(&self, login: &str) -> Result<Option<Account>, StoreError> {
+        Ok(self.state().account_by_login(login))
+    }
+
+    fn account_by_address(&self, address: &Address) -> Result<Option<Account>, StoreError> {
+        Ok(self.state().accounts.values().find(|account| account.address == *address).cloned())
+    }
+
+    fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        Ok(self.state().accounts.get(&id).cloned())
+    }
+
+    fn accounts(&self) -> Result<Vec<Account>, StoreError> {
+        let mut accounts: Vec<Account> = self.state().accounts.values().cloned().collect();
+        accounts.sort_by(|a, b| a.address.cmp(&b.address));
+        Ok(accounts)
+    }
+
+    fn change_account(&self, id: AccountId, change: AccountChange) -> Result<(), StoreError> {
+        self.change(|state| state.change_account(id, change))
+    }
+
+    fn remove_account(&self, id: AccountId) -> Result<(), StoreError> {
+        self.change(|state| state.remove_account(id))
+    }
+
+    fn usage(&self, id: AccountId) -> Result<Usage, StoreError> {
+        self.state().usage(id)
+    }
+
+    fn mailboxes(&self, account: AccountId) -> Result<Vec<Mailbox>, StoreError> {
+        self.state().mailboxes(account)
+    }
+
+    fn mailbox(&self, account: AccountId, name: &MailboxName) -> Result<Mailbox, StoreError> {
+        let state = self.state();
+        let id = state.find(account, name).ok_or(StoreError::NoSuchMailbox)?;
+        Ok(state.kept(id)?.mailbox.clone())
+    }
+
+    fn create_mailbox(
+        &self,
+        account: AccountId,
+        mailbox: NewMailbox,
+        at: Timestamp,
+    ) -> Result<Mailbox, StoreError> {
+        self.change(|state| {
+            let id = state.create_mailbox(account, &mailbox.name, mailbox.special_use, at)?;
+            Ok(state.kept(id)?.mailbox.clone())
+        })
+    }
+
+    fn delete_mailbox(&self, mailbox: MailboxId) -> Result<(), StoreError> {
+        self.change(|state| state.delete_mailbox(mailbox))
+    }
+
+    fn rename_mailbox(
+        &self,
+        mailbox: MailboxId,
+        to: &MailboxName,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.change(|state| state.rename_mailbox(mailbox, to, at))
+    }
+
+    fn subscriptions(&self, account: AccountId) -> Result<Vec<MailboxName>, StoreError> {
+        self.state().subscriptions(account)
+    }
+
+    fn subscribe(
+        &self,
+        account: AccountId,
+        name: &MailboxName,
+        subscribed: bool,
+    ) -> Result<(), StoreError> {
+        self.change(|state| state.subscribe(account, name, subscribed))
+    }
+
+    fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, StoreError> {
+        Ok(self.state().kept(mailbox)?.status())
+    }
+
+    fn open(&self, mailbox: MailboxId, take_recent: bool) -> Result<Opened, StoreError> {
+        self.change(|state| state.open(mailbox, take_recent))
+    }
+
+    fn summaries(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        Ok(self.state().kept(mailbox)?.of(uids).take(limit).cloned().collect())
+    }
+
+    fn changes(&self, mailbox: MailboxId, since: ModSeq) -> Result<Changes, StoreError> {
+        Ok(self.state().kept(mailbox)?.changes(since))
+    }
+
+    fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        Ok(slice(&self.state().octets(blob)?, start, end))
+    }
+
+    fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {
+        Ok(self.state().octets(blob)?.len() as u64)
+    }
+
+    fn spool(&self) -> Result<Box<dyn Spool>, StoreError> {
+        Ok(Box::new(MemorySpool(Vec::new())))
+    }
+
+    fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError> {
+        self.change(|state| state.append(mailbox, message))
+    }
+
+    fn copy(
+        &self,
+        from: MailboxId,
+        uids: &UidSet,
+        to: MailboxId,
+        at: Timestamp,
+    ) -> Result<Copied, StoreError> {
+        self.change(|state| state.copy(from, uids, to, at))
+    }
+
+    fn move_messages(
+        &self,
+        from: MailboxId,
+        uids: &UidSet,
+        to: MailboxId,
+        at: Timestamp,
+    ) -> Result<Copied, StoreError> {
+        self.change(|state| state.move_messages(from, uids, to, at))
+    }
+
+    fn change_flags(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        change: &FlagChange,
+    ) -> Result<Vec<FlagUpdate>, StoreError> {
+        self.change(|state| state.change_flags(mailbox, uids, change))
+    }
+
+    fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError> {
+        self.change(|state| state.expunge(mailbox, uids))
+    }
+
+    fn listen(&self, listener: Listener) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
+        self.change(|state| state.commit(transaction))
+    }
+
+    fn jobs_due(
+        &self,
+        now: Timestamp,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let now = crate::rules::kept(now);
+        let state = self.state();
+        let due = state.jobs.values().filter(|job| job.due <= now && Some(job.id) > after);
+        Ok(due.take(limit).cloned().collect())
+    }
+
+    fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+        let state = self.state();
+        Ok((state.jobs.len() as u64, state.jobs.values().map(|job| job.due).min()))
+    }
+
+    fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError> {
+        self.change(|state| state.postpone(job, due, reason))
+    }
+
+    fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {
+        Ok(self.state().tracked(identificativo))
+    }
+
+    fn log(
+        &self,
+        filter: &LogFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, LogRecord)>, StoreError> {
+        Ok(self.state().log(filter, after, limit))
+    }
+}
+
+fn slice(octets: &[u8], start: u64, end: u64) -> Vec<u8> {
+    let range = clip(start, end, octets.len() as u64);
+    octets.get(range.start as usize..range.end as usize).unwrap_or_default().to_vec()
+}
+
+struct MemorySpool(Vec<u8>);
+
+impl Spool for MemorySpool {
+    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        self.0.extend_from_slice(octets);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
+        Ok(Box::new(MemorySpooled(self.0.into())))
+    }
+}
+
+struct MemorySpooled(Octet);
+
+impl Spooled for MemorySpooled {
+    fn octets(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        Ok(slice(&self.0, start, end))
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
+        self
+    }
+}

@@ -144,4 +144,3 @@ pub struct Changes {
     /// UIDs that went.
     pub expunged: UidSet,
 }
-

@@ -43,10 +43,9 @@ impl Usage {
                 self.quota.octets_max.saturating_add(self.quota.receipt_reserve_octets)
             }
         };
-        let messages_fit = self
-            .quota
-            .messages_max
-            .is_none_or(|max| charge == Charge::Receipt || self.messages.saturating_add(messages) <= max);
+        let messages_fit = self.quota.messages_max.is_none_or(|max| {
+            charge == Charge::Receipt || self.messages.saturating_add(messages) <= max
+        });
         messages_fit && self.octets.saturating_add(octets) <= octets_max
     }
 }

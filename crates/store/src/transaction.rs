@@ -2,7 +2,10 @@
 
 use mail::Address;
 
-use crate::{Appended, BlobId, Charge, Flags, JobId, LogRecord, MailboxName, NewJob, Octets, Timestamp, Track};
+use crate::{
+    Appended, BlobId, Charge, Flags, JobId, LogRecord, MailboxName, NewJob, Octets, Timestamp,
+    Track,
+};
 
 /// Octets that a transaction speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,103 @@
+//! What every store decides alike: the small functions that carry a meaning of the contract.
+//!
+//! Not here: anything that keeps something.
+
+use std::collections::BTreeSet;
+
+use mail::Address;
+
+use crate::mailbox::{NAME_DEPTH_MAX, NAME_OCTETS_MAX, SEPARATOR};
+use crate::{
+    FlagChange, Flags, LogRecord, MailboxName, StoreError, SystemFlags, Timestamp, TrackState, Uid,
+    UidValidity,
+};
+
+/// A time as it is kept: to the microsecond.
+pub(crate) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// The time that [`micros`] made a number of.
+pub(crate) fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or_default()
+}
+
+/// A time after it was kept.
+pub(crate) fn kept(at: Timestamp) -> Timestamp {
+    time(micros(at))
+}
+
+/// What somebody signs in with, or an address in the log, for comparison: case aside, and an
+/// address without the quotes that it does not need.
+pub(crate) fn key(text: &str) -> String {
+    match Address::parse(text) {
+        Ok(address) => address.to_string().to_lowercase(),
+        Err(_) => text.to_lowercase(),
+    }
+}
+
+/// A UIDVALIDITY above every one that this store gave before: the seconds of the time where that
+/// is enough, so that a new store at an old place continues.
+pub(crate) fn next_uid_validity(last: u32, at: Timestamp) -> Result<UidValidity, StoreError> {
+    // Half the range is left to count on in, whatever the clock says.
+    let seconds = at.as_second().clamp(1, i64::from(u32::MAX / 2));
+    let seconds = u32::try_from(seconds).unwrap_or(1);
+    let next = last.checked_add(1).map(|next| next.max(seconds));
+    next.and_then(std::num::NonZeroU32::new).map(UidValidity).ok_or(StoreError::OutOfUids)
+}
+
+/// A UID from a number that is one.
+pub(crate) fn uid(number: u32) -> Uid {
+    Uid(std::num::NonZeroU32::new(number).unwrap_or(std::num::NonZeroU32::MIN))
+}
+
+/// The flags of a message after a change.
+pub(crate) fn changed(flags: &Flags, change: &FlagChange) -> Flags {
+    let (system, keywords): (SystemFlags, BTreeSet<_>) = match change {
+        FlagChange::Replace(with) => (with.system, with.keywords.clone()),
+        FlagChange::Add(these) => (
+            flags.system.with(these.system),
+            flags.keywords.union(&these.keywords).cloned().collect(),
+        ),
+        FlagChange::Remove(these) => (
+            flags.system.without(these.system),
+            flags.keywords.difference(&these.keywords).cloned().collect(),
+        ),
+    };
+    Flags { system, keywords }
+}
+
+/// Whether a tracker entry in state `now` takes the state `new`: forward only, and a final state
+/// stays (PEC-PR-28).
+pub(crate) fn advances(now: TrackState, new: TrackState) -> bool {
+    !matches!(now, TrackState::Delivered | TrackState::Failed) && new > now
+}
+
+/// Whether a name that a rename makes is within the bounds of names.
+pub(crate) fn name_fits(name: &MailboxName) -> bool {
+    let name = name.as_str();
+    name.len() <= NAME_OCTETS_MAX && name.split(SEPARATOR).count() <= NAME_DEPTH_MAX
+}
+
+/// What a record can be found by: each identifier in it, once.
+pub(crate) fn identifiers(record: &LogRecord) -> BTreeSet<&str> {
+    [&record.identificativo, &record.message_id, &record.msgid]
+        .into_iter()
+        .filter_map(Option::as_deref)
+        .collect()
+}
+
+/// Whose a record is: the [`key`] of each address in it, once.
+pub(crate) fn parties(record: &LogRecord) -> BTreeSet<String> {
+    let one = record.mittente.iter().chain(&record.consegna).chain(&record.ricezione);
+    one.map(String::as_str)
+        .chain(record.destinatari.iter().map(|recipient| recipient.address.as_str()))
+        .map(key)
+        .collect()
+}
+
+/// `start..end` clipped to `octets`, as places in memory.
+pub(crate) fn clip(start: u64, end: u64, octets: u64) -> std::ops::Range<u64> {
+    let end = end.min(octets);
+    start.min(end)..end
+}
