@@ -151,6 +151,11 @@ impl<'a> FieldLines<'a> {
     pub(crate) fn new(block: &'a [u8]) -> Self {
         Self { block }
     }
+
+    /// What of the block was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.block
+    }
 }
 
 impl<'a> Iterator for FieldLines<'a> {

@@ -3,6 +3,16 @@
 //! Doubt D-10 of the PEC specification: between providers all is 7-bit (PEC-FMT-10), and a
 //! `message/rfc822` part cannot be encoded as a whole (RFC 2046 §5.2.1), so what comes with 8-bit
 //! octets is converted before it becomes the original message (RFC 6152 §3 describes the task).
+//! Not here: line ends. They are taken as CRLF, as the incoming side of SMTP makes sure.
+
+use std::ops::Range;
+
+use crate::encoding::{base64_lines, decode_base64, decode_quoted_printable, quoted_printable};
+use crate::message::FieldLines;
+use crate::mime::{self, Kind, Part, Structure};
+
+/// Octets of a line at most, its line end aside: RFC 5322 §2.1.1, RFC 5321 §4.5.3.1.6.
+pub const LINE_OCTETS_MAX: usize = 998;
 
 /// Why a message cannot be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,17 +33,334 @@ pub enum SevenBitError {
 
 /// Whether a message is safe for 7-bit transport as it is: octets 1 to 127 and no line over 998.
 pub fn is_seven_bit(octets: &[u8]) -> bool {
-    let _ = octets;
-    todo!()
+    octets.is_ascii() && !octets.contains(&0) && !has_long_line(octets)
+}
+
+fn has_long_line(octets: &[u8]) -> bool {
+    octets
+        .split(|&b| b == b'\n')
+        .any(|line| line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX)
 }
 
 /// Converts the leaf parts that have 8-bit octets or over-long lines (quoted-printable for text,
 /// base64 for the rest), and leaves every other octet as it is.
 ///
+/// A part that is encoded already, and still has such octets or lines, is encoded anew. Of a
+/// converted part only the body and the Content-Transfer-Encoding field change; a message of one
+/// such part also gets the MIME-Version field that it lacks (RFC 2045 §4).
+///
 /// # Errors
 ///
 /// Any [`SevenBitError`]: the message must be refused.
 pub fn make_seven_bit(octets: &[u8]) -> Result<Vec<u8>, SevenBitError> {
-    let _ = octets;
-    todo!()
+    if is_seven_bit(octets) {
+        return Ok(octets.to_vec());
+    }
+    if octets.contains(&0) {
+        return Err(SevenBitError::Octets);
+    }
+    let structure = mime::scan(octets).map_err(|_| SevenBitError::Structure)?;
+    let mut edits = Vec::new();
+    for (index, part) in structure.parts.iter().enumerate() {
+        if !octets[part.header.clone()].is_ascii() {
+            return Err(SevenBitError::Header);
+        }
+        let body = &octets[part.body.clone()];
+        if part.kind != Kind::Leaf || is_seven_bit(body) {
+            continue;
+        }
+        if is_signed(&structure, index) {
+            return Err(SevenBitError::Signed);
+        }
+        let (name, encoded) = encode(part, body, part.body.end < octets.len())?;
+        edit_header(&structure, part, octets, name, &mut edits);
+        edits.push(Edit { range: part.body.clone(), octets: encoded });
+    }
+    let converted = apply(octets, &edits);
+    // What is left stands where nothing can be encoded: preamble, epilogue, a header line.
+    if is_seven_bit(&converted) { Ok(converted) } else { Err(SevenBitError::Octets) }
+}
+
+/// Whether a part is, or is inside, a `multipart/signed`.
+fn is_signed(structure: &Structure, index: usize) -> bool {
+    let mut at = Some(index);
+    while let Some(part) = at.map(|index| &structure.parts[index]) {
+        if part.content_type.is("multipart", "signed") {
+            return true;
+        }
+        at = part.parent;
+    }
+    false
+}
+
+/// The name of a transfer encoding, and the body in it.
+fn encode(
+    part: &Part,
+    body: &[u8],
+    more_follows: bool,
+) -> Result<(&'static str, Vec<u8>), SevenBitError> {
+    // Composite types are never encoded: RFC 2045 §6.4.
+    if matches!(part.content_type.kind.as_str(), "multipart" | "message") {
+        return Err(SevenBitError::Octets);
+    }
+    let in_base64 = |octets: &[u8]| {
+        let mut lines = base64_lines(octets);
+        if more_follows {
+            // The last line end is the delimiter's.
+            lines.truncate(lines.len().saturating_sub(2));
+        }
+        ("base64", lines)
+    };
+    match part.encoding.as_str() {
+        "7bit" | "8bit" | "binary" if part.content_type.kind == "text" => {
+            Ok(("quoted-printable", quoted_printable(body)))
+        }
+        "7bit" | "8bit" | "binary" => Ok(in_base64(body)),
+        "quoted-printable" => {
+            Ok(("quoted-printable", quoted_printable(&decode_quoted_printable(body))))
+        }
+        "base64" if body.is_ascii() => Ok(in_base64(&decode_base64(body))),
+        _ => Err(SevenBitError::Octets),
+    }
+}
+
+/// Octets that take the place of a range.
+struct Edit {
+    range: Range<usize>,
+    octets: Vec<u8>,
+}
+
+/// The header of a converted part: its new Content-Transfer-Encoding stands where the old one did,
+/// or last.
+fn edit_header(
+    structure: &Structure,
+    part: &Part,
+    octets: &[u8],
+    name: &str,
+    edits: &mut Vec<Edit>,
+) {
+    let header = &octets[part.header.clone()];
+    let mut field = format!("Content-Transfer-Encoding: {name}\r\n").into_bytes();
+    let mut has_version = false;
+    let mut lines = FieldLines::new(header);
+    while let Some(line) = lines.next() {
+        let end = part.header.end - lines.rest().len();
+        let Some(line) = line else { continue };
+        if line.name.eq_ignore_ascii_case("content-transfer-encoding") {
+            // One that comes again is dropped: readers would differ on which counts.
+            let range = end - line.octets.len()..end;
+            edits.push(Edit { range, octets: std::mem::take(&mut field) });
+        }
+        has_version |= line.name.eq_ignore_ascii_case("mime-version");
+    }
+    let of_message = part.parent.is_none_or(|p| structure.parts[p].kind == Kind::Message);
+    if of_message && !has_version {
+        field.splice(0..0, *b"MIME-Version: 1.0\r\n");
+    }
+    if !field.is_empty() {
+        edits.push(Edit { range: part.header.end..part.header.end, octets: field });
+    }
+}
+
+fn apply(octets: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(octets.len() + octets.len() / 4);
+    let mut at = 0;
+    for edit in edits {
+        out.extend_from_slice(&octets[at..edit.range.start]);
+        out.extend_from_slice(&edit.octets);
+        at = edit.range.end;
+    }
+    out.extend_from_slice(&octets[at..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn converted(message: &str) -> Result<String, SevenBitError> {
+        make_seven_bit(message.as_bytes()).map(|octets| String::from_utf8(octets).unwrap())
+    }
+
+    #[test]
+    fn safe_is_ascii_without_nul_in_lines_of_998() {
+        let line = |octets| [&vec![b'x'; octets][..], b"\r\n"].concat();
+        for (octets, expected) in [
+            (b"".to_vec(), true),
+            (b"A: b\r\n\r\nciao\x7f\r\n".to_vec(), true),
+            (b"\0".to_vec(), false),
+            (b"\x80".to_vec(), false),
+            (line(998), true),
+            (line(999), false),
+            (vec![b'x'; 999], false),
+        ] {
+            assert_eq!(is_seven_bit(&octets), expected);
+        }
+    }
+
+    #[test]
+    fn a_safe_message_stays_as_it_is() {
+        let message = "content-type: text/plain\r\nContent-Transfer-Encoding: 8BIT\r\n\r\nciao\r\n";
+        assert_eq!(converted(message).unwrap(), message);
+    }
+
+    #[test]
+    fn text_becomes_quoted_printable() {
+        assert_eq!(
+            converted(
+                "MIME-Version: 1.0\r\n\
+                 Content-transfer-encoding:\r\n 8bit\r\n\
+                 Content-Type: text/plain; charset=utf-8\r\n\r\n\
+                 Perch\u{e9} no\r\n.\r\n"
+            )
+            .unwrap(),
+            "MIME-Version: 1.0\r\n\
+             Content-Transfer-Encoding: quoted-printable\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\r\n\
+             Perch=C3=A9 no\r\n=2E\r\n"
+        );
+    }
+
+    #[test]
+    fn fields_that_lack_are_added() {
+        assert_eq!(
+            converted("Subject: x\r\n\r\n\u{e8}\r\n").unwrap(),
+            "Subject: x\r\nMIME-Version: 1.0\r\n\
+             Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A8\r\n"
+        );
+        assert_eq!(
+            converted("\r\n\u{e8}").unwrap(),
+            "MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A8"
+        );
+    }
+
+    #[test]
+    fn of_two_encodings_one_stays() {
+        assert_eq!(
+            converted(
+                "Content-Transfer-Encoding: 8bit\r\nMIME-Version: 1.0\r\n\
+                 Content-Transfer-Encoding: binary\r\n\r\n\u{e8}"
+            )
+            .unwrap(),
+            "Content-Transfer-Encoding: quoted-printable\r\nMIME-Version: 1.0\r\n\r\n=C3=A8"
+        );
+    }
+
+    /// A message of three parts, of which the second is a message.
+    fn nested(text: &str, inner: &str, file: &str, signed: bool) -> String {
+        let (kind, protocol) = if signed { ("signed", "; protocol=x") } else { ("mixed", "") };
+        format!(
+            "Content-type:  multipart/{kind}{protocol};\r\n\tboundary=\"--b\"\r\nMIME-Version: 1.0\r\n\r\n\
+             preamble \r\n----b \t\r\n{text}\r\n----b\r\n\
+             Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+             Subject: inner\r\n{inner}\r\n----b\r\n{file}\r\n----b--\r\nepilogue"
+        )
+    }
+
+    #[test]
+    fn only_the_leaves_change() {
+        assert_eq!(
+            converted(&nested(
+                "\r\n\u{e8}",
+                "MIME-Version: 1.0\r\n\r\n\u{e0}\r\n",
+                "Content-Type: application/pdf\r\n\r\n\u{e8}\r\n",
+                false
+            ))
+            .unwrap(),
+            nested(
+                "Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A8",
+                "MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A0\r\n",
+                "Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nw6gNCg==",
+                false
+            )
+        );
+    }
+
+    #[test]
+    fn long_lines_are_encoded_also_anew() {
+        let long = "x".repeat(999);
+        let qp = quoted_printable(long.as_bytes());
+        let qp = String::from_utf8(qp).unwrap();
+        let base64 = String::from_utf8(base64_lines(&[0; 750])).unwrap();
+        let head = |encoding| {
+            format!("MIME-Version: 1.0\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n")
+        };
+        for (before, after) in [
+            (head("7bit") + &long, head("quoted-printable") + &qp),
+            (head("Quoted-Printable") + &long, head("quoted-printable") + &qp),
+            (head("BASE64") + &"A".repeat(1000), head("base64") + &base64),
+        ] {
+            assert_eq!(converted(&before).unwrap(), after);
+        }
+        let safe = "A".repeat(998);
+        assert_eq!(converted(&(head("base64") + &safe)).unwrap(), head("base64") + &safe);
+    }
+
+    #[test]
+    fn what_cannot_be_converted_is_refused() {
+        let long = "x".repeat(999);
+        let plain = "\r\nciao";
+        let one_leaf = |fields: &str, body: &str| format!("{fields}\r\n\r\n{body}");
+        for (message, expected) in [
+            (one_leaf("Subject: \u{e8}", "ciao"), SevenBitError::Header),
+            (nested("X-A: \u{e8}\r\n\r\n", "", plain, false), SevenBitError::Header),
+            (nested("\r\n\u{e8}", "", plain, true), SevenBitError::Signed),
+            (nested(plain, "\r\n\u{e8}", plain, true), SevenBitError::Signed),
+            (one_leaf("Content-Type: multipart/signed", "\u{e8}"), SevenBitError::Signed),
+            (one_leaf("A: b", "nul \0"), SevenBitError::Octets),
+            (one_leaf(&long, "ciao"), SevenBitError::Octets),
+            (one_leaf("Content-Type: multipart/mixed", "\u{e8}"), SevenBitError::Octets),
+            (one_leaf("Content-Type: message/partial", "\u{e8}"), SevenBitError::Octets),
+            (one_leaf("Content-Transfer-Encoding: x-uue", "\u{e8}"), SevenBitError::Octets),
+            (one_leaf("Content-Transfer-Encoding: base64", "\u{e8}"), SevenBitError::Octets),
+            (nested(plain, "", plain, false).replace("preamble", "\u{e8}"), SevenBitError::Octets),
+            (nested(plain, "", plain, false).replace("epilogue", &long), SevenBitError::Octets),
+            (
+                one_leaf("", &"Content-Type: message/rfc822\r\n\r\n".repeat(100)).split_off(4)
+                    + "\u{e8}",
+                SevenBitError::Structure,
+            ),
+        ] {
+            assert_eq!(converted(&message), Err(expected), "{message:.60}");
+        }
+    }
+
+    proptest! {
+        // Whatever is converted has the structure it had, and the content.
+        #[test]
+        fn content_and_structure_stay(
+            text in "(\u{e8}|--b|----b|[ -~]|=|\r\n){0,80}",
+            inner in "(\u{e8}|[a-z .-]|=|\r\n){0,60}",
+            file in "(\u{e8}|--|[a-z]|\r\n){0,60}",
+        ) {
+            let message = nested(
+                &format!("Content-Transfer-Encoding: 8bit\r\n\r\n{text}"),
+                &format!("MIME-Version: 1.0\r\n\r\n{inner}"),
+                &format!("Content-Type: image/png\r\n\r\n{file}"),
+                false,
+            );
+            let before = mime::scan(message.as_bytes()).unwrap();
+            let Ok(octets) = make_seven_bit(message.as_bytes()) else { return Ok(()) };
+            prop_assert!(is_seven_bit(&octets));
+            let after = mime::scan(&octets).unwrap();
+            prop_assert_eq!(before.parts.len(), after.parts.len());
+            for (old, new) in before.parts.iter().zip(&after.parts) {
+                prop_assert_eq!(old.kind, new.kind);
+                prop_assert_eq!(&old.children, &new.children);
+                if old.kind == Kind::Leaf {
+                    let old = mime::decode_body(old, message.as_bytes());
+                    prop_assert_eq!(old, mime::decode_body(new, &octets));
+                }
+            }
+        }
+
+        #[test]
+        fn any_octets_are_converted_or_refused(octets: Vec<u8>) {
+            if let Ok(octets) = make_seven_bit(&octets) {
+                prop_assert!(is_seven_bit(&octets));
+            }
+        }
+    }
 }
