@@ -297,3 +297,165 @@ fn auth_value(value: &str) -> Result<(), Reply> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> Command {
+        let path = match address {
+            "" => ReversePath::Null,
+            address => ReversePath::Address(Address::parse(address).unwrap()),
+        };
+        Command::Mail { path, size: None }
+    }
+
+    fn to(address: &str) -> Command {
+        Command::Rcpt(ForwardPath::Address(Address::parse(address).unwrap()))
+    }
+
+    fn auth(mechanism: &str, initial: Option<&str>) -> Command {
+        let initial = initial.map(|text| text.as_bytes().to_vec());
+        Command::Auth { mechanism: mechanism.to_owned(), initial }
+    }
+
+    #[test]
+    fn good_commands() {
+        let sized = |size| match from("a@b.example") {
+            Command::Mail { path, .. } => Command::Mail { path, size: Some(size) },
+            other => other,
+        };
+        let table = [
+            ("EHLO client.example", Command::Ehlo("client.example".to_owned())),
+            ("ehlo [192.0.2.1]  ", Command::Ehlo("[192.0.2.1]".to_owned())),
+            ("HELO Ufficio-Tè", Command::Helo("Ufficio-T??".to_owned())),
+            ("STARTTLS", Command::StartTls),
+            ("AUTH PLAIN", auth("PLAIN", None)),
+            ("auth login YW5uYQ== ", auth("login", Some("YW5uYQ=="))),
+            ("AUTH  PLAIN  =", auth("PLAIN", Some("="))),
+            ("MAIL FROM:<>", from("")),
+            ("MAIL FROM:<a@b.example>", from("a@b.example")),
+            ("mail from:<a@b.example>", from("a@b.example")),
+            ("MAIL From: <a@b.example>", from("a@b.example")),
+            ("MAIL\tFROM:  <a@b.example>  ", from("a@b.example")),
+            ("MAIL FROM:<@c.example,@d.example:a@b.example>", from("a@b.example")),
+            ("MAIL FROM:<a@b.example> SIZE=0", sized(0)),
+            ("MAIL FROM:<a@b.example>  size=00000000000000001000 BODY=7bit", sized(1000)),
+            ("MAIL FROM:<a@b.example> SIZE=99999999999999999999", sized(u64::MAX)),
+            ("MAIL FROM:<a@b.example> AUTH=<>", from("a@b.example")),
+            ("MAIL FROM:<a@b.example> auth=e+3Dmc2@c.example", from("a@b.example")),
+            ("RCPT TO:<a@b.example>", to("a@b.example")),
+            ("rcpt to: <\"a b\"@B.example>", to("\"a b\"@b.example")),
+            ("RCPT TO:<\"a>\\\"<b\"@b.example>", to("\"a>\\\"<b\"@b.example")),
+            ("RCPT TO:<@c.example:a@b.example>", to("a@b.example")),
+            ("RCPT TO:<PostMaster>", Command::Rcpt(ForwardPath::Postmaster)),
+            ("DATA", Command::Data),
+            ("data \t", Command::Data),
+            ("RSET", Command::Rset),
+            ("NOOP", Command::Noop),
+            ("NOOP anything at all", Command::Noop),
+            ("HELP MAIL", Command::Help),
+            ("VRFY anna", Command::Vrfy),
+            ("QUIT", Command::Quit),
+            ("EXPN staff", Command::NotImplemented),
+            ("TURN", Command::NotImplemented),
+            ("ETRN b.example", Command::NotImplemented),
+            ("BDAT 10 LAST", Command::NotImplemented),
+            ("GET / HTTP/1.1", Command::Http),
+        ];
+        for (line, command) in table {
+            assert_eq!(Command::parse(line.as_bytes()), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_commands_and_what_they_are_told() {
+        use crate::reply::*;
+        let table = [
+            ("", UNKNOWN_COMMAND),
+            (" NOOP", UNKNOWN_COMMAND),
+            ("NOOPE", UNKNOWN_COMMAND),
+            ("X-ANY", UNKNOWN_COMMAND),
+            ("MAILFROM:<a@b.example>", UNKNOWN_COMMAND),
+            ("EHLO", NO_HELLO_NAME),
+            ("HELO ", NO_HELLO_NAME),
+            ("EHLO two words", BAD_SYNTAX),
+            ("EHLO a\u{7}b", BAD_SYNTAX),
+            ("STARTTLS now", NO_ARGUMENTS),
+            ("DATA now", NO_ARGUMENTS),
+            ("RSET all", NO_ARGUMENTS),
+            ("QUIT now", NO_ARGUMENTS),
+            ("VRFY", BAD_SYNTAX),
+            ("AUTH", BAD_SYNTAX),
+            ("AUTH PLAIN a b", BAD_SYNTAX),
+            ("MAIL", BAD_SYNTAX),
+            ("MAIL TO:<a@b.example>", BAD_SYNTAX),
+            ("MAIL FROM <a@b.example>", BAD_SYNTAX),
+            ("MAIL FROM:", BAD_SENDER),
+            ("MAIL FROM:a@b.example", BAD_SENDER),
+            ("MAIL FROM:<a@b.example", BAD_SENDER),
+            ("MAIL FROM:<a@b.example>>", BAD_SENDER),
+            ("MAIL FROM:<a@b.example>SIZE=1", BAD_SENDER),
+            ("MAIL FROM:< a@b.example>", BAD_SENDER),
+            ("MAIL FROM:<a>", BAD_SENDER),
+            ("MAIL FROM:<postmaster>", BAD_SENDER),
+            ("MAIL FROM:<\"a@b.example>", BAD_SENDER),
+            ("MAIL FROM:<a@[192.0.2.1]>", BAD_SENDER),
+            ("MAIL FROM:<@c.example:>", BAD_SENDER),
+            ("MAIL FROM:<@:a@b.example>", BAD_SENDER),
+            ("MAIL FROM:<c.example:a@b.example>", BAD_SENDER),
+            ("MAIL FROM:<\u{e0}@b.example>", ADDRESS_NOT_ASCII),
+            ("MAIL FROM:<a@b.example> SIZE", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> SIZE=", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> SIZE=-1", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> SIZE=1 SIZE=2", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> SIZE=000000000000000000001", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> =1", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> AUTH=a+3", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> AUTH=a+3d", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> SMTPUTF8", UNKNOWN_PARAMETER),
+            ("MAIL FROM:<a@b.example> RET=FULL", UNKNOWN_PARAMETER),
+            ("RCPT TO:", BAD_RECIPIENT),
+            ("RCPT TO:<>", BAD_RECIPIENT),
+            ("RCPT TO:<a@b..example>", BAD_RECIPIENT),
+            ("RCPT TO:<a@b.example> NOTIFY=NEVER", UNKNOWN_PARAMETER),
+        ];
+        for (line, reply) in table {
+            assert_eq!(Command::parse(line.as_bytes()), Err(reply), "{line}");
+        }
+    }
+
+    // D-10: 8BITMIME is not announced, so what asks for it is refused, never taken by luck.
+    #[test]
+    fn eight_bit_bodies_are_refused_at_mail() {
+        for body in ["8BITMIME", "BINARYMIME", "8bitmime"] {
+            let line = format!("MAIL FROM:<a@b.example> BODY={body}");
+            assert_eq!(Command::parse(line.as_bytes()), Err(reply::UNKNOWN_PARAMETER));
+        }
+    }
+
+    #[test]
+    fn one_octet_past_each_limit() {
+        let label = "b".repeat(63);
+        let domain = |last: usize| format!("{label}.{label}.{label}.{}", "c".repeat(last));
+        // Two brackets, the at sign, and 256 in all.
+        let path = |local: usize| format!("MAIL FROM:<{}@{}>", "a".repeat(local), domain(57));
+        assert!(Command::parse(path(4).as_bytes()).is_ok());
+        assert_eq!(Command::parse(path(5).as_bytes()), Err(reply::BAD_SENDER));
+        let local = |octets: usize| format!("RCPT TO:<{}@b.example>", "a".repeat(octets));
+        assert!(Command::parse(local(64).as_bytes()).is_ok());
+        assert_eq!(Command::parse(local(65).as_bytes()), Err(reply::BAD_RECIPIENT));
+        let hello = |octets: usize| format!("EHLO {}", "a".repeat(octets));
+        assert!(Command::parse(hello(HELLO_OCTETS_MAX).as_bytes()).is_ok());
+        assert_eq!(Command::parse(hello(HELLO_OCTETS_MAX + 1).as_bytes()), Err(reply::BAD_SYNTAX));
+        let auths = |count: usize| format!("MAIL FROM:<>{}", " AUTH=<>".repeat(count));
+        assert!(Command::parse(auths(PARAMETERS_MAX).as_bytes()).is_ok());
+        assert_eq!(Command::parse(auths(PARAMETERS_MAX + 1).as_bytes()), Err(reply::BAD_SYNTAX));
+    }
+
+    #[test]
+    fn what_auth_carries_is_not_printed() {
+        let printed = format!("{:?}", Command::parse(b"AUTH PLAIN c2VjcmV0").unwrap());
+        assert_eq!(printed, "Auth { mechanism: \"PLAIN\", initial: Some(\"[redacted]\") }");
+    }
+}

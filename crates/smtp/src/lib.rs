@@ -3,7 +3,8 @@
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | [`server`] | [`Session`]: one client's conversation, its [`Step`]s, [`Question`]s and [`Answer`]s |
+//! | [`server`] | [`Session`]: one client's conversation |
+//! | [`step`] | what goes between a session and its shell: [`Step`]s, [`Question`]s and [`Answer`]s |
 //! | [`command`] | the grammar of each command line |
 //! | [`reply`] | every reply, as a constant or a constructor with one variable part |
 //! | [`sasl`] | mechanisms, and the words of an AUTH exchange; the mechanisms' arithmetic is the shell's |
@@ -20,7 +21,9 @@ mod line;
 pub mod reply;
 pub mod sasl;
 pub mod server;
+pub mod step;
 
 pub use reply::{Reply, Status};
 pub use sasl::{Mechanism, SaslAnswer, SaslStep};
-pub use server::{Answer, Question, Role, Session, Settings, Step};
+pub use server::Session;
+pub use step::{Answer, Question, Role, Settings, Step};
