@@ -376,3 +376,180 @@ fn join(tokens: &[(Token<'_>, bool)]) -> (String, bool) {
     }
     (text, whole)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The strict list, one a line.
+    fn list(value: &str) -> Result<String, AddressError> {
+        let mut out = Vec::new();
+        for NamedAddress { name, address } in strict(value.as_bytes())? {
+            out.push(match name {
+                Some(name) => format!("{name} <{address}>"),
+                None => address.to_string(),
+            });
+        }
+        Ok(out.join("\n"))
+    }
+
+    #[test]
+    fn address_lists_are_read() {
+        for (value, expected) in [
+            ("", ""),
+            (" a@b.example", "a@b.example"),
+            ("<a@b.example>", "a@b.example"),
+            ("Mario Rossi <a@b.example>", "Mario Rossi <a@b.example>"),
+            ("a@b.example,\r\n c@d.example", "a@b.example\nc@d.example"),
+            ("\"Rossi, \\\"M\\\"\" <a@b.example>", "Rossi, \"M\" <a@b.example>"),
+            ("=?utf-8?q?Nicol=C3=B2?= Rossi <a@b.example>", "Nicol\u{f2} Rossi <a@b.example>"),
+            ("Nicol\u{f2}<a@b.example>", "Nicol\u{f2} <a@b.example>"),
+            ("\"=?utf-8?q?Nicol=C3=B2?=\" <a@b.example>", "Nicol\u{f2} <a@b.example>"),
+            ("a@b.example (Mario (M) Rossi)", "Mario (M) Rossi <a@b.example>"),
+            ("\"x y\"@B.example", "\"x y\"@b.example"),
+            ("\"xy\"@b.example", "xy@b.example"),
+            // RFC 5322 §A.1.3, §A.5: groups and comments
+            (
+                "A Group:Ed Jones <joe@where.test>,John <jdoe@one.test>;",
+                "Ed Jones <joe@where.test>\nJohn <jdoe@one.test>",
+            ),
+            ("Undisclosed recipients:;", ""),
+            (
+                "(x) Pete(A nice \\) chap) <pete(his account)@silly.test(his host)>",
+                "Pete <pete@silly.test>",
+            ),
+            ("a:b@c.example;, d@e.example", "b@c.example\nd@e.example"),
+            // RFC 5322 §4.4: routes, empty elements, blanks around dots
+            (
+                "<@x.test,@y.test:mary@example.net>, , jdoe@test . example",
+                "mary@example.net\njdoe@test.example",
+            ),
+            ("J. Q. Public <a . b@c.example>", "J. Q. Public <a.b@c.example>"),
+            (",,", ""),
+        ] {
+            assert_eq!(list(value).as_deref(), Ok(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_list_is_refused() {
+        use AddressError::{Domain, LocalPart, Shape, TooLong};
+        for (value, expected) in [
+            ("a", Shape),
+            ("a@", Shape),
+            ("@b.example", Shape),
+            ("<>", Shape),
+            ("<a@b.example", Shape),
+            ("a@b.example>", Shape),
+            ("<<a@b.example>>", Shape),
+            ("<a@b.example> x", Shape),
+            ("<a@b.example> <c@d.example>", Shape),
+            ("a@b.example c@d.example", LocalPart),
+            ("a@b@c.example", LocalPart),
+            ("a b@c.example", LocalPart),
+            ("a@b.example <a@b.example>", Shape),
+            ("a@b.example; c@d.example", Shape),
+            ("Group: a@b.example", Shape),
+            (":a@b.example;", Shape),
+            ("A: B: a@b.example;;", Shape),
+            ("\"a@b.example", Shape),
+            ("(a@b.example", Shape),
+            ("a@b.example)", Shape),
+            ("a\\b@c.example", Shape),
+            ("a@b.example\0", Shape),
+            ("a..b@c.example", LocalPart),
+            ("\u{e8}@c.example", LocalPart),
+            ("a@\u{e8}.example", Domain),
+            ("a@[192.0.2.1]", Domain),
+            ("a@b..example", Domain),
+            ("undisclosed-recipients", Shape),
+        ] {
+            assert_eq!(list(value), Err(expected), "{value}");
+        }
+        let long = format!("{}@b.example", "x".repeat(65));
+        assert_eq!(list(&long), Err(TooLong));
+    }
+
+    /// The lenient list, in words.
+    fn shown(value: &[u8]) -> String {
+        let mut out = String::new();
+        for item in lenient_address_list(value) {
+            match item {
+                ListItem::Mailbox { name, local, domain } => {
+                    write!(out, "[{}|{local}|{domain}]", name.as_deref().unwrap_or("-")).unwrap();
+                }
+                ListItem::GroupStart(name) => write!(out, "{name}{{").unwrap(),
+                ListItem::GroupEnd => out.push('}'),
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn the_lenient_list_shows_what_is_there() {
+        for (value, expected) in [
+            (&b""[..], ""),
+            (b"a@B.Example", "[-|a|B.Example]"),
+            (b"\"R, M\" <\"x y\"@b>", "[R, M|\"x y\"|b]"),
+            (b"=?utf-8?q?=C3=A8?=  x <a@b>", "[=?utf-8?q?=C3=A8?= x|a|b]"),
+            (b"a@b (Mario)", "[Mario|a|b]"),
+            (b"G: a@b, c@d; e@f", "G{[-|a|b][-|c|d]}[-|e|f]"),
+            (b"G:;", "G{}"),
+            (b"G: a@b", "G{[-|a|b]}"),
+            (b"Undisclosed recipients", "[-|Undisclosed recipients|]"),
+            (b"<>", "[-||]"),
+            (b"a@[192.0.2.1]", "[-|a|[192.0.2.1]]"),
+            (b"a@b@c", "[-|a@b|c]"),
+            (b"a@b <c@d>", "[a@b|c|d]"),
+            (b"<a@b", "[-|a|b]"),
+            (b"\"a\0b\" <c@d>", "[a b|c|d]"),
+            (b"caff\xe8 <a@b>", "[caff\u{fffd}|a|b]"),
+            (b"(\\", "[\\||]"),
+            (b"\"\\", "[-|\"\"|]"),
+        ] {
+            assert_eq!(shown(value), expected, "{}", value.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn addresses_are_bounded() {
+        let many = |n: usize| vec!["a@b.example"; n].join(",");
+        assert_eq!(strict(many(ADDRESSES_MAX).as_bytes()).unwrap().len(), ADDRESSES_MAX);
+        for n in [ADDRESSES_MAX + 1, 100_000] {
+            assert_eq!(strict(many(n).as_bytes()), Err(AddressError::TooLong));
+            assert_eq!(lenient_address_list(many(n).as_bytes()).len(), ADDRESSES_MAX);
+        }
+        let group = lenient_address_list(format!("G:{};", many(100_000)).as_bytes());
+        assert_eq!((group.len(), group.last()), (ADDRESSES_MAX, Some(&ListItem::GroupEnd)));
+        for piece in
+            ["(", "\"", "<", ":", ";", ",", "a:", "a:;", "@", "\\", "[", "a ", "\"\" ", "<@a,"]
+        {
+            let value = piece.repeat(200_000);
+            assert!(lenient_address_list(value.as_bytes()).len() <= ADDRESSES_MAX);
+            let _ = strict(value.as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_read(value in "([a-z.]|@|<|>|,|;|:|\\(|\\)|\"|\\\\|\\[|\\]| |\r\n |\\PC){0,60}") {
+            let items = lenient_address_list(value.as_bytes());
+            let starts = items.iter().filter(|i| matches!(i, ListItem::GroupStart(_))).count();
+            let ends = items.iter().filter(|i| **i == ListItem::GroupEnd).count();
+            prop_assert_eq!(starts, ends);
+            // What is an address list shows the same addresses.
+            if let Ok(mailboxes) = strict(value.as_bytes()) {
+                let shown = items.into_iter().filter_map(|item| match item {
+                    ListItem::Mailbox { local, domain, .. } => Address::parse(&format!("{local}@{domain}")).ok(),
+                    _ => None,
+                });
+                let addresses: Vec<_> = mailboxes.into_iter().map(|m| m.address).collect();
+                prop_assert_eq!(shown.collect::<Vec<_>>(), addresses);
+            }
+        }
+    }
+}

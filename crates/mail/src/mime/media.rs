@@ -318,3 +318,158 @@ fn text(charset: Option<&str>, octets: &[u8]) -> String {
     let text = text.unwrap_or_else(|| String::from_utf8_lossy(octets).into_owned());
     without_controls(&text)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mime::{Part, scan};
+
+    fn parameters(text: &str) -> Vec<(String, String)> {
+        Disposition::parse(format!("attachment{text}").as_bytes()).unwrap().parameters
+    }
+
+    #[test]
+    fn a_media_type_is_read() {
+        for (value, expected) in [
+            ("text/plain", Some(("text", "plain", vec![]))),
+            (" Text / HTML ;", Some(("text", "html", vec![]))),
+            // RFC 2045 §5.1
+            (
+                "text/plain; charset=us-ascii (Plain text)",
+                Some(("text", "plain", vec![("charset", "us-ascii")])),
+            ),
+            (
+                "(a (b) \\)) multipart/signed; MicAlg=\"sha-256\"\r\n\t;boundary=----=_a/b",
+                Some((
+                    "multipart",
+                    "signed",
+                    vec![("micalg", "sha-256"), ("boundary", "----=_a/b")],
+                )),
+            ),
+            ("text", None),
+            ("text plain", None),
+            ("/plain", None),
+            ("", None),
+            ("(text/plain", None),
+        ] {
+            let read = ContentType::parse(value.as_bytes());
+            let read = read.as_ref().map(|t| {
+                let parameters = t.parameters.iter();
+                let parameters = parameters.map(|(n, v)| (n.as_str(), v.as_str())).collect();
+                (t.kind.as_str(), t.subtype.as_str(), parameters)
+            });
+            assert_eq!(read, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_read_leniently() {
+        for (text, expected) in [
+            ("; a=b", vec![("a", "b")]),
+            (";; a = b ;;c=d;", vec![("a", "b"), ("c", "d")]),
+            ("; a=\"b\\\"c\\\\;\"; d=\"\"", vec![("a", "b\"c\\;"), ("d", "")]),
+            ("; a=\"one\r\n two\"", vec![("a", "one two")]),
+            ("; a=\"not closed", vec![("a", "not closed")]),
+            ("; name=due parole.pdf; x=y", vec![("name", "due parole.pdf"), ("x", "y")]),
+            ("; name=file(1).pdf", vec![("name", "file(1).pdf")]),
+            (" a=b c=d", vec![("a", "b"), ("c", "d")]),
+            ("; a; b=", vec![("b", "")]),
+            ("; a=1; a=2", vec![("a", "1"), ("a", "2")]),
+            ("; a=\"\u{7}\0\"", vec![("a", "  ")]),
+            // RFC 2231 §3, §4, §4.1
+            ("; url*0=\"ftp://\"; URL*1=\"cs.example\"", vec![("url", "ftp://cs.example")]),
+            ("; title*=us-ascii'en-us'This%20is%20%2A", vec![("title", "This is *")]),
+            (
+                "; title*1*=%2A%2A%2Afun%2A%2A%2A%20; title*0*=us-ascii'en'This%20; title*2=\"it's!\"",
+                vec![("title", "This ***fun*** it's!")],
+            ),
+            // A character that is split between pieces
+            ("; a*0*=utf-8''%C3; a*1*=%A8", vec![("a", "\u{e8}")]),
+            ("; a*=iso-8859-1''%E8", vec![("a", "\u{e8}")]),
+            ("; a*=x-unknown''%C3%A8", vec![("a", "\u{e8}")]),
+            ("; a*=%C3%A8%", vec![("a", "\u{e8}%")]),
+            ("; a*=''%0D%0AX:%20y", vec![("a", "  X: y")]),
+            // The divided or extended one wins, where the name first came
+            ("; a=old; b=c; a*=utf-8''new", vec![("a", "new"), ("b", "c")]),
+            ("; a*=utf-8''whole; a*0=pieces", vec![("a", "pieces")]),
+            // Gaps, other starts, pieces that come twice
+            ("; a*0=x; a*2=z", vec![("a", "x")]),
+            ("; a*1=x", vec![("a", "")]),
+            ("; a*0=x; a*0=y; a*1=z", vec![("a", "xz")]),
+            ("; a*99999*=x", vec![("a", "")]),
+            ("; a*99999999999999999999=x; b=c", vec![("a", ""), ("b", "c")]),
+            // Not of the form
+            ("; a*01=x; *=y; b*c=z", vec![("a*01", "x"), ("*", "y"), ("b*c", "z")]),
+        ] {
+            let read = parameters(text);
+            let read: Vec<_> = read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            assert_eq!(read, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_bounded() {
+        let many = |n: usize| (0..n).map(|i| format!("; a*{i}*=x")).collect::<String>();
+        assert_eq!(parameters(&many(PARAMETERS_MAX))[0].1.len(), PARAMETERS_MAX);
+        assert_eq!(parameters(&many(PARAMETERS_MAX + 1))[0].1.len(), PARAMETERS_MAX);
+        assert_eq!(parameters(&many(100_000))[0].1.len(), PARAMETERS_MAX);
+        assert_eq!(parameters(&"; a=b".repeat(100_000)).len(), PARAMETERS_MAX);
+        for piece in ["(", "\"", ";", "=", "a*0*=", "a ", "\\", "a=b c"] {
+            assert!(parameters(&piece.repeat(50_000)).len() <= PARAMETERS_MAX);
+        }
+    }
+
+    fn part(fields: &str) -> Part {
+        scan(format!("{fields}\r\n\r\n").as_bytes()).unwrap().parts.remove(0)
+    }
+
+    #[test]
+    fn a_file_name_is_found_and_decoded() {
+        for (fields, expected) in [
+            ("Content-Type: text/plain", None),
+            ("Content-Type: application/pdf; name=a.pdf", Some("a.pdf")),
+            (
+                "Content-Type: application/pdf; name=a.pdf\r\nContent-Disposition: attachment;\r\n filename=\"b c.pdf\"",
+                Some("b c.pdf"),
+            ),
+            ("Content-Type: x/y; name=a\r\nContent-Disposition: inline; filename=\"\"", Some("a")),
+            (
+                "Content-Disposition: attachment; filename*0*=UTF-8''citt%C3%A0; filename*1=\" nuova.pdf\"",
+                Some("citt\u{e0} nuova.pdf"),
+            ),
+            // As Outlook sends it
+            (
+                "Content-Type: application/pdf;\r\n\tname=\"=?iso-8859-1?Q?citt=E0_nuova=2Epdf?=\"",
+                Some("citt\u{e0} nuova.pdf"),
+            ),
+            (
+                "Content-Disposition: attachment;\r\n filename=\"=?utf-8?B?Y2l0dMOg?=\r\n =?utf-8?Q?.pdf=0A?=\"",
+                Some("citt\u{e0}.pdf"),
+            ),
+        ] {
+            assert_eq!(part(fields).file_name().as_deref(), expected, "{fields}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_read(value in "([a-z]|=|;|\\*|[0-3]|'|%|\"|\\\\|\\(|\\)|/|\r\n | |\\PC){0,60}") {
+            let value = format!("a/b{value}");
+            for (name, text) in ContentType::parse(value.as_bytes()).unwrap_or_else(|| ContentType::plain("", "")).parameters {
+                prop_assert!(!name.is_empty());
+                prop_assert!(!text.chars().any(char::is_control));
+            }
+        }
+
+        #[test]
+        fn what_is_quoted_is_read_back(text in "[ -~]{0,40}") {
+            let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+            let value = format!("a/b; name=\"{quoted}\"; c=d");
+            let read = ContentType::parse(value.as_bytes()).unwrap();
+            prop_assert_eq!(read.parameter("name"), Some(text.as_str()));
+            prop_assert_eq!(read.parameter("c"), Some("d"));
+        }
+    }
+}
