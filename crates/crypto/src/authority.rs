@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use jiff::{Span, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
@@ -259,7 +259,8 @@ impl Authority {
         Ok((certificate, KeyPem::of(&key)?))
     }
 
-    fn issue<T: HasPublic>(
+    /// What every certificate but an authority's has, and `extensions`.
+    pub(crate) fn issue<T: HasPublic>(
         &self,
         subject: &X509NameRef,
         key: &PKeyRef<T>,
@@ -348,7 +349,7 @@ fn builder<T: HasPublic>(
     Ok(builder)
 }
 
-fn subject(entries: &[(Nid, &str)]) -> Result<X509Name, AuthorityError> {
+pub(crate) fn subject(entries: &[(Nid, &str)]) -> Result<X509Name, AuthorityError> {
     let mut name = X509Name::builder()?;
     for (nid, value) in entries {
         name.append_entry_by_nid(*nid, value)?;
@@ -374,9 +375,195 @@ fn ascii(name: &str) -> Result<&str, AuthorityError> {
 }
 
 fn later(at: Timestamp, days: u32) -> Result<Timestamp, AuthorityError> {
-    at.checked_add(Span::new().hours(i64::from(days) * 24)).map_err(|_| AuthorityError::Time)
+    let span = SignedDuration::from_secs(i64::from(days) * 86_400);
+    at.checked_add(span).map_err(|_| AuthorityError::Time)
 }
 
 fn asn1_time(at: Timestamp) -> Result<Asn1Time, ErrorStack> {
     Asn1Time::from_unix(at.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Authority, AuthorityError};
+    use crate::certificate::Certificate;
+    use crate::der::{
+        CONTEXT_0, Elements, INTEGER, OCTET_STRING, SEQUENCE, SET, UTC_TIME, element,
+    };
+    use crate::testing::{CA, CA_KEY, at, authority, certificate, openssl, today};
+
+    const SUBJECT_KEY_ID: &[u8] = b"\x55\x1d\x0e";
+    const KEY_USAGE: &[u8] = b"\x55\x1d\x0f";
+    const ALT_NAME: &[u8] = b"\x55\x1d\x11";
+    const BASIC_CONSTRAINTS: &[u8] = b"\x55\x1d\x13";
+    const CRL_POINTS: &[u8] = b"\x55\x1d\x1f";
+    const AUTHORITY_KEY_ID: &[u8] = b"\x55\x1d\x23";
+    const EXTENDED_USAGE: &[u8] = b"\x55\x1d\x25";
+
+    /// An extension as it stands in the certificate.
+    struct Extension {
+        oid: Vec<u8>,
+        critical: bool,
+        value: Vec<u8>,
+    }
+
+    /// The elements of a TBSCertificate after the version.
+    fn tbs(certificate: &Certificate) -> Elements<'_> {
+        let mut tbs =
+            Elements::new(certificate.to_der()).enter(SEQUENCE).unwrap().enter(SEQUENCE).unwrap();
+        assert_eq!(tbs.enter(CONTEXT_0).unwrap().read(INTEGER).unwrap().body, [2], "X.509 v3");
+        tbs
+    }
+
+    fn extensions(certificate: &Certificate) -> Vec<Extension> {
+        let mut last = tbs(certificate).last().map(|last| Elements::new(last.body)).unwrap();
+        last.enter(SEQUENCE)
+            .unwrap()
+            .map(|one| {
+                let mut parts = Elements::new(one.body);
+                let oid = parts.next().unwrap().body.to_vec();
+                let critical = parts.read(0x01).is_some_and(|flag| flag.body == [0xFF]);
+                Extension { oid, critical, value: parts.read(OCTET_STRING).unwrap().body.to_vec() }
+            })
+            .collect()
+    }
+
+    fn extension(certificate: &Certificate, oid: &[u8]) -> Extension {
+        let mut all: Vec<_> =
+            extensions(certificate).into_iter().filter(|one| one.oid == oid).collect();
+        assert_eq!(all.len(), 1, "exactly one of {oid:?}");
+        all.remove(0)
+    }
+
+    fn provider() -> (Certificate, super::KeyPem) {
+        authority()
+            .crl_at("http://ca.example/crl.der")
+            .issue_provider("Gestore C S.p.A.", "posta-certificata@c.example", today())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_provider_has_the_profile_of_the_rules() {
+        let (provider, _) = provider();
+        // PEC-CRT-01
+        assert_eq!(provider.subject(), "C=IT, O=Gestore C S.p.A., CN=Posta Certificata");
+        // PEC-CRT-02
+        assert!(!provider.subject().contains('@'));
+        // PEC-CRT-07
+        let names = extension(&provider, ALT_NAME);
+        let mail = element(0x81, &[b"posta-certificata@c.example"]);
+        assert_eq!((names.value, names.critical), (element(SEQUENCE, &[&mail]), false));
+        assert_eq!(provider.emails(), ["posta-certificata@c.example"]);
+        // PEC-CRT-04: seven bits are unused, and the one that is not is digitalSignature.
+        let usage = extension(&provider, KEY_USAGE);
+        assert_eq!((usage.value.as_slice(), usage.critical), (&b"\x03\x02\x07\x80"[..], true));
+        // PEC-CRT-06: the SHA-1 of the key, RFC 5280 §4.2.1.2.
+        let own = extension(&provider, SUBJECT_KEY_ID);
+        assert!(!own.critical && own.value.starts_with(b"\x04\x14") && own.value.len() == 22);
+        // PEC-CRT-05: the authority's own identifier, and nothing else.
+        let of_the_authority = extension(&certificate(CA), SUBJECT_KEY_ID).value;
+        let issuer = extension(&provider, AUTHORITY_KEY_ID);
+        let expected = element(SEQUENCE, &[&element(0x80, &[&of_the_authority[2..]])]);
+        assert_eq!((issuer.value, issuer.critical), (expected, false));
+        // PEC-CRT-08
+        assert!(extensions(&provider).iter().all(|one| one.oid != BASIC_CONSTRAINTS));
+        // PEC-CRT-09
+        let others: Vec<_> = extensions(&provider)
+            .into_iter()
+            .filter(|one| one.oid == EXTENDED_USAGE || one.oid == CRL_POINTS)
+            .collect();
+        assert!(others.len() == 2 && others.iter().all(|one| !one.critical));
+        // PEC-CRT-03: these four, the two above, and no seventh.
+        assert_eq!(extensions(&provider).len(), 6);
+        let purpose = extension(&provider, EXTENDED_USAGE).value;
+        assert_eq!(purpose, b"\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x04");
+        let points = extension(&provider, CRL_POINTS).value;
+        assert!(points.ends_with(&element(0x86, &[b"http://ca.example/crl.der"])));
+    }
+
+    #[test]
+    fn a_provider_has_a_new_key_and_number() {
+        let ((one, key), (other, _)) = (provider(), provider());
+        let public = crate::LocalSigner::from_pem(key.as_bytes()).unwrap().public_key_der();
+        assert!(one.has_public_key(&public.unwrap()));
+        assert_eq!(one.x509().public_key().unwrap().bits(), 3072);
+        assert_ne!(one.serial().unwrap(), other.serial().unwrap());
+        assert_eq!(one.serial().unwrap().len(), 16);
+        assert_eq!(one.not_before(), today());
+        assert_eq!(one.not_after(), at("2029-03-01T09:00:00Z"));
+        assert_eq!(format!("{key:?}"), "KeyPem([redacted])");
+        // The key may be elsewhere: then the certificate is all that is made.
+        let spki = one.public_key_der().unwrap();
+        let email = "posta-certificata@c.example";
+        let again = authority().issue_provider_for("Gestore C", email, &spki, today()).unwrap();
+        assert!(again.has_public_key(&spki));
+    }
+
+    #[test]
+    fn an_authority_may_sign_certificates_and_lists_and_nothing_else() {
+        let ca = certificate(CA);
+        let basic = extension(&ca, BASIC_CONSTRAINTS);
+        assert_eq!((basic.value.as_slice(), basic.critical), (&b"\x30\x03\x01\x01\xff"[..], true));
+        let usage = extension(&ca, KEY_USAGE);
+        assert_eq!((usage.value.as_slice(), usage.critical), (&b"\x03\x02\x01\x06"[..], true));
+        assert!(!extension(&ca, SUBJECT_KEY_ID).critical);
+        assert_eq!(extensions(&ca).len(), 3);
+        let mut fields = tbs(&ca);
+        fields.read(INTEGER).unwrap();
+        fields.read(SEQUENCE).unwrap();
+        assert_eq!(fields.clone().read(SEQUENCE).unwrap().body[0], SET);
+        fields.read(SEQUENCE).unwrap();
+        let validity = fields.read(SEQUENCE).unwrap();
+        assert_eq!(validity.body[..2], [UTC_TIME, 13]);
+    }
+
+    #[test]
+    fn an_authority_is_written_and_read_back() {
+        let (certificate, key) = authority().to_pem().unwrap();
+        let again = Authority::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(again.certificate(), authority().certificate());
+        assert_eq!(format!("{again:?}").matches("[redacted]").count(), 1);
+        let other = include_bytes!("../../../certs/stranger-ca.key");
+        assert_eq!(Authority::from_pem(CA, other).unwrap_err(), AuthorityError::Key);
+        assert_eq!(Authority::from_pem(CA, b"").unwrap_err(), AuthorityError::Key);
+        assert!(matches!(Authority::from_pem(CA_KEY, CA_KEY), Err(AuthorityError::Certificate(_))));
+    }
+
+    #[test]
+    fn refuses_names_that_do_not_fit() {
+        for email in ["", "citt\u{e0}@c.example", "a b@c.example", "a@c.example\0"] {
+            let refused = authority().issue_provider("C", email, today()).unwrap_err();
+            assert_eq!(refused, AuthorityError::Name(email.to_owned()));
+        }
+        let fault = authority().issue_provider(&"x".repeat(65), "a@c.example", today());
+        assert!(matches!(fault, Err(AuthorityError::Fault(_))));
+        assert!(matches!(authority().issue_tls(&[], &[], today()), Err(AuthorityError::Name(_))));
+        let days = u32::MAX;
+        assert_eq!(
+            authority().valid_for(days).crl(&[], today()).unwrap_err(),
+            AuthorityError::Time
+        );
+    }
+
+    #[test]
+    fn openssl_finds_the_revoked_in_the_list() {
+        let (one, _) = provider();
+        let (other, _) = provider();
+        let (one_serial, other_serial) = (one.serial().unwrap(), other.serial().unwrap());
+        let all = [one_serial.as_slice(), other_serial.as_slice()];
+        for (revoked, stands) in [(&all[..0], true), (&all[1..], true), (&all[..], false)] {
+            let list = authority().crl(revoked, today()).unwrap().to_pem();
+            let files = [
+                ("ca.pem", CA),
+                ("crl.pem", list.as_bytes()),
+                ("one.pem", one.to_pem().as_bytes()),
+            ]
+            .map(|(name, octets)| (name, octets.to_vec()));
+            let time = (today().as_second() + 1).to_string();
+            let arguments = "verify -crl_check -CAfile ca.pem -CRLfile crl.pem -attime";
+            let mut arguments: Vec<_> = arguments.split(' ').collect();
+            arguments.extend([time.as_str(), "one.pem"]);
+            assert_eq!(openssl(&files, &arguments).is_ok(), stands, "{revoked:?}");
+        }
+    }
 }

@@ -373,7 +373,6 @@ mod tests {
 
     #[test]
     fn is_equal_by_its_octets() {
-        // PEC-PR-02
         let alfa = Certificate::from_pem(ALFA).unwrap();
         assert_eq!(Certificate::from_der(alfa.to_der()).unwrap(), alfa);
         assert_eq!(Certificate::from_pem(alfa.to_pem().as_bytes()).unwrap(), alfa);

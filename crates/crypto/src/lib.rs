@@ -24,6 +24,8 @@ pub mod random;
 pub mod scram;
 pub mod signer;
 pub mod smime;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod trust;
 pub mod verify;

@@ -4,10 +4,8 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 /// `N` octets that nobody can guess: salts, nonces, serial numbers, identifiers.
 ///
-/// # Panics
-///
-/// Never returns when the operating system has no randomness to give: to go on with octets that
-/// can be guessed would be worse than to stop.
+/// When the operating system has none to give, the process ends: to go on with octets that can be
+/// guessed would be worse.
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut octets = [0; N];

@@ -321,3 +321,219 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; HASH_OCTETS] {
 fn sha256(octets: &[u8]) -> [u8; HASH_OCTETS] {
     openssl::sha::sha256(octets)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::{
+        BASE64, ChannelBinding, MESSAGE_OCTETS_MAX, ScramChallenge, ScramError, ScramKeys,
+        ScramServer, mac, sha256,
+    };
+    use base64::Engine as _;
+
+    const NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+    const FIRST: &[u8] = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+
+    fn keys() -> ScramKeys {
+        let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        ScramKeys::derive_with("pencil", &salt, NonZeroU32::new(4096).unwrap())
+    }
+
+    fn challenge(first: &[u8], binding: ChannelBinding) -> (ScramChallenge, String) {
+        let server = ScramServer::start(first, binding).unwrap();
+        let (challenge, sent) = server.challenge_with(keys(), NONCE);
+        (challenge, String::from_utf8(sent).unwrap())
+    }
+
+    /// What a client with the right password answers.
+    fn answer(first_bare: &str, server_first: &str, binding: &[u8]) -> Vec<u8> {
+        let nonce = server_first[2..].split(',').next().unwrap();
+        let without_proof = format!("c={},r={nonce}", BASE64.encode(binding));
+        let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        let mut salted = [0; 32];
+        let iterations = NonZeroU32::new(4096).unwrap();
+        let algorithm = aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256;
+        aws_lc_rs::pbkdf2::derive(algorithm, iterations, &salt, b"pencil", &mut salted);
+        let client_key = mac(&salted, &[b"Client Key"]);
+        let message = format!("{first_bare},{server_first},{without_proof}");
+        let mut proof = mac(&sha256(&client_key), &[message.as_bytes()]);
+        proof.iter_mut().zip(client_key).for_each(|(octet, mask)| *octet ^= mask);
+        format!("{without_proof},p={}", BASE64.encode(proof)).into_bytes()
+    }
+
+    #[test]
+    fn speaks_as_rfc_7677_section_3_shows() {
+        let server = ScramServer::start(FIRST, ChannelBinding::NotOffered).unwrap();
+        assert_eq!(server.user(), "user");
+        let (challenge, sent) = server.challenge_with(keys(), NONCE);
+        assert_eq!(
+            sent,
+            b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+              s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+        );
+        let sent = challenge.finish(
+            b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+              p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+        );
+        assert_eq!(sent.unwrap(), b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+
+    #[test]
+    fn refuses_what_is_no_first_message() {
+        use ScramError::{AuthorizationIdentity, ChannelBinding as Binding, Extension, Malformed};
+        let cases: [(&[u8], ScramError); 27] = [
+            (b"", Malformed),
+            (b"n", Malformed),
+            (b"n,", Malformed),
+            (b"n,,", Malformed),
+            (b",,n=user,r=x", Malformed),
+            (b"N,,n=user,r=x", Malformed),
+            (b"n,,n=user", Malformed),
+            (b"n,,n=user,", Malformed),
+            (b"n,,n=user,r=", Malformed),
+            (b"n,,n=user,r=\x7f", Malformed),
+            (b"n,,n=user,r=a b", Malformed),
+            (b"n,,n=,r=x", Malformed),
+            (b"n,,n=us=er,r=x", Malformed),
+            (b"n,,n=user=,r=x", Malformed),
+            (b"n,,n=user=2c,r=x", Malformed),
+            (b"n,,n=us\0er,r=x", Malformed),
+            (b"n,,n=us\xffer,r=x", Malformed),
+            (b"n,,n=us\x07er,r=x", Malformed),
+            (b"n,,n=user,r=x,", Malformed),
+            (b"n,,n=user,r=x,y", Malformed),
+            (b"n,,r=x,n=user", Malformed),
+            (b"n,user,n=user,r=x", Malformed),
+            (b"n,a=,n=user,r=x", Malformed),
+            (b"n,a=root,n=user,r=x", AuthorizationIdentity),
+            (b"n,,m=1,n=user,r=x", Extension),
+            (b"p=tls-exporter,,n=user,r=x", Binding),
+            (b"p=tls-unique,,n=user,r=x", Binding),
+        ];
+        for (message, error) in cases {
+            let refused = ScramServer::start(message, ChannelBinding::NotOffered).unwrap_err();
+            assert_eq!(refused, error, "{}", message.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn reads_names_and_ignores_what_it_may() {
+        for (message, user) in [
+            (&b"y,,n=user,r=x"[..], "user"),
+            (b"n,a=user,n=user,r=x", "user"),
+            (b"n,a=a=2Cb=3D,n=a=2Cb=3D,r=x,z=optional", "a,b="),
+            ("n,,n=I\u{ad}X,r=x".as_bytes(), "IX"), // RFC 4013 §3, example 1
+        ] {
+            let server = ScramServer::start(message, ChannelBinding::NotOffered).unwrap();
+            assert_eq!(server.user(), user);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_last_message() {
+        use ScramError::{ChannelBinding as Binding, Malformed, Proof};
+        let (_, first) = challenge(FIRST, ChannelBinding::NotOffered);
+        let good = answer("n=user,r=rOprNGfwEbeRWgbNEkqO", &first, b"n,,");
+        let good = String::from_utf8(good).unwrap();
+        let proof = good.split_once(",p=").unwrap().1;
+        let nonce = first[2..].split(',').next().unwrap();
+        let zeros = BASE64.encode([0; 32]);
+        let cases: [(String, ScramError); 15] = [
+            (String::new(), Malformed),
+            ("c".into(), Malformed),
+            ("c=biws,r".into(), Malformed),
+            ("c=biws".into(), Malformed),
+            (",p=".into(), Malformed),
+            ("c=biws,r=,p=".into(), Malformed),
+            (format!("c=,p={proof}"), Malformed),
+            (format!("c=!,r={nonce},p={proof}"), Malformed),
+            (format!("c=biws,p={proof}"), Malformed),
+            (format!("c=biws,r={nonce},p={}", BASE64.encode([0; 31])), Malformed),
+            (format!("c=biws,r={nonce},,p={proof}"), Malformed),
+            (format!("c=eSws,r={nonce},p={proof}"), Binding), // y,,
+            (format!("c=biws,r={nonce}x,p={proof}"), Proof),
+            (format!("c=biws,r={nonce},p={zeros}"), Proof),
+            (format!("c=biws,r={nonce},x=signed,p={proof}"), Proof),
+        ];
+        for (message, error) in cases {
+            let (challenge, _) = challenge(FIRST, ChannelBinding::NotOffered);
+            assert_eq!(challenge.finish(message.as_bytes()).unwrap_err(), error, "{message}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_message_one_octet_too_long() {
+        let name = "x".repeat(MESSAGE_OCTETS_MAX - b"n,,n=,r=x".len());
+        let longest = format!("n,,n={name},r=x");
+        assert!(ScramServer::start(longest.as_bytes(), ChannelBinding::NotOffered).is_ok());
+        let longer = format!("n,,n={name}x,r=x");
+        let refused = ScramServer::start(longer.as_bytes(), ChannelBinding::NotOffered);
+        assert_eq!(refused.unwrap_err(), ScramError::TooLong);
+        let (challenge, _) = challenge(FIRST, ChannelBinding::NotOffered);
+        let longer = vec![b'x'; MESSAGE_OCTETS_MAX + 1];
+        assert_eq!(challenge.finish(&longer).unwrap_err(), ScramError::TooLong);
+    }
+
+    #[test]
+    fn binds_to_the_channel_that_it_is_told_of() {
+        let chosen = || ChannelBinding::Chosen(b"exported".to_vec());
+        let first = b"p=tls-exporter,,n=user,r=x";
+        for (binding, outcome) in [
+            (&b"p=tls-exporter,,exported"[..], Ok(())),
+            (b"p=tls-exporter,,another", Err(ScramError::ChannelBinding)),
+            (b"p=tls-exporter,,", Err(ScramError::ChannelBinding)),
+        ] {
+            let (challenge, sent) = challenge(first, chosen());
+            let answer = answer("n=user,r=x", &sent, binding);
+            assert_eq!(challenge.finish(&answer).map(drop), outcome);
+        }
+        // PLUS was chosen without a binding, or was offered to a client that says it was not.
+        for (first, binding) in [
+            (&b"n,,n=user,r=x"[..], chosen()),
+            (b"y,,n=user,r=x", chosen()),
+            (b"y,,n=user,r=x", ChannelBinding::Declined),
+            (b"p=tls-exporter,,n=user,r=x", ChannelBinding::Declined),
+        ] {
+            let refused = ScramServer::start(first, binding).unwrap_err();
+            assert_eq!(refused, ScramError::ChannelBinding);
+        }
+        assert!(ScramServer::start(b"n,,n=user,r=x", ChannelBinding::Declined).is_ok());
+    }
+
+    #[test]
+    fn tells_nobody_who_has_an_account() {
+        let known = keys();
+        let unknown = ScramKeys::unknown(b"secret", "nobody");
+        assert_eq!(unknown, ScramKeys::unknown(b"secret", "nobody"));
+        for other in [ScramKeys::unknown(b"secret", "nobody2"), ScramKeys::unknown(b"s", "nobody")]
+        {
+            assert_ne!(unknown.salt, other.salt);
+        }
+        assert_eq!(unknown.salt.len(), known.salt.len());
+        assert_eq!(unknown.iterations, ScramKeys::derive("x", b"sixteen octets!!").iterations);
+        let server = ScramServer::start(FIRST, ChannelBinding::NotOffered).unwrap();
+        let (challenge, sent) = server.challenge(unknown);
+        let sent = String::from_utf8(sent).unwrap();
+        let answer = answer("n=user,r=rOprNGfwEbeRWgbNEkqO", &sent, b"n,,");
+        assert_eq!(challenge.finish(&answer).unwrap_err(), ScramError::Proof);
+    }
+
+    #[test]
+    fn keys_are_stored_and_read_back() {
+        let text = keys().encode();
+        assert!(text.starts_with("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"), "{text}");
+        assert_eq!(ScramKeys::parse(&text).unwrap(), keys());
+        for broken in [
+            String::new(),
+            text.replace("$4096", "$4095"),
+            text.replace("$4096", "$0"),
+            text.replace("SHA-256", "SHA-1"),
+            text.replace("W22ZaJ0SNY7soEsUEjb6gQ==", ""),
+            text[..text.len() - 4].to_owned(),
+        ] {
+            assert!(ScramKeys::parse(&broken).is_none(), "{broken}");
+        }
+        assert_eq!(format!("{:?}", keys()), "ScramKeys([redacted])");
+    }
+}

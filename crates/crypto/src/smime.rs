@@ -205,3 +205,112 @@ fn time_of(attribute: &[u8]) -> Option<Timestamp> {
     let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", digits).ok()?;
     TimeZone::UTC.to_timestamp(time).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::{Elements, Identity, Layout, signing_time};
+    use crate::der::{CONTEXT_0, INTEGER, SEQUENCE, SET};
+    use crate::testing::{A, A_KEY, CA, at, certificate, identity, openssl, signer, today, trust};
+    use crate::{SignError, Signer, verify};
+
+    #[test]
+    fn openssl_verifies_what_is_signed() {
+        let content = b"Content-Type: text/plain\r\n\r\nprova\r\n";
+        let cms = identity(A).sign(&signer(A_KEY), content, today()).unwrap();
+        let files = [("ca.pem", CA), ("cms", &cms), ("content", content)]
+            .map(|(name, octets)| (name, octets.to_vec()));
+        let time = today().as_second().to_string();
+        let fixed = "-verify -binary -inform DER -in cms -content content -CAfile ca.pem \
+                     -purpose smimesign -out out -attime";
+        for command in ["cms", "smime"] {
+            let mut arguments = vec![command];
+            arguments.extend(fixed.split_whitespace());
+            arguments.push(&time);
+            assert_eq!(openssl(&files, &arguments).unwrap(), content, "{command}");
+        }
+        let mut files = files;
+        files[2].1[0] = b'c';
+        let mut arguments = vec!["cms"];
+        arguments.extend(fixed.split_whitespace());
+        arguments.push(&time);
+        assert!(openssl(&files, &arguments).unwrap_err().contains("verification failure"));
+    }
+
+    #[test]
+    fn the_structure_is_what_providers_send() {
+        let cms = identity(A).sign(&signer(A_KEY), b"content", today()).unwrap();
+        let layout = Layout::read(&cms).unwrap();
+        // PEC-SIG-03: the signer's certificate is included; and its authority's.
+        assert_eq!(layout.certificates.len(), 2);
+        for pem in [A, CA] {
+            assert!(layout.certificates.contains(&certificate(pem).to_der()));
+        }
+        assert_eq!((layout.signers, layout.signing_time), (1, Some(today())));
+        let mut data = Elements::new(&cms).enter(SEQUENCE).unwrap();
+        data.next();
+        let mut data = data.enter(CONTEXT_0).unwrap().enter(SEQUENCE).unwrap();
+        assert_eq!(data.read(INTEGER).unwrap().body, [1]);
+        data.read(SET).unwrap();
+        // Detached: the content is named and not enclosed.
+        assert_eq!(data.enter(SEQUENCE).unwrap().count(), 1);
+        // PEC-SIG-07: SHA-256, RSA PKCS#1 v1.5.
+        assert_eq!(layout.digest, &super::SHA256[4..]);
+        data.read(CONTEXT_0).unwrap();
+        let mut info = data.enter(SET).unwrap().enter(SEQUENCE).unwrap();
+        assert_eq!(info.read(INTEGER).unwrap().body, [1]);
+        let rest: Vec<_> = info.collect();
+        assert_eq!(rest[3].whole, super::RSA_ENCRYPTION);
+        assert_eq!(rest[4].body.len(), 3072 / 8);
+    }
+
+    #[test]
+    fn it_is_der_to_the_last_octet() {
+        // What OpenSSL reads and writes again is the same: lengths, and the order in each SET.
+        for time in [today(), at("2049-12-31T23:59:59Z"), at("2050-01-01T00:00:00Z")] {
+            let cms = identity(A).sign(&signer(A_KEY), b"content", time).unwrap();
+            let read = openssl::cms::CmsContentInfo::from_der(&cms).unwrap();
+            assert_eq!(read.to_der().unwrap(), cms);
+            assert_eq!(Layout::read(&cms).unwrap().signing_time, Some(time));
+        }
+    }
+
+    #[test]
+    fn every_octet_counts_and_none_is_changed() {
+        let every: Vec<u8> = (0..=255).collect();
+        let (identity, signer, trust) = (identity(A), signer(A_KEY), trust());
+        for content in [&b""[..], b"\n", b"\r", b"\r\n", b"a\nb\r\nc\r", b"no end", &every] {
+            let cms = identity.sign(&signer, content, today()).unwrap();
+            assert!(verify(&cms, content, &trust, today()).is_ok(), "{content:?}");
+            let more = [content, b"\n"].concat();
+            assert!(verify(&cms, &more, &trust, today()).is_err(), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn the_signing_time_is_written_as_its_year_asks() {
+        for (time, written) in [
+            ("2026-03-02T09:00:07.9Z", &b"\x17\x0d260302090007Z"[..]),
+            ("2049-12-31T23:59:59Z", b"\x17\x0d491231235959Z"),
+            ("2050-01-01T00:00:00Z", b"\x18\x0f20500101000000Z"),
+            ("1949-12-31T23:59:59Z", b"\x18\x0f19491231235959Z"),
+        ] {
+            assert_eq!(signing_time(at(time)), written);
+        }
+    }
+
+    #[test]
+    fn a_signer_that_fails_is_heard_and_an_elliptic_key_is_refused() {
+        struct Silent;
+        impl Signer for Silent {
+            fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SignError> {
+                Err(SignError::Unavailable("no answer".into()))
+            }
+        }
+        let refused = identity(A).sign(&Silent, b"content", Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(refused, SignError::Unavailable("no answer".into()));
+        let elliptic = certificate(include_bytes!("../../../certs/tls.pem"));
+        assert_eq!(Identity::new(elliptic, Vec::new()).unwrap_err(), SignError::NotRsa);
+    }
+}

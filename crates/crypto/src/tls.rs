@@ -69,3 +69,108 @@ pub fn server_config(
     config.max_early_data_size = 0;
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::crypto::aws_lc_rs;
+    use rustls::version::{TLS12, TLS13};
+    use rustls::{
+        AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, ProtocolVersion,
+        RootCertStore, ServerConnection, SupportedProtocolVersion,
+    };
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject as _;
+
+    use super::{ServerConfig, TlsError, server_config, tickets};
+    use crate::testing::{A_KEY, CA};
+
+    const CHAIN: &[u8] = include_bytes!("../../../certs/tls.pem");
+    const KEY: &[u8] = include_bytes!("../../../certs/tls.key");
+
+    fn config() -> ServerConfig {
+        server_config(CHAIN, KEY, &tickets().unwrap()).unwrap()
+    }
+
+    fn client(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(CA).unwrap()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap();
+        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// Both ends after the handshake, or what the server said.
+    fn shake(
+        client: &Arc<ClientConfig>,
+        server: &Arc<ServerConfig>,
+    ) -> (ProtocolVersion, HandshakeKind) {
+        let name = "mail.a.example".try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut wire = Vec::new();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        (server.protocol_version().unwrap(), server.handshake_kind().unwrap())
+    }
+
+    #[test]
+    fn speaks_tls_1_2_and_1_3_and_goes_on_with_a_session() {
+        // PEC-SEC-04
+        let server = Arc::new(config());
+        for (version, spoken) in
+            [(&TLS12, ProtocolVersion::TLSv1_2), (&TLS13, ProtocolVersion::TLSv1_3)]
+        {
+            let client = client(version);
+            let full = shake(&client, &server);
+            assert_eq!(full.0, spoken);
+            assert_ne!(full.1, HandshakeKind::Resumed);
+            assert_eq!(shake(&client, &server), (spoken, HandshakeKind::Resumed));
+        }
+    }
+
+    #[test]
+    fn refuses_tls_1_1() {
+        // PEC-SEC-04: a ClientHello of TLS 1.1, RFC 4346 §7.4.1.2, with one suite of its time, and
+        // the signature_algorithms without which rustls looks no further.
+        let mut hello = vec![0x03, 0x02];
+        hello.extend([7; 32]); // random
+        hello.extend([0, 0, 2, 0x00, 0x2F, 1, 0]); // no session, RSA with AES-128, no compression
+        hello.extend([0, 8, 0, 13, 0, 4, 0, 2, 0x08, 0x04]);
+        let mut wire = vec![22, 0x03, 0x01, 0, hello.len() as u8 + 4, 1, 0, 0, hello.len() as u8];
+        wire.extend(hello);
+        let mut server = ServerConnection::new(Arc::new(config())).unwrap();
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        let refused = server.process_new_packets().unwrap_err();
+        assert!(matches!(refused, Error::PeerIncompatible(_)), "{refused:?}");
+        let mut sent = Vec::new();
+        server.write_tls(&mut sent).unwrap();
+        let alert = u8::from(AlertDescription::ProtocolVersion);
+        assert_eq!((sent[0], sent[5..].to_vec()), (21, vec![2, alert]));
+    }
+
+    #[test]
+    fn names_the_file_at_fault() {
+        let tickets = tickets().unwrap();
+        let refused = |chain, key| server_config(chain, key, &tickets).unwrap_err();
+        assert!(matches!(refused(b"", KEY), TlsError::Chain(_)));
+        assert!(matches!(refused(CHAIN, b""), TlsError::Key(_)));
+        assert!(matches!(refused(CHAIN, A_KEY), TlsError::Unusable(_)));
+        assert!(matches!(refused(A_KEY, KEY), TlsError::Chain(_)));
+    }
+
+    #[test]
+    fn takes_no_early_data() {
+        assert_eq!(config().max_early_data_size, 0);
+    }
+}
