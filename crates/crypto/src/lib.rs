@@ -2,14 +2,14 @@
 //!
 //! This crate never sees a receipt, an envelope or an address: it is handed octets and hands
 //! octets back. It has no sockets and no clock; time is an argument, and randomness comes from
-//! one place, [`random`]. The mathematics is OpenSSL's (CMS and X.509) and aws-lc's (TLS, HMAC):
+//! one place, [`random()`]. The mathematics is OpenSSL's (CMS and X.509) and aws-lc's (TLS, HMAC):
 //! what is ours is the form of what they sign, and what we ask of what they verify.
 //!
 //! | Module | Is |
 //! | --- | --- |
 //! | [`signer`] | who makes raw signatures: a key here, or one in another process |
 //! | [`smime`] | CMS made around a signer |
-//! | [`verify`], [`trust`] | CMS verified; certification paths, revocation, and what is remembered of them |
+//! | [`mod@verify`], [`trust`] | CMS verified; certification paths, revocation, and what is remembered of them |
 //! | [`certificate`] | certificates and revocation lists, read |
 //! | [`authority`] | certificates and revocation lists, made |
 //! | [`password`], [`scram`] | what is kept of a password, and proofs that someone knows it |

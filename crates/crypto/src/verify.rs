@@ -267,9 +267,9 @@ mod tests {
 
     #[test]
     fn not_even_a_truncated_signature_is_read_past_its_end() {
-        let good = signed(A, A_KEY);
+        let (good, trust) = (signed(A, A_KEY), trust());
         for length in 0..good.len() {
-            let refused = verify(&good[..length], CONTENT, &trust(), today()).unwrap_err();
+            let refused = verify(&good[..length], CONTENT, &trust, today()).unwrap_err();
             assert_eq!(refused, VerifyError::NotCms, "{length} octets");
         }
     }
