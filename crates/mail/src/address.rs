@@ -95,6 +95,9 @@ impl Address {
         if local.is_empty() || domain.is_empty() {
             return Err(AddressError::Shape);
         }
+        if text.len() + "<>".len() > PATH_OCTETS_MAX {
+            return Err(AddressError::TooLong);
+        }
         Ok(Self { local: canonical_local(local)?, domain: Domain::parse(domain)? })
     }
 
@@ -199,4 +202,97 @@ pub enum ForwardPath {
     Postmaster,
     /// A recipient.
     Address(Address),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        for (text, expected) in [
+            ("mario.rossi@pec.example", "mario.rossi@pec.example"),
+            ("Mario@PEC.Example", "Mario@pec.example"),
+            ("o'neil+tag/x=y@b", "o'neil+tag/x=y@b"),
+            ("\"a\"@b", "a@b"),
+            ("\"a.b\"@b", "a.b@b"),
+            ("\"a\\b\"@b", "ab@b"),
+            ("\"a b\"@b", "\"a b\"@b"),
+            ("\"a@b\"@c", "\"a@b\"@c"),
+            ("\".a\"@b", "\".a\"@b"),
+            ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+            ("a@b_c.1x", "a@b_c.1x"),
+        ] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.to_string(), expected);
+            assert_eq!(Address::parse(expected), Ok(address));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        use AddressError::{Domain, LocalPart, Shape};
+        for (text, expected) in [
+            ("", Shape),
+            ("a", Shape),
+            ("@b", Shape),
+            ("a@", Shape),
+            ("a b@c", LocalPart),
+            (".a@b", LocalPart),
+            ("a..b@c", LocalPart),
+            ("a.@b", LocalPart),
+            ("a@b@c", LocalPart),
+            ("\"a@b", LocalPart),
+            ("\"@b", LocalPart),
+            ("\"a\\\"@b", LocalPart),
+            ("\"a\"b\"@c", LocalPart),
+            ("\"a\u{8}\"@b", LocalPart),
+            ("\u{e8}@b", LocalPart),
+            ("a\r\n@b", LocalPart),
+            ("<a@b>", LocalPart),
+            ("a@b>", Domain),
+            ("a@b.", Domain),
+            ("a@.b", Domain),
+            ("a@-b", Domain),
+            ("a@b-", Domain),
+            ("a@b c", Domain),
+            ("a@\u{e8}", Domain),
+            ("a@[192.0.2.1]", Domain),
+        ] {
+            assert_eq!(Address::parse(text), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_length_is_bounded() {
+        let local = "x".repeat(LOCAL_OCTETS_MAX);
+        assert!(Address::parse(&format!("{local}@b")).is_ok());
+        assert_eq!(Address::parse(&format!("{local}x@b")), Err(AddressError::TooLong));
+        let label = "y".repeat(63);
+        assert!(Domain::parse(&label).is_ok());
+        assert_eq!(Domain::parse(&format!("{label}y")), Err(AddressError::Domain));
+        let domain = vec![label; 4].join(".");
+        assert_eq!(domain.len(), DOMAIN_OCTETS_MAX);
+        assert!(Domain::parse(&domain).is_ok());
+        assert_eq!(Domain::parse(&format!("{domain}.z")), Err(AddressError::TooLong));
+        // A path counts its angle brackets.
+        let domain = &domain[DOMAIN_OCTETS_MAX + 4 - PATH_OCTETS_MAX..];
+        assert!(Address::parse(&format!("a@{domain}")).is_ok());
+        assert_eq!(Address::parse(&format!("ab@{domain}")), Err(AddressError::TooLong));
+    }
+
+    // PEC-AP-11
+    #[test]
+    fn addresses_are_equal_whatever_their_case() {
+        let addresses = ["Mario@PEC.example", "mario@pec.EXAMPLE", "\"MARIO\"@pec.example"];
+        let addresses = addresses.map(|text| Address::parse(text).unwrap());
+        assert!(addresses.iter().all(|address| *address == addresses[0]));
+        assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), 1);
+        assert!(addresses.iter().all(|address| address.cmp(&addresses[0]).is_eq()));
+        assert_eq!(addresses[0].local(), "Mario");
+        assert_ne!(addresses[0], Address::parse("maria@pec.example").unwrap());
+        assert_ne!(addresses[0], Address::parse("mario@pec.example.it").unwrap());
+    }
 }

@@ -15,7 +15,7 @@ pub const ADDRESSES_MAX: usize = 5_000;
 /// An address with the name that a header field gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedAddress {
-    /// The display name, decoded.
+    /// The display name, decoded; it has no control characters.
     pub name: Option<String>,
     /// The address.
     pub address: Address,
@@ -345,7 +345,10 @@ impl Element<'_> {
             return Err(AddressError::LocalPart);
         }
         let address = Address::parse(&format!("{local}@{domain}"))?;
-        Ok(NamedAddress { name: self.name().map(|name| decode_words(&name)), address })
+        Ok(NamedAddress {
+            name: self.name().map(|name| without_controls(&decode_words(&name))),
+            address,
+        })
     }
 }
 
@@ -412,6 +415,7 @@ mod tests {
             ("a@b.example (Mario (M) Rossi)", "Mario (M) Rossi <a@b.example>"),
             ("\"x y\"@B.example", "\"x y\"@b.example"),
             ("\"xy\"@b.example", "xy@b.example"),
+            ("=?utf-8?q?a=0D=0AX=3A_b?= <a@b.example>", "a  X: b <a@b.example>"),
             // RFC 5322 §A.1.3, §A.5: groups and comments
             (
                 "A Group:Ed Jones <joe@where.test>,John <jdoe@one.test>;",

@@ -22,7 +22,8 @@ pub fn decode_charset(charset: &str, octets: &[u8]) -> Option<String> {
     Some(encoding.decode_without_bom_handling(octets).0.into_owned())
 }
 
-/// Decodes the encoded words of a text (RFC 2047), charsets included.
+/// Decodes the encoded words of a text (RFC 2047), charsets included. Control characters can come
+/// out of them.
 pub fn decode_words(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     // What encoded words beside each other gave so far: characters may be split between them.
@@ -136,7 +137,7 @@ pub fn encode_words(text: &str, column: usize) -> String {
 pub fn encode_phrase(text: &str, column: usize) -> String {
     let text = without_controls(text);
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(crate::address::is_atext);
-    if text.contains("=?") || !text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+    if !text.split(' ').all(is_plain) {
         let mut out = String::new();
         Line { out: &mut out, column }.encoded(&text);
         return out;
@@ -296,6 +297,7 @@ mod tests {
             ("Rossi, Mario", "\"Rossi, Mario\""),
             ("Per conto di: a@b.example", "\"Per conto di: a@b.example\""),
             ("a \"b\" \\", "\"a \\\"b\\\" \\\\\""),
+            ("", "\"\""),
             ("Nicol\u{f2} (s.r.l.)", "=?utf-8?Q?Nicol=C3=B2_=28s=2Er=2El=2E=29?="),
         ] {
             assert_eq!(encode_phrase(text, 6), expected);

@@ -4,6 +4,8 @@
 //! charsets). Read leniently where programs err: values without quotes that need them, parameters
 //! without a separator, a quote that is not closed.
 
+use std::collections::BTreeMap;
+
 use crate::message::{decode_charset, without_controls};
 
 /// Parameters, or pieces of them, of one field at most. A file name of 255 octets in the smallest
@@ -243,28 +245,26 @@ fn section(digits: &str) -> Option<u32> {
 /// Joins the pieces of each parameter, in the order in which the parameters first came. An extended
 /// or divided parameter takes the place of a plain one of the same name.
 fn join(pieces: Vec<Piece>) -> Vec<(String, String)> {
-    let mut parameters: Vec<(String, String)> = Vec::new();
-    let is_plain = |piece: &Piece| piece.section.is_none() && !piece.extended;
-    // At most PARAMETERS_MAX pieces, so that looking for each other's names is cheap.
-    for (index, piece) in pieces.iter().enumerate() {
-        let same = |other: &&Piece| other.name == piece.name && !is_plain(other);
-        if pieces.iter().any(|other| same(&other)) {
-            let seen = pieces[..index].iter().any(|other| other.name == piece.name);
-            if !seen {
-                let value = joined(pieces.iter().filter(same));
-                parameters.push((piece.name.clone(), value));
-            }
-        } else {
-            parameters.push((piece.name.clone(), text(None, &piece.value)));
-        }
+    let mut divided: BTreeMap<&str, Vec<&Piece>> = BTreeMap::new();
+    for piece in pieces.iter().filter(|piece| piece.section.is_some() || piece.extended) {
+        divided.entry(&piece.name).or_default().push(piece);
+    }
+    let mut parameters = Vec::new();
+    for piece in &pieces {
+        let value = match divided.get_mut(piece.name.as_str()).map(std::mem::take) {
+            None => text(None, &piece.value),
+            // Where the name came first, its pieces were taken.
+            Some(parts) if parts.is_empty() => continue,
+            Some(parts) => joined(parts),
+        };
+        parameters.push((piece.name.clone(), value));
     }
     parameters
 }
 
 /// The value of one parameter from its pieces: those from 0 on without a gap, or else the one
 /// without a number.
-fn joined<'p>(pieces: impl Iterator<Item = &'p Piece>) -> String {
-    let mut pieces: Vec<&Piece> = pieces.collect();
+fn joined(mut pieces: Vec<&Piece>) -> String {
     pieces.sort_by_key(|piece| piece.section);
     pieces.dedup_by_key(|piece| piece.section);
     if pieces.iter().any(|piece| piece.section == Some(0)) {

@@ -26,7 +26,7 @@ pub fn scan(octets: &[u8]) -> Result<Structure, MimeError> {
             continue;
         }
         if scan.in_header {
-            if without_line_end(line).is_empty() {
+            if matches!(line, b"\r\n" | b"\n") {
                 scan.end_header(at, next)?;
             } else {
                 scan.check_header(next)?;
