@@ -56,7 +56,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// What to keep of `password`; `salt` is new and [random](crate::random) each time.
+    /// What to keep of `password`; `salt` is new and [random](crate::random()) each time.
     ///
     /// # Errors
     ///
