@@ -1,0 +1,228 @@
+//! A demo provider as a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+
+use crate::wire;
+use crate::{Imap, Smtp};
+
+/// The password of every demo account.
+pub const PASSWORD: &str = "ceralacca-demo";
+/// How long the first start may take, key generation included, on a busy machine.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// How long an orderly stop may take.
+const STOP_WAIT: Duration = Duration::from_secs(30);
+
+/// A running `ceralacca demo`, killed when dropped.
+pub struct Demo {
+    child: Child,
+    /// The ready line.
+    pub ready: Value,
+    /// Everything it keeps.
+    pub data: PathBuf,
+    tls: Arc<rustls::ClientConfig>,
+    /// Where it writes its log.
+    pub log: PathBuf,
+}
+
+/// The program under test: `CERALACCA_BIN`, or what cargo built beside the test.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn program() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CERALACCA_BIN") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe()?;
+    for folder in test.ancestors().skip(1).take(3) {
+        let program = folder.join("ceralacca");
+        if program.is_file() {
+            return Ok(program);
+        }
+    }
+    bail!("no ceralacca beside {}: run `cargo build --bin ceralacca` first", test.display())
+}
+
+/// A port base such that all seven ports are free now.
+///
+/// # Errors
+///
+/// When none is found.
+pub fn free_port_base() -> anyhow::Result<u16> {
+    for _ in 0..200 {
+        let probe = TcpListener::bind(("127.0.0.1", 0))?;
+        let base = probe.local_addr()?.port();
+        if base > u16::MAX - 1000 || base < 1024 {
+            continue;
+        }
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", base + port)).is_ok();
+        if [25, 80, 143, 465, 587, 993, 995].into_iter().all(free) {
+            return Ok(base);
+        }
+    }
+    bail!("no range of free ports was found")
+}
+
+impl Demo {
+    /// Starts a demo in this folder, on free ports, and waits for its ready line.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready; its log is told then.
+    pub fn start(data: &Path) -> anyhow::Result<Self> {
+        Self::start_with(data, free_port_base()?, &[])
+    }
+
+    /// As [`start`](Self::start), on given ports and with further environment variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(data: &Path, base: u16, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let log = data.with_extension("log");
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let mut child = Command::new(program()?)
+            .arg("demo")
+            .arg("--data")
+            .arg(data)
+            .args(["--port-base", &base.to_string(), "--json"])
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let (sender, line) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            let mut line = String::new();
+            let read = stdout.read_line(&mut line).map(|_| line);
+            // Who waited may be gone. What else comes must be read, or the demo would block.
+            let _ = sender.send(read);
+            let _ = stdout.read_to_end(&mut Vec::new());
+        });
+        let told = line.recv_timeout(START_WAIT);
+        let line = match told {
+            Ok(line) => line?,
+            Err(_) => {
+                child.kill()?;
+                child.wait()?;
+                bail!("not ready after {START_WAIT:?}: {}", tail(&log));
+            }
+        };
+        if line.is_empty() {
+            let status = child.wait()?;
+            bail!("ended with {status} before it was ready: {}", tail(&log));
+        }
+        let ready: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+        let ca = ready["ca"].as_str().context("no ca in the ready line")?;
+        let tls = wire::trusting(&std::fs::read(ca)?)?;
+        Ok(Self { child, ready, data: data.to_owned(), tls, log })
+    }
+
+    /// The address of a listener, by its name in the ready line.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn address(&self, service: &str) -> anyhow::Result<SocketAddr> {
+        let address = self.ready["listeners"][service].as_str();
+        Ok(address.ok_or_else(|| anyhow!("no listener {service}"))?.parse()?)
+    }
+
+    /// The TLS settings of a client that trusts the demo's authority.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        self.tls.clone()
+    }
+
+    /// A client on 465 that has signed in.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    pub fn submit_as(&self, login: &str) -> anyhow::Result<Smtp> {
+        let mut smtp = Smtp::connect(self.address("submissions")?, &self.tls)?;
+        smtp.hello()?;
+        smtp.login(login, PASSWORD)?;
+        Ok(smtp)
+    }
+
+    /// A client on 993 that has signed in.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    pub fn imap_as(&self, login: &str) -> anyhow::Result<Imap> {
+        let mut imap = Imap::connect(self.address("imaps")?, &self.tls)?;
+        imap.login(login, PASSWORD)?;
+        Ok(imap)
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: nothing is finished, nothing is flushed.
+    ///
+    /// # Errors
+    ///
+    /// When it was gone already.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end in time.
+    pub fn stop(mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(rustix::process::Signal::TERM)?;
+        let asked = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if asked.elapsed() > STOP_WAIT {
+                bail!("not stopped after {STOP_WAIT:?}: {}", tail(&self.log));
+            }
+            wire::pause();
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    ///
+    /// When the process is gone.
+    pub fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        let pid = rustix::process::Pid::from_raw(pid).context("no such process")?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
