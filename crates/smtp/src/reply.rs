@@ -154,6 +154,9 @@ pub const TOO_MANY_LOGINS: Reply = Reply::new(
 /// The peer, or a shell that reads on, does not heed the limit of what waits.
 pub const TOO_FAST: Reply =
     Reply::new(421, Status(4, 5, 0), "Wait for the replies before you send more, closing");
+/// After [`BARE_CR`], [`BARE_LF`] or [`NUL`]: the two sides may not agree where messages end.
+pub const FRAMING_IN_DOUBT: Reply =
+    Reply::new(421, Status(4, 7, 0), "What follows such a message cannot be trusted, closing");
 /// Instead of a greeting, when a limit on connections is reached.
 pub const TOO_MANY_CONNECTIONS: Reply =
     Reply::new(421, Status(4, 7, 0), "Too many connections: close some or try again later");
@@ -317,7 +320,7 @@ pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 62] = [
+pub const ALL: [&Reply; 63] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -332,6 +335,7 @@ pub const ALL: [&Reply; 62] = [
     &TOO_MANY_ERRORS,
     &TOO_MANY_LOGINS,
     &TOO_FAST,
+    &FRAMING_IN_DOUBT,
     &TOO_MANY_CONNECTIONS,
     &UNKNOWN_COMMAND,
     &LINE_TOO_LONG,

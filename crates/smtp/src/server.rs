@@ -196,7 +196,8 @@ impl Session {
 
     /// What to do next; `None` when it is the peer's or the shell's turn.
     pub fn poll(&mut self) -> Option<Step> {
-        if self.out.is_empty() {
+        // Replies that follow each other go out together.
+        if matches!(self.out.back(), None | Some(Step::Send(_))) {
             while self.out_octets() < OUTPUT_OCTETS_MAX && self.advance() {}
         }
         self.out.pop_front()
@@ -514,7 +515,11 @@ impl Session {
                     Fault::TooLarge => reply::TOO_LARGE,
                 };
                 self.refuse(&reply);
-                if !fed.ended {
+                // Whoever sent other line ends may see other ends of data than we do: what follows
+                // could be a message that was smuggled in, so nothing that follows is heard.
+                if fault != Fault::TooLarge {
+                    self.close_with(&reply::FRAMING_IN_DOUBT);
+                } else if !fed.ended {
                     self.close();
                 }
             }

@@ -1,0 +1,81 @@
+//! SMTP smuggling: whatever a sender writes around a lone dot, it is one message or a refusal, and
+//! never two messages. RFC 5321 §2.3.8 and §4.1.1.4.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod common;
+
+use common::{Shell, settings};
+use smtp::Role;
+
+/// Line ends and what somebody's server might take for one.
+const ENDS: [&str; 8] = ["\n", "\r", "\r\n", "\0", "\r\0\n", "\r\r\n", "\n\r", "\0\r\n"];
+
+const TRANSACTION: &str = "MAIL FROM:<x@relay.example>\r\nRCPT TO:<anna@pec.example>\r\nDATA\r\n";
+
+/// A second transaction that the first one's content hides, and a true end.
+const HIDDEN: &str = "MAIL FROM:<y@relay.example>\r\nRCPT TO:<bruno@pec.example>\r\nDATA\r\n\
+                      smuggled\r\n.\r\n";
+
+fn shell(tls_started: bool) -> Shell {
+    let mut shell = Shell::new(settings(Role::Transport), false);
+    if tls_started {
+        shell.feed(b"STARTTLS\r\n");
+        shell.start_tls();
+    }
+    shell.feed(b"HELO relay.example\r\n");
+    shell.take_sent();
+    shell
+}
+
+#[test]
+fn one_message_or_a_refusal_and_never_two() {
+    for tls_started in [false, true] {
+        for before in ENDS {
+            for after in ENDS {
+                if (before, after) == ("\r\n", "\r\n") {
+                    continue;
+                }
+                for size in [1, 2, 7, 10_000] {
+                    let label = format!("{before:?}.{after:?} by {size}, TLS {tls_started}");
+                    let content = format!("Subject: one\r\n\r\ntext{before}.{after}{HIDDEN}");
+                    // One after the other, and all in a row.
+                    for pipelined in [false, true] {
+                        let mut shell = shell(tls_started);
+                        let stream = format!("{TRANSACTION}{content}");
+                        let first = if pipelined { stream.len() } else { TRANSACTION.len() };
+                        for part in [&stream[..first], &stream[first..]] {
+                            part.as_bytes().chunks(size).for_each(|segment| shell.feed(segment));
+                        }
+                        let sent = shell.take_sent();
+                        let codes: Vec<_> = sent.lines().map(|line| &line[..9]).collect();
+                        let refused = ["250 2.1.0", "250 2.1.5", "354 Send ", "550 5.6.0"];
+                        assert_eq!(codes[..4], refused, "{label}: {sent}");
+                        assert_eq!(codes[4..], ["421 4.7.0"], "{label}: {sent}");
+                        assert_eq!(shell.accepted, [], "{label}");
+                        assert!(shell.closed && shell.discards == 1, "{label}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_true_end_is_the_only_one() {
+    let mut shell = shell(false);
+    shell.feed(format!("{TRANSACTION}text\r\n.\r\n{HIDDEN}").as_bytes());
+    let contents: Vec<_> = shell.accepted.iter().map(|m| m.content.as_slice()).collect();
+    assert_eq!(contents, [b"text\r\n".as_slice(), b"smuggled\r\n"]);
+}
+
+#[test]
+fn no_command_is_split_at_another_line_end() {
+    for end in ENDS.into_iter().filter(|end| !end.ends_with("\r\n")) {
+        let mut shell = shell(false);
+        shell.feed(format!("NOOP{end}MAIL FROM:<x@relay.example>\r\n").as_bytes());
+        let sent = shell.take_sent();
+        assert!(sent.starts_with("500 5.5.2 Bare "), "{end:?}: {sent}");
+        assert_eq!((sent.lines().count(), shell.asked.len()), (1, 0), "{end:?}: {sent}");
+    }
+}
