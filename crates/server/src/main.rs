@@ -1,1 +1,5 @@
+//! ceralacca: one binary, one provider of certified mail.
+
+mod config;
+
 fn main() {}

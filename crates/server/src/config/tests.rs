@@ -1,0 +1,263 @@
+//! Configurations, and what is said about them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Config, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Service};
+
+const LEAST: &str = "[provider]\nname = \"Alfa\"\ndomains = [\"pec.alfa.example\"]\n";
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    Config::parse(Path::new("/etc/c.toml"), text)
+        .map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+}
+
+fn with(rest: &str) -> Config {
+    parse(&format!("{LEAST}{rest}")).unwrap()
+}
+
+/// What is said of `rest`, whose first line is line 4.
+fn complaints(rest: &str) -> Vec<String> {
+    parse(&format!("{LEAST}{rest}")).unwrap_err()
+}
+
+#[test]
+fn every_key_has_its_default() {
+    let config = with("");
+    assert_eq!(config.provider.postmaster.to_string(), "postmaster@pec.alfa.example");
+    assert_eq!(config.provider.author().unwrap().to_string(), "posta-certificata@pec.alfa.example");
+    assert_eq!(config.provider.service_mailbox().unwrap().to_string(), "ricevute@pec.alfa.example");
+    assert_eq!(config.listen_addr(Service::Imaps).to_string(), "127.0.0.1:993");
+    assert_eq!(config.index, IndexSource::File(PathBuf::from("/etc/providers.ldif")));
+    assert_eq!(config.trust.authorities, [PathBuf::from("/etc/ca.pem")]);
+    assert!(config.trust.signers.is_empty() && config.trust.crls.is_empty());
+    assert!(!config.trust.require_crl);
+    assert_eq!(config.clamd, None);
+    assert_eq!(config.timestamp_authority, None);
+    assert_eq!(config.deadlines.first, Duration::from_secs(12 * 3600));
+    assert_eq!(config.deadlines.second, Duration::from_secs(23 * 3600));
+    assert_eq!(config.deadlines.queue, Duration::from_secs(24 * 3600));
+    assert_eq!(config.ordinary_mail, OrdinaryMail::Reject);
+    assert_eq!(config.limits.message_octets, 31_457_280);
+    assert_eq!(config.limits.recipients, 500);
+    assert_eq!(config.limits.refuse_above_octets, 104_857_600);
+    assert_eq!(config.limits.append_octets, 104_857_600);
+    assert_eq!(config.limits.receipt_reserve, 1_048_576);
+    assert!(!config.is_unthrottled([127, 0, 0, 1].into()));
+    assert_eq!(config.data, PathBuf::from("/etc"));
+    assert_eq!(config.store(), PathBuf::from("/etc/store"));
+    assert_eq!(config.signing.key, PathBuf::from("/etc/signing.key"));
+    assert_eq!(config.tls.certificate, PathBuf::from("/etc/tls.pem"));
+    assert!(config.unbuilt.is_empty() && config.doubts.is_empty());
+}
+
+#[test]
+fn listeners_have_base_plus_port_or_their_own() {
+    let config = with("[listen]\naddress = \"::1\"\nport_base = 20000\nimaps = \"0.0.0.0:993\"");
+    assert_eq!(config.listen_addr(Service::Smtp).to_string(), "[::1]:20025");
+    assert_eq!(config.listen_addr(Service::Imaps).to_string(), "0.0.0.0:993");
+    assert_eq!(config.listen_addr(Service::Pop3s).to_string(), "[::1]:20995");
+}
+
+#[test]
+fn paths_start_from_the_file() {
+    let config = with(
+        "[index]\nsource = \"sub/i.ldif\"\n[trust]\nauthorities = [\"a.pem\", \"/b.pem\"]\n\
+         [signing]\nkey = \"keys/s\"\n[store]\ndirectory = \"/var/lib/ceralacca\"",
+    );
+    assert_eq!(config.index, IndexSource::File(PathBuf::from("/etc/sub/i.ldif")));
+    assert_eq!(config.trust.authorities, [Path::new("/etc/a.pem"), Path::new("/b.pem")]);
+    assert_eq!(config.signing.key, PathBuf::from("/etc/keys/s"));
+    assert_eq!(config.store(), PathBuf::from("/var/lib/ceralacca/store"));
+    assert_eq!(config.control_socket(), PathBuf::from("/var/lib/ceralacca/control.sock"));
+}
+
+#[test]
+fn limits_take_numbers_and_sizes() {
+    let config = with(
+        "[limits]\nmessage_octets = 2048\nreceipt_reserve = \"2 MiB\"\n\
+         unthrottled = [\"127.0.0.0/8\", \"::1\"]\nlogin_window = \"90s\"",
+    );
+    assert_eq!(config.limits.message_octets, 2048);
+    assert_eq!(config.limits.receipt_reserve, 2 << 20);
+    assert!(config.is_unthrottled([127, 1, 2, 3].into()));
+    assert!(!config.is_unthrottled([192, 0, 2, 1].into()));
+    assert_eq!(config.limits.login_window, Duration::from_secs(90));
+}
+
+#[test]
+fn names_every_mistake_with_its_line_and_what_to_write() {
+    let table: [(&str, &[&str]); 16] = [
+        (
+            "[limits]\nrecipents = 5\nmessage_octets = \"much\"",
+            &[
+                "/etc/c.toml:5: there is no key `recipents` in [limits]; did you mean `recipients`?",
+                "/etc/c.toml:6: limits.message_octets: not a size; write a number of octets, or \
+                 \"1 MiB\"",
+            ],
+        ),
+        ("[limit]\n", &["/etc/c.toml:4: there is no section [limit]; did you mean `limits`?"]),
+        (
+            "[listen]\nport_base = 64541",
+            &["/etc/c.toml:5: listen.port_base: not a number that can be here; write a whole \
+               number from 0 to 64540"],
+        ),
+        (
+            "[listen]\naddress = \"localhost\"",
+            &["/etc/c.toml:5: listen.address: `localhost` is no IP address; write \"127.0.0.1\" \
+               or \"::\"; a name is not looked up"],
+        ),
+        (
+            "[listen]\nimaps = 993",
+            &["/etc/c.toml:5: listen.imaps: a integer where text belongs; put it in \"quotes\""],
+        ),
+        (
+            "[routes]\npec.beta.example = \"127.0.0.1:20025\"",
+            &["/etc/c.toml:5: routes: `pec` has no target; write \"pec.beta.example\" = \
+               \"127.0.0.1:20025\", with the quotes"],
+        ),
+        (
+            "[routes]\n\"pec.beta.example\" = \"127.0.0.1\"",
+            &["/etc/c.toml:5: routes: `127.0.0.1` is no host with a port; write \
+               \"pec.beta.example\" = \"127.0.0.1:20025\", with the quotes"],
+        ),
+        (
+            "[index]\nsource = \"http://index.example/\"",
+            &["/etc/c.toml:5: index.source: `http://index.example/` is not protected on its way; \
+               write a file, https://... or ldaps://..."],
+        ),
+        (
+            "[trust]\nauthorities = []",
+            &["/etc/c.toml:5: trust.authorities: nobody would be trusted; write authorities = \
+               [\"ca.pem\"]"],
+        ),
+        (
+            "[trust]\nrequire_crl = \"yes\"",
+            &["/etc/c.toml:5: trust.require_crl: a string; write true or false, without quotes"],
+        ),
+        (
+            "[deadlines]\nfirst = \"23h\"\nsecond = \"22h\"",
+            &["/etc/c.toml:5: deadlines.first is not before deadlines.second; write first = \
+               \"12h\" and second = \"23h\""],
+        ),
+        (
+            "[ordinary_mail]\npolicy = \"bounce\"",
+            &["/etc/c.toml:5: ordinary_mail.policy: `bounce` is no policy; write \"reject\", \
+               \"deliver\" or \"forward\""],
+        ),
+        (
+            "[limits]\nmessage_octets = 1023",
+            &["/etc/c.toml:5: limits.message_octets: too small for any message; write at least \
+               1024 octets"],
+        ),
+        (
+            "[limits]\nunthrottled = [\"home\"]",
+            &["/etc/c.toml:5: limits.unthrottled: `home` is no network; write networks as in \
+               \"127.0.0.0/8\""],
+        ),
+        (
+            "[log]\nformat = \"xml\"",
+            &["/etc/c.toml:5: log.format: `xml` is no format; write \"text\" or \"json\""],
+        ),
+        (
+            "[store]\ndirectory = \"\"",
+            &[
+                "/etc/c.toml:5: store.directory: the text is empty or has control characters; write \
+               some plain text",
+            ],
+        ),
+    ];
+    for (rest, expected) in table {
+        assert_eq!(complaints(rest), expected, "{rest}");
+    }
+}
+
+#[test]
+fn a_provider_has_a_name_and_domains() {
+    let table = [
+        (
+            "",
+            vec![
+                "/etc/c.toml:1: provider.name is missing; add `name = \"Alfa PEC S.p.A.\"` below \
+                 [provider]"
+                    .to_owned(),
+                "/etc/c.toml:1: provider.domains is missing; add `domains = \
+                 [\"pec.alfa.example\"]` below [provider]"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "[provider]\nname = \"A\"\ndomains = [\"a..b\"]",
+            vec![
+                "/etc/c.toml:3: provider.domains: `a..b` is no domain; write domains as in \
+                 [\"pec.alfa.example\"]"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "[provider]\nname = \"A\"\ndomains = [\"a.example\", \"A.example\"]",
+            vec![
+                "/etc/c.toml:3: provider.domains: `a.example` is there twice; remove one"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "[provider]\nname = \"A\"\ndomains = [\"a.example\"]\npostmaster = \"x@b.example\"",
+            vec![
+                "/etc/c.toml:4: provider.postmaster: x@b.example is of none of \
+                 provider.domains; name an account of this provider"
+                    .to_owned(),
+            ],
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(parse(text).unwrap_err(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_name_fits_into_a_certificate() {
+    let named = |name: &str| parse(&LEAST.replace("Alfa", name));
+    assert!(named(&"è".repeat(PROVIDER_NAME_MAX)).is_ok());
+    assert!(named(&"è".repeat(PROVIDER_NAME_MAX + 1)).is_err());
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line() {
+    let errors = parse("[provider\nname = ").unwrap_err();
+    assert!(errors.iter().any(|error| error.starts_with("/etc/c.toml:1: ")), "{errors:?}");
+}
+
+#[test]
+fn what_is_not_built_is_remembered_and_not_ignored() {
+    let config = with(
+        "[antivirus]\nclamd = \"127.0.0.1:3310\"\n[timestamp]\nauthority = \"https://t.example\"\n\
+         [index]\nsource = \"https://i.example/i.p7m\"\n[ordinary_mail]\npolicy = \"forward\"\n\
+         [trust]\ncrls = [\"http://c.example/crl\"]\n[routes]\n\"b.example\" = \"b.example:25\"",
+    );
+    let mut lines: Vec<usize> = config.unbuilt.iter().map(|complaint| complaint.line).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [5, 7, 9, 11, 13, 15]);
+    let config = with("[antivirus]\nclamd = \"off\"\n[timestamp]\nauthority = \"internal\"");
+    assert!(config.unbuilt.is_empty());
+}
+
+#[test]
+fn deadlines_that_are_not_legal_are_doubtful() {
+    // Tests shorten them: doubtful, not wrong.
+    let config = with("[deadlines]\nfirst = \"12s\"\nsecond = \"23s\"\nqueue = \"24s\"");
+    let doubts: Vec<String> = config.doubts.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        doubts,
+        [
+            "/etc/c.toml:5: deadlines.first is not the legal one: the first notice is due after \
+             12 hours; write \"12h\"",
+            "/etc/c.toml:6: deadlines.second is not the legal one: the second notice is due \
+             between 22 and 24 hours; write \"23h\"",
+            "/etc/c.toml:7: deadlines.queue is not the legal one: a message is tried for 24 \
+             hours; write \"24h\"",
+        ]
+    );
+    assert!(with("[deadlines]\nsecond = \"22h\"").doubts.is_empty());
+    assert!(!with("[deadlines]\nsecond = \"21h59m\"").doubts.is_empty());
+}
