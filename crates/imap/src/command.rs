@@ -1,0 +1,239 @@
+//! The commands: a file for each, or for each few that are one idea. Here is which is which, and
+//! who carries it out.
+
+pub(crate) mod append;
+pub(crate) mod capability;
+mod copy;
+mod expunge;
+mod fetch;
+mod list;
+mod mailbox;
+mod quota;
+mod search;
+mod select;
+mod status;
+mod store;
+
+use imap_types::command::CommandBody;
+
+use self::append::{Append, Opening, Storing, Writing};
+use self::copy::Copy;
+use self::expunge::Expunge;
+use self::fetch::Fetch;
+use self::list::List;
+use self::mailbox::{Create, Delete, Rename, Subscribe};
+use self::quota::GetQuota;
+use self::search::Search;
+use self::select::Select;
+use self::status::Status;
+use self::store::Store;
+use crate::grammar;
+use crate::job::{Context, Done, Flow};
+use crate::refusal::Refusal;
+use crate::sasl::Secret;
+
+/// A command, read.
+pub(crate) enum Command {
+    Capability,
+    Noop,
+    Logout,
+    Id,
+    StartTls,
+    Authenticate {
+        mechanism: String,
+        initial: Option<Secret>,
+    },
+    Login {
+        user: Secret,
+        password: Secret,
+    },
+    Enable,
+    Namespace,
+    Idle,
+    Append(Append),
+    /// All that needs the store.
+    Work(Needs, Work),
+}
+
+/// In which state a command is valid, RFC 3501 §3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Authenticated,
+    Selected,
+}
+
+/// What a job does.
+pub(crate) enum Work {
+    /// NOOP, CHECK, and in IDLE: tells what happened.
+    Sync,
+    Select(Select),
+    /// CLOSE, UNSELECT
+    Close {
+        expunge: bool,
+    },
+    Create(Create),
+    Delete(Delete),
+    Rename(Rename),
+    Subscribe(Subscribe),
+    List(List),
+    Status(Status),
+    GetQuota(GetQuota),
+    Opening(Opening),
+    Writing(Writing),
+    Storing(Storing),
+    Expunge(Expunge),
+    Copy(Copy),
+    Store(Box<Store>),
+    Fetch(Box<Fetch>),
+    Search(Box<Search>),
+}
+
+impl Work {
+    /// For a log: never an argument of a client's.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Select(_) => "select",
+            Self::Close { .. } => "close",
+            Self::Create(_) => "create",
+            Self::Delete(_) => "delete",
+            Self::Rename(_) => "rename",
+            Self::Subscribe(_) => "subscribe",
+            Self::List(_) => "list",
+            Self::Status(_) => "status",
+            Self::GetQuota(_) => "quota",
+            Self::Opening(_) | Self::Writing(_) | Self::Storing(_) => "append",
+            Self::Expunge(_) => "expunge",
+            Self::Copy(_) => "copy",
+            Self::Store(_) => "store",
+            Self::Fetch(_) => "fetch",
+            Self::Search(_) => "search",
+        }
+    }
+
+    pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
+        match self {
+            Self::Sync => Ok(Done::text("NOOP completed").into()),
+            Self::Select(select) => select.run(context),
+            Self::Close { expunge } => select::close(expunge, context),
+            Self::Create(create) => create.run(context),
+            Self::Delete(delete) => delete.run(context),
+            Self::Rename(rename) => rename.run(context),
+            Self::Subscribe(subscribe) => subscribe.run(context),
+            Self::List(list) => list.run(context),
+            Self::Status(status) => status.run(context),
+            Self::GetQuota(quota) => quota.run(context),
+            Self::Opening(opening) => opening.run(context),
+            Self::Writing(writing) => writing.run(),
+            Self::Storing(storing) => storing.run(context),
+            Self::Expunge(expunge) => expunge.run(context),
+            Self::Copy(copy) => copy.run(context),
+            Self::Store(store) => store.run(context),
+            Self::Fetch(fetch) => fetch.run(context),
+            Self::Search(search) => search.run(context),
+        }
+    }
+}
+
+/// What a parsed command is to us; `xlist` when its verb was XLIST.
+pub(crate) fn interpret(body: CommandBody<'_>, xlist: bool) -> Result<Command, Refusal> {
+    use Needs::{Authenticated, Selected};
+    let secret = |octets: &[u8]| Secret(octets.to_vec());
+    Ok(match body {
+        CommandBody::Capability => Command::Capability,
+        CommandBody::Noop => Command::Noop,
+        CommandBody::Logout => Command::Logout,
+        CommandBody::Id { .. } => Command::Id,
+        CommandBody::StartTLS => Command::StartTls,
+        CommandBody::Authenticate { mechanism, initial_response } => Command::Authenticate {
+            mechanism: mechanism.as_ref().to_owned(),
+            initial: initial_response.map(|response| secret(response.declassify())),
+        },
+        CommandBody::Login { username, password } => Command::Login {
+            user: secret(username.as_ref()),
+            password: secret(password.declassify().as_ref()),
+        },
+        CommandBody::Enable { .. } => Command::Enable,
+        CommandBody::Namespace => Command::Namespace,
+        CommandBody::Idle => Command::Idle,
+        CommandBody::Append { mailbox, flags, date, message } => {
+            Command::Append(Append::new(&mailbox, &flags, date.as_ref(), &message)?)
+        }
+        CommandBody::Check => Command::Work(Selected, Work::Sync),
+        CommandBody::Select { mailbox, parameters } => {
+            Command::Work(Authenticated, Work::Select(Select::new(&mailbox, &parameters, false)?))
+        }
+        CommandBody::Examine { mailbox, parameters } => {
+            Command::Work(Authenticated, Work::Select(Select::new(&mailbox, &parameters, true)?))
+        }
+        CommandBody::Close => Command::Work(Selected, Work::Close { expunge: true }),
+        CommandBody::Unselect => Command::Work(Selected, Work::Close { expunge: false }),
+        CommandBody::Create { mailbox } => {
+            Command::Work(Authenticated, Work::Create(Create::new(&mailbox)?))
+        }
+        CommandBody::Delete { mailbox } => {
+            let name = grammar::mailbox(&mailbox)?;
+            Command::Work(Authenticated, Work::Delete(Delete { name }))
+        }
+        CommandBody::Rename { from, to } => {
+            let (from, to) = (grammar::mailbox(&from)?, grammar::mailbox(&to)?);
+            Command::Work(Authenticated, Work::Rename(Rename { from, to }))
+        }
+        CommandBody::Subscribe { mailbox } => {
+            let name = grammar::mailbox(&mailbox)?;
+            Command::Work(Authenticated, Work::Subscribe(Subscribe { name, subscribed: true }))
+        }
+        CommandBody::Unsubscribe { mailbox } => {
+            let name = grammar::mailbox(&mailbox)?;
+            Command::Work(Authenticated, Work::Subscribe(Subscribe { name, subscribed: false }))
+        }
+        CommandBody::List { reference, mailbox_wildcard } => {
+            let verb = if xlist { list::Verb::Xlist } else { list::Verb::List };
+            let list = List::new(verb, &reference, &mailbox_wildcard)?;
+            Command::Work(Authenticated, Work::List(list))
+        }
+        CommandBody::Lsub { reference, mailbox_wildcard } => {
+            let list = List::new(list::Verb::Lsub, &reference, &mailbox_wildcard)?;
+            Command::Work(Authenticated, Work::List(list))
+        }
+        CommandBody::Status { mailbox, item_names } => {
+            Command::Work(Authenticated, Work::Status(Status::new(&mailbox, &item_names)?))
+        }
+        CommandBody::GetQuota { root } => {
+            Command::Work(Authenticated, Work::GetQuota(GetQuota::of_root(root.as_ref())?))
+        }
+        CommandBody::GetQuotaRoot { mailbox } => {
+            Command::Work(Authenticated, Work::GetQuota(GetQuota::of_mailbox(&mailbox)?))
+        }
+        CommandBody::SetQuota { .. } => return Err(quota::not_to_be_set()),
+        CommandBody::Expunge => Command::Work(Selected, Work::Expunge(Expunge::all())),
+        CommandBody::ExpungeUid { sequence_set } => {
+            Command::Work(Selected, Work::Expunge(Expunge::of(&sequence_set)?))
+        }
+        CommandBody::Copy { sequence_set, mailbox, uid } => {
+            Command::Work(Selected, Work::Copy(Copy::new(&sequence_set, &mailbox, uid, false)?))
+        }
+        CommandBody::Move { sequence_set, mailbox, uid } => {
+            Command::Work(Selected, Work::Copy(Copy::new(&sequence_set, &mailbox, uid, true)?))
+        }
+        CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } => {
+            if !modifiers.is_empty() {
+                return Err(Refusal::bad("No such modifier: CONDSTORE is not announced"));
+            }
+            let store = Store::new(&sequence_set, kind, response, &flags, uid)?;
+            Command::Work(Selected, Work::Store(Box::new(store)))
+        }
+        CommandBody::Fetch { sequence_set, macro_or_item_names, uid, modifiers } => {
+            if !modifiers.is_empty() {
+                return Err(Refusal::bad("No such modifier: CONDSTORE is not announced"));
+            }
+            let fetch = Fetch::new(&sequence_set, macro_or_item_names, uid)?;
+            Command::Work(Selected, Work::Fetch(Box::new(fetch)))
+        }
+        CommandBody::Search { charset, criteria, uid } => {
+            let search = Search::new(charset.as_ref(), criteria.as_ref(), uid)?;
+            Command::Work(Selected, Work::Search(Box::new(search)))
+        }
+        _ => return Err(Refusal::bad("No such command: see CAPABILITY")),
+    })
+}

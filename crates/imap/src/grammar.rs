@@ -1,0 +1,163 @@
+//! Octets to commands: imap-codec's parser, and in front of it what it does not speak.
+//!
+//! RFC 3501 §9. Not here: lines and literals (see `session/framing.rs`), and what a command means.
+
+use imap_codec::CommandCodec;
+use imap_codec::decode::Decoder as _;
+use imap_types::command::CommandBody;
+use imap_types::core::Tag;
+use imap_types::flag::Flag;
+use imap_types::mailbox::Mailbox;
+use imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
+use store::{Flags, Keyword, MailboxName, SystemFlags};
+
+use crate::command::{self, Command};
+use crate::mutf7;
+use crate::refusal::Refusal;
+
+/// Elements of one sequence set at most: more than a line of this server's length can hold in the
+/// form that clients send, and few enough to sort.
+pub(crate) const SET_ELEMENTS_MAX: usize = 16_384;
+/// Octets of a tag at most.
+pub(crate) const TAG_OCTETS_MAX: usize = 256;
+
+/// A command with its tag.
+pub(crate) struct Tagged {
+    pub(crate) tag: String,
+    pub(crate) command: Result<Command, Refusal>,
+}
+
+/// Reads a whole command. `None` when there is not even a tag to answer to.
+pub(crate) fn parse(octets: &[u8]) -> Option<Tagged> {
+    let tag = tag(octets)?;
+    let command = body(&tag, octets);
+    Some(Tagged { tag, command })
+}
+
+fn body(tag: &str, octets: &[u8]) -> Result<Command, Refusal> {
+    // XLIST is LIST by an older name: answered, not advertised.
+    let rest = &octets[tag.len() + 1..];
+    let xlist = rest.get(..6).is_some_and(|verb| verb.eq_ignore_ascii_case(b"XLIST "));
+    let rewritten;
+    let octets = if xlist {
+        rewritten = [tag.as_bytes(), b" ", &rest[1..]].concat();
+        &rewritten
+    } else {
+        octets
+    };
+    let malformed = || Refusal::bad("Not a command, or not with these arguments");
+    match CommandCodec::default().decode(octets) {
+        Ok((b"", parsed)) => command::interpret(parsed.body, xlist),
+        Ok(_) | Err(_) => Err(malformed()),
+    }
+}
+
+/// The tag that a line begins with, when a space and something else follow.
+pub(crate) fn tag(octets: &[u8]) -> Option<String> {
+    let end = octets.iter().take(TAG_OCTETS_MAX + 1).position(|&b| b == b' ')?;
+    let tag = Tag::try_from(&octets[..end]).ok()?;
+    Some(tag.inner().to_owned())
+}
+
+/// The tag of what is no command: as far as the line goes when it holds nothing else.
+pub(crate) fn tag_of_malformed(octets: &[u8]) -> Option<String> {
+    tag(octets).or_else(|| {
+        let tag = octets.trim_ascii_end();
+        if tag.len() > TAG_OCTETS_MAX {
+            None
+        } else {
+            Some(Tag::try_from(tag).ok()?.inner().to_owned())
+        }
+    })
+}
+
+/// The beginning of an APPEND up to the announcement of its message: what `octets`, which end in
+/// that announcement, hold. `None` when it announces something else, such as the mailbox's name.
+pub(crate) fn append_head(octets: &[u8]) -> Option<Tagged> {
+    let tag = tag(octets)?;
+    let verb = octets.get(tag.len() + 1..tag.len() + 8)?;
+    if !verb.eq_ignore_ascii_case(b"APPEND ") {
+        return None;
+    }
+    let brace = octets.iter().rposition(|&b| b == b'{')?;
+    let whole = [&octets[..brace], b"{0+}\r\n\r\n"].concat();
+    match CommandCodec::default().decode(&whole) {
+        Ok((b"", parsed)) if matches!(parsed.body, CommandBody::Append { .. }) => {
+            Some(Tagged { tag, command: command::interpret(parsed.body, false) })
+        }
+        _ => None,
+    }
+}
+
+/// A sequence set: bounds, `None` for `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MessageSet {
+    ranges: Vec<(Option<u32>, Option<u32>)>,
+}
+
+impl MessageSet {
+    pub(crate) fn new(set: &SequenceSet) -> Result<Self, Refusal> {
+        let elements = set.0.as_ref();
+        if elements.len() > SET_ELEMENTS_MAX {
+            return Err(Refusal::bad("Too many elements in a sequence set: send it in parts"));
+        }
+        let bound = |bound: SeqOrUid| match bound {
+            SeqOrUid::Value(number) => Some(number.get()),
+            SeqOrUid::Asterisk => None,
+        };
+        let ranges = elements
+            .iter()
+            .map(|element| match *element {
+                Sequence::Single(one) => (bound(one), bound(one)),
+                Sequence::Range(from, to) => (bound(from), bound(to)),
+            })
+            .collect();
+        Ok(Self { ranges })
+    }
+
+    pub(crate) fn ranges(&self) -> &[(Option<u32>, Option<u32>)] {
+        &self.ranges
+    }
+}
+
+/// A mailbox name as it came.
+pub(crate) fn mailbox_wire<'m>(mailbox: &'m Mailbox<'_>) -> &'m [u8] {
+    match mailbox {
+        Mailbox::Inbox => b"INBOX",
+        Mailbox::Other(other) => other.as_ref(),
+    }
+}
+
+/// `mailbox`, RFC 3501 §9, §5.1.
+pub(crate) fn mailbox(mailbox: &Mailbox<'_>) -> Result<MailboxName, Refusal> {
+    name(mailbox_wire(mailbox))
+}
+
+/// A name in modified UTF-7.
+pub(crate) fn name(wire: &[u8]) -> Result<MailboxName, Refusal> {
+    let text = mutf7::decode(wire).ok_or_else(Refusal::bad_name)?;
+    MailboxName::parse(&text).ok_or_else(Refusal::bad_name)
+}
+
+/// `flag-list`: `\Recent` is no flag that a client may set, RFC 3501 §2.3.2.
+pub(crate) fn flags(list: &[Flag<'_>]) -> Result<Flags, Refusal> {
+    let mut flags = Flags::default();
+    for flag in list {
+        let system = match flag {
+            Flag::Answered => SystemFlags::ANSWERED,
+            Flag::Deleted => SystemFlags::DELETED,
+            Flag::Draft => SystemFlags::DRAFT,
+            Flag::Flagged => SystemFlags::FLAGGED,
+            Flag::Seen => SystemFlags::SEEN,
+            Flag::Extension(_) => return Err(Refusal::bad("Not a flag that can be set")),
+            Flag::Keyword(atom) => {
+                let keyword = Keyword::parse(atom.inner())
+                    .ok_or_else(|| Refusal::bad("A keyword is too long"))?;
+                flags.keywords.insert(keyword);
+                continue;
+            }
+        };
+        flags.system = flags.system.with(system);
+    }
+    Ok(flags)
+}

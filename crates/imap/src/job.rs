@@ -1,0 +1,160 @@
+//! What needs the store: a [`Job`] carries a command and the session's view of its mailbox to where
+//! blocking is allowed, and its [`Answer`] carries the view and the responses back.
+//!
+//! A job's answer is bounded: a command with much to say says part of it and asks for another job.
+
+use std::sync::Arc;
+
+use store::{AccountId, MailboxId, Spool, Store, Timestamp};
+
+use crate::command::Work;
+use crate::command::append::Append;
+use crate::refusal::Refusal;
+use crate::response::{Code, Output};
+use crate::selected::{Selected, Tell};
+use crate::session::Settings;
+
+/// A command to be run on a store. Give its [`Answer`] to [`Session::finish`](crate::Session::finish).
+pub struct Job {
+    pub(crate) work: Work,
+    pub(crate) account: AccountId,
+    pub(crate) selected: Option<Box<Selected>>,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Job({})", self.work.name())
+    }
+}
+
+/// What came of a [`Job`].
+pub struct Answer {
+    pub(crate) selected: Option<Box<Selected>>,
+    pub(crate) out: Output,
+    pub(crate) end: Result<Flow, Refusal>,
+    /// What broke, for the log.
+    pub(crate) faults: Vec<String>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Answer({} octets)", self.out.held_octets())
+    }
+}
+
+/// How a command goes on.
+pub(crate) enum Flow {
+    /// It is done.
+    Done(Done),
+    /// There is more: another job.
+    More(Work),
+    /// APPEND may go on: its message is written here.
+    Opened { append: Append, mailbox: MailboxId, spool: Box<dyn Spool> },
+    /// A piece of it is written.
+    Written { mailbox: MailboxId, spool: Box<dyn Spool> },
+}
+
+/// The end of a command that was carried out.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<Code>,
+    pub(crate) text: &'static str,
+    /// What the client may be told of its mailbox before the end.
+    pub(crate) tell: Tell,
+    /// It was a UID command.
+    pub(crate) by_uid: bool,
+}
+
+impl Done {
+    pub(crate) const fn text(text: &'static str) -> Self {
+        Self { code: None, text, tell: Tell::All, by_uid: false }
+    }
+
+    #[must_use]
+    pub(crate) fn code(self, code: Code) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn tell(self, tell: Tell) -> Self {
+        Self { tell, ..self }
+    }
+
+    /// As FETCH, STORE and SEARCH end: by number, nothing is renumbered under the client.
+    #[must_use]
+    pub(crate) fn numbered(self, by_uid: bool) -> Self {
+        let tell = if by_uid { Tell::All } else { Tell::NoExpunges };
+        Self { tell, by_uid, ..self }
+    }
+}
+
+impl From<Done> for Flow {
+    fn from(done: Done) -> Self {
+        Self::Done(done)
+    }
+}
+
+/// What a command has at hand while it runs.
+pub(crate) struct Context<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) at: Timestamp,
+    pub(crate) settings: &'a Settings,
+    pub(crate) account: AccountId,
+    pub(crate) selected: &'a mut Option<Box<Selected>>,
+    pub(crate) out: &'a mut Output,
+}
+
+impl Context<'_> {
+    /// The selected mailbox: the session lets no command come here without one that needs it.
+    pub(crate) fn here(&mut self) -> Result<&mut Selected, Refusal> {
+        self.selected.as_deref_mut().ok_or_else(Refusal::nothing_selected)
+    }
+
+    /// The same, when it may be changed.
+    pub(crate) fn here_to_write(&mut self) -> Result<&mut Selected, Refusal> {
+        let here = self.here()?;
+        if here.read_only { Err(Refusal::read_only()) } else { Ok(here) }
+    }
+}
+
+impl Job {
+    /// Runs the command. It may block; `at` is the time.
+    pub fn run(self, store: &dyn Store, at: Timestamp) -> Answer {
+        let Self { work, account, mut selected, settings } = self;
+        let mut out = Output::default();
+        let mut faults = Vec::new();
+        let mut context = Context {
+            store,
+            at,
+            settings: &settings,
+            account,
+            selected: &mut selected,
+            out: &mut out,
+        };
+        let mut end = work.run(&mut context);
+        let (tell, by_uid) = match &end {
+            Ok(Flow::Done(done)) => (done.tell, done.by_uid),
+            Ok(Flow::More(_) | Flow::Opened { .. } | Flow::Written { .. }) => {
+                (Tell::Nothing, false)
+            }
+            Err(refusal) if refusal.fatal => (Tell::Nothing, false),
+            Err(_) => (Tell::NoExpunges, false),
+        };
+        if let Some(here) = selected.as_deref_mut()
+            && let Err(error) = here.sync(store, tell, by_uid, &mut out)
+        {
+            let refusal = Refusal::selected(error);
+            if refusal.fatal {
+                end = Err(refusal);
+            } else {
+                // The command itself stands; what could not be told now is told the next time.
+                faults.extend(refusal.cause);
+            }
+        }
+        if let Err(refusal) = &mut end {
+            faults.extend(refusal.cause.take());
+        }
+        Answer { selected, out, end, faults }
+    }
+}

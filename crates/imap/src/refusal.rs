@@ -1,0 +1,133 @@
+//! What a client hears when a command is not carried out, and the one map from a store's error to
+//! it. The client reads a code and one fixed sentence that says what to do; the log reads the cause.
+
+use store::StoreError;
+
+use crate::response::Code;
+
+/// How a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Ok,
+    No,
+    Bad,
+}
+
+impl Status {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::No => "NO",
+            Self::Bad => "BAD",
+        }
+    }
+}
+
+/// The end of a command that was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: Status,
+    pub(crate) code: Option<Code>,
+    pub(crate) text: &'static str,
+    /// We broke, and how: for the log alone.
+    pub(crate) cause: Option<String>,
+    /// The selected mailbox is no more: the session cannot go on.
+    pub(crate) fatal: bool,
+}
+
+impl Refusal {
+    pub(crate) fn no(code: Code, text: &'static str) -> Self {
+        Self { status: Status::No, code: Some(code), text, cause: None, fatal: false }
+    }
+
+    pub(crate) fn bad(text: &'static str) -> Self {
+        Self { status: Status::Bad, code: None, text, cause: None, fatal: false }
+    }
+
+    /// The mailbox that a command would add to is not there: RFC 3501 §7.1, `TRYCREATE`.
+    pub(crate) fn try_create(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchMailbox => {
+                Self::no(Code::TryCreate, "No such mailbox: create it first")
+            }
+            error => error.into(),
+        }
+    }
+
+    /// The mailbox that this session has selected is not there.
+    pub(crate) fn selected(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchMailbox => Self {
+                fatal: true,
+                ..Self::no(Code::NonExistent, "The selected mailbox was deleted: connect again")
+            },
+            error => error.into(),
+        }
+    }
+
+    /// The mailbox was opened with EXAMINE.
+    pub(crate) fn read_only() -> Self {
+        Self::no(Code::ReadOnly, "The mailbox is open for reading only: SELECT it")
+    }
+
+    /// Too many octets of something.
+    pub(crate) fn too_big(text: &'static str) -> Self {
+        Self::no(Code::TooBig, text)
+    }
+
+    /// No mailbox is selected.
+    pub(crate) fn nothing_selected() -> Self {
+        Self::bad("No mailbox is selected: SELECT one")
+    }
+
+    /// A mailbox name that cannot be.
+    pub(crate) fn bad_name() -> Self {
+        Self::no(Code::Cannot, "Not a mailbox name: no empty level, control character, % or *")
+    }
+
+    fn fault(cause: String) -> Self {
+        let refusal =
+            Self::no(Code::Unavailable, "The mail store is not available: try again later");
+        Self { cause: Some(cause), ..refusal }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchMailbox => Self::no(Code::NonExistent, "No such mailbox"),
+            StoreError::MailboxExists => {
+                Self::no(Code::AlreadyExists, "There is a mailbox of that name")
+            }
+            StoreError::SystemMailbox => {
+                Self::no(Code::Cannot, "A system folder can be neither renamed nor deleted")
+            }
+            StoreError::HasChildren => {
+                Self::no(Code::HasChildren, "There are mailboxes below it: delete them first")
+            }
+            StoreError::TooManyMailboxes => {
+                Self::no(Code::Limit, "The account has as many mailboxes as it may: delete some")
+            }
+            StoreError::TooManyKeywords => {
+                Self::no(Code::Limit, "The mailbox has as many keywords as it may: use one of them")
+            }
+            StoreError::OverQuota(_) => Self::no(
+                Code::OverQuota,
+                "The mailbox is full: delete messages and expunge, then retry",
+            ),
+            StoreError::NoSuchMessage => {
+                Self::no(Code::ExpungeIssued, "Some of the messages are gone")
+            }
+            StoreError::OutOfUids => {
+                Self::no(Code::Limit, "The mailbox takes no more messages: use another")
+            }
+            StoreError::NoSuchAccount => {
+                Self::no(Code::Unavailable, "The account is not available: connect again")
+            }
+            error
+            @ (StoreError::AccountExists | StoreError::JobGone(_) | StoreError::Medium(_)) => {
+                Self::fault(error.to_string())
+            }
+        }
+    }
+}

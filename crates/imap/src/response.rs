@@ -1,0 +1,294 @@
+//! Words to octets: response codes, strings, flags, sets; RFC 3501 §7 and §9.
+//!
+//! What a command answers is gathered in an [`Output`], in pieces: octets, and ranges of stored
+//! octets that are sent without ever being held here.
+
+use store::{BlobId, Flags, Keyword, MailboxName, SystemFlags, Uid, UidSet, UidValidity};
+
+use crate::mutf7;
+
+/// A string this long or longer is sent as a literal, so that no client's line limit is passed.
+const QUOTED_OCTETS_MAX: usize = 1_000;
+
+/// A response code, RFC 3501 §7.1 and RFC 5530 §3 where no other document is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Code {
+    /// `ALREADYEXISTS`
+    AlreadyExists,
+    /// `APPENDUID`, RFC 4315 §3
+    AppendUid(UidValidity, Uid),
+    /// `AUTHENTICATIONFAILED`
+    AuthenticationFailed,
+    /// `BADCHARSET`, with those that are known
+    BadCharset,
+    /// `CANNOT`
+    Cannot,
+    /// `CAPABILITY`, with its list
+    Capability(String),
+    /// `CONTACTADMIN`
+    ContactAdmin,
+    /// `COPYUID`, RFC 4315 §3: from, to
+    CopyUid(UidValidity, Vec<Uid>, Vec<Uid>),
+    /// `EXPUNGEISSUED`
+    ExpungeIssued,
+    /// `HASCHILDREN`, RFC 9051 §7.1
+    HasChildren,
+    /// `LIMIT`
+    Limit,
+    /// `NONEXISTENT`
+    NonExistent,
+    /// `NOPERM`
+    NoPerm,
+    /// `OVERQUOTA`, RFC 9208 §4.3.1
+    OverQuota,
+    /// `PRIVACYREQUIRED`
+    PrivacyRequired,
+    /// `READ-ONLY`
+    ReadOnly,
+    /// `READ-WRITE`
+    ReadWrite,
+    /// `TOOBIG`, RFC 4469 §4.2
+    TooBig,
+    /// `TRYCREATE`
+    TryCreate,
+    /// `UNAVAILABLE`
+    Unavailable,
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AlreadyExists => "ALREADYEXISTS",
+            Self::AuthenticationFailed => "AUTHENTICATIONFAILED",
+            Self::BadCharset => "BADCHARSET (US-ASCII UTF-8)",
+            Self::Cannot => "CANNOT",
+            Self::ContactAdmin => "CONTACTADMIN",
+            Self::ExpungeIssued => "EXPUNGEISSUED",
+            Self::HasChildren => "HASCHILDREN",
+            Self::Limit => "LIMIT",
+            Self::NonExistent => "NONEXISTENT",
+            Self::NoPerm => "NOPERM",
+            Self::OverQuota => "OVERQUOTA",
+            Self::PrivacyRequired => "PRIVACYREQUIRED",
+            Self::ReadOnly => "READ-ONLY",
+            Self::ReadWrite => "READ-WRITE",
+            Self::TooBig => "TOOBIG",
+            Self::TryCreate => "TRYCREATE",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::AppendUid(validity, uid) => {
+                return write!(f, "APPENDUID {} {}", validity.0, uid.0);
+            }
+            Self::Capability(list) => return write!(f, "CAPABILITY {list}"),
+            Self::CopyUid(validity, from, to) => {
+                return write!(f, "COPYUID {} {} {}", validity.0, ranges(from), ranges(to));
+            }
+        })
+    }
+}
+
+/// UIDs in their order as a sequence set: neighbours become ranges.
+fn ranges(uids: &[Uid]) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for uid in uids.iter().map(|uid| uid.0.get()) {
+        match runs.last_mut() {
+            Some(last) if last.1.checked_add(1) == Some(uid) => last.1 = uid,
+            _ => runs.push((uid, uid)),
+        }
+    }
+    let runs: Vec<String> = runs
+        .into_iter()
+        .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}:{b}") })
+        .collect();
+    runs.join(",")
+}
+
+/// A set as the wire has it.
+pub(crate) fn uid_set(set: &UidSet) -> String {
+    let text = |&(a, b): &(u32, u32)| if a == b { a.to_string() } else { format!("{a}:{b}") };
+    set.ranges().iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+/// A piece of what is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// These octets.
+    Octets(Vec<u8>),
+    /// Octets `start..end` of stored ones.
+    Stored { blob: BlobId, start: u64, end: u64 },
+}
+
+/// What a command answers before its tagged response.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pieces: Vec<Piece>,
+    octets: usize,
+}
+
+impl Output {
+    /// How many octets are held here; those that stay in the store do not count.
+    pub(crate) fn held_octets(&self) -> usize {
+        self.octets
+    }
+
+    pub(crate) fn into_pieces(self) -> Vec<Piece> {
+        self.pieces
+    }
+
+    pub(crate) fn push(&mut self, octets: &[u8]) {
+        self.octets += octets.len();
+        if let Some(Piece::Octets(last)) = self.pieces.last_mut() {
+            last.extend_from_slice(octets);
+        } else {
+            self.pieces.push(Piece::Octets(octets.to_vec()));
+        }
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.push(text.as_bytes());
+    }
+
+    /// An untagged response: `* `, the text, and the end of the line.
+    pub(crate) fn untagged(&mut self, text: &str) {
+        self.text("* ");
+        self.text(text);
+        self.text("\r\n");
+    }
+
+    /// Octets that are sent from where they are stored.
+    pub(crate) fn stored(&mut self, blob: BlobId, start: u64, end: u64) {
+        if start < end {
+            self.pieces.push(Piece::Stored { blob, start, end });
+        }
+    }
+
+    /// `literal = "{" number "}" CRLF *CHAR8`: the announcement only.
+    pub(crate) fn announce(&mut self, octets: u64) {
+        self.text(&format!("{{{octets}}}\r\n"));
+    }
+
+    /// `string = quoted / literal`: a literal when there is anything that a quoted string may not
+    /// hold (RFC 3501 §9 `TEXT-CHAR`). No string can hold NUL: it is left out.
+    pub(crate) fn string(&mut self, octets: &[u8]) {
+        let quotable = |b: &u8| matches!(b, b' '..=b'~' | b'\t');
+        if octets.len() < QUOTED_OCTETS_MAX && octets.iter().all(quotable) {
+            let mut quoted = Vec::with_capacity(octets.len() + 2);
+            quoted.push(b'"');
+            for &b in octets {
+                if matches!(b, b'"' | b'\\') {
+                    quoted.push(b'\\');
+                }
+                quoted.push(b);
+            }
+            quoted.push(b'"');
+            self.push(&quoted);
+            return;
+        }
+        self.literal(octets);
+    }
+
+    /// A literal, without the NULs that none can hold.
+    pub(crate) fn literal(&mut self, octets: &[u8]) {
+        if octets.contains(&0) {
+            let kept: Vec<u8> = octets.iter().copied().filter(|&b| b != 0).collect();
+            self.announce(kept.len() as u64);
+            self.push(&kept);
+        } else {
+            self.announce(octets.len() as u64);
+            self.push(octets);
+        }
+    }
+
+    /// `nstring = string / nil`
+    pub(crate) fn nstring(&mut self, octets: Option<&[u8]>) {
+        match octets {
+            Some(octets) => self.string(octets),
+            None => self.text("NIL"),
+        }
+    }
+
+    /// A mailbox name, in modified UTF-7 and quoted.
+    pub(crate) fn mailbox(&mut self, name: &MailboxName) {
+        self.string(mutf7::encode(name.as_str()).as_bytes());
+    }
+
+    /// `flag-list`, with `\Recent` when it is.
+    pub(crate) fn flags(&mut self, flags: &Flags, recent: bool) {
+        let system = SYSTEM_FLAGS.iter().filter(|(flag, _)| flags.system.contains(*flag));
+        let mut words: Vec<&str> = system.map(|&(_, name)| name).collect();
+        if recent {
+            words.push("\\Recent");
+        }
+        words.extend(flags.keywords.iter().map(Keyword::as_str));
+        self.text("(");
+        self.text(&words.join(" "));
+        self.text(")");
+    }
+}
+
+/// IMAP's own flags by name.
+pub(crate) const SYSTEM_FLAGS: [(SystemFlags, &str); 5] = [
+    (SystemFlags::ANSWERED, "\\Answered"),
+    (SystemFlags::FLAGGED, "\\Flagged"),
+    (SystemFlags::DELETED, "\\Deleted"),
+    (SystemFlags::SEEN, "\\Seen"),
+    (SystemFlags::DRAFT, "\\Draft"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn uid(number: u32) -> Uid {
+        Uid(NonZeroU32::new(number).unwrap())
+    }
+
+    fn written(write: impl FnOnce(&mut Output)) -> String {
+        let mut output = Output::default();
+        write(&mut output);
+        let octets = output.into_pieces().into_iter().flat_map(|piece| match piece {
+            Piece::Octets(octets) => octets,
+            Piece::Stored { .. } => b"<stored>".to_vec(),
+        });
+        octets.collect::<Vec<u8>>().escape_ascii().to_string()
+    }
+
+    #[test]
+    fn a_string_is_quoted_when_it_can_be() {
+        let long = "x".repeat(QUOTED_OCTETS_MAX);
+        let long_literal = format!("{{{QUOTED_OCTETS_MAX}}}\\r\\n{long}");
+        let cases: [(&[u8], &str); 6] = [
+            (b"", "\\\"\\\""),
+            (b"a \"b\" \\", "\\\"a \\\\\\\"b\\\\\\\" \\\\\\\\\\\""),
+            (b"perch\xc3\xa9", "{7}\\r\\nperch\\xc3\\xa9"),
+            (b"a\r\nb", "{4}\\r\\na\\r\\nb"),
+            (b"a\0b", "{2}\\r\\nab"),
+            (long.as_bytes(), &long_literal),
+        ];
+        for (octets, expected) in cases {
+            assert_eq!(written(|out| out.string(octets)), expected);
+        }
+        assert_eq!(written(|out| out.nstring(None)), "NIL");
+    }
+
+    #[test]
+    fn codes_are_spelled_in_one_place() {
+        let validity = UidValidity(NonZeroU32::new(7).unwrap());
+        for (code, expected) in [
+            (Code::AppendUid(validity, uid(12)), "APPENDUID 7 12"),
+            (
+                Code::CopyUid(
+                    validity,
+                    vec![uid(1), uid(2), uid(5)],
+                    vec![uid(8), uid(9), uid(10)],
+                ),
+                "COPYUID 7 1:2,5 8:10",
+            ),
+            (Code::BadCharset, "BADCHARSET (US-ASCII UTF-8)"),
+            (Code::ReadOnly, "READ-ONLY"),
+        ] {
+            assert_eq!(code.to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A session's view of its mailbox: which message has which number, and how it learns of changes.
+//!
+//! RFC 3501 §2.3.1.2 (message sequence numbers), §5.2 and §7.4.1 (when a client may be told what).
+//! The view changes only when the client has been told so. Not here: the mailbox itself.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use store::{
+    FlagUpdate, Flags, Keyword, MailboxId, ModSeq, Opened, Store, StoreError, Uid, UidSet,
+};
+
+use crate::grammar::MessageSet;
+use crate::refusal::Refusal;
+use crate::response::{Output, SYSTEM_FLAGS};
+
+/// What a client may be told now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tell {
+    /// Everything.
+    All,
+    /// Everything but what renumbers messages: RFC 3501 §7.4.1, during FETCH, STORE and SEARCH.
+    NoExpunges,
+    /// Nothing: the command says all itself, or nothing is selected any more.
+    Nothing,
+}
+
+/// A mailbox that is open.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    pub(crate) mailbox: MailboxId,
+    pub(crate) read_only: bool,
+    /// The messages that the client knows, ascending; a message's number is its place, from 1.
+    uids: Vec<Uid>,
+    /// Messages from this one on are `\Recent` here.
+    recent_from: Uid,
+    /// The highest UID ever seen: what comes above it is new.
+    seen_to: u32,
+    /// Everything up to here has been told, but for `gone`.
+    mod_seq: ModSeq,
+    /// Keywords that FLAGS has announced.
+    keywords: BTreeSet<Keyword>,
+    /// Expunged, and the client not told yet.
+    gone: BTreeSet<Uid>,
+    /// Changes that this command has told itself.
+    told: BTreeSet<(Uid, ModSeq)>,
+}
+
+impl Selected {
+    pub(crate) fn new(mailbox: MailboxId, opened: Opened, read_only: bool) -> Self {
+        let mut uids = opened.uids;
+        uids.shrink_to_fit();
+        Self {
+            mailbox,
+            read_only,
+            recent_from: opened.recent_from,
+            seen_to: opened.status.uid_next.0.get() - 1,
+            mod_seq: opened.status.mod_seq,
+            keywords: opened.keywords.into_iter().collect(),
+            gone: BTreeSet::new(),
+            told: BTreeSet::new(),
+            uids,
+        }
+    }
+
+    /// The messages the client knows, by number.
+    pub(crate) fn uids(&self) -> &[Uid] {
+        &self.uids
+    }
+
+    pub(crate) fn is_recent(&self, uid: Uid) -> bool {
+        uid >= self.recent_from
+    }
+
+    pub(crate) fn recent_count(&self) -> usize {
+        self.uids.len() - self.uids.partition_point(|&uid| uid < self.recent_from)
+    }
+
+    /// The place of a message, from 0.
+    pub(crate) fn place(&self, uid: Uid) -> Option<usize> {
+        self.uids.binary_search(&uid).ok()
+    }
+
+    /// The places of a set's messages. A UID that is not there is no error (RFC 3501 §6.4.8); a
+    /// number that is not there is the client's mistake.
+    pub(crate) fn places(&self, set: &MessageSet, by_uid: bool) -> Result<Places, Refusal> {
+        let mut ranges = Vec::with_capacity(set.ranges().len());
+        let last = self.uids.len();
+        for &(from, to) in set.ranges() {
+            if by_uid {
+                // `*` is the last message there is, also in 559:* when 559 is past it.
+                let highest = self.uids.last().map_or(0, |uid| uid.0.get());
+                let (from, to) = (from.unwrap_or(highest), to.unwrap_or(highest));
+                let (from, to) = (from.min(to), from.max(to));
+                let start = self.uids.partition_point(|uid| uid.0.get() < from);
+                let end = self.uids.partition_point(|uid| uid.0.get() <= to);
+                ranges.push(start..end);
+            } else {
+                let number = |bound: Option<u32>| match bound {
+                    Some(number) => usize::try_from(number).unwrap_or(usize::MAX),
+                    None => last,
+                };
+                let starred = from.is_none() || to.is_none();
+                let (from, to) = (number(from), number(to));
+                let (from, to) = (from.min(to), from.max(to));
+                if last == 0 && starred {
+                    continue;
+                }
+                if to > last {
+                    return Err(Refusal::bad("There is no message of that number"));
+                }
+                ranges.push(from.saturating_sub(1)..to);
+            }
+        }
+        Ok(Places::new(ranges))
+    }
+
+    /// As a set of UIDs.
+    pub(crate) fn uid_set(&self, places: &Places) -> UidSet {
+        let bounds = places.ranges.iter().filter_map(|range| {
+            Some((*self.uids.get(range.start)?, *self.uids.get(range.end.checked_sub(1)?)?))
+        });
+        UidSet::from_ranges(bounds)
+    }
+
+    /// Remembers that the client hears of these changes from the command itself.
+    pub(crate) fn told(&mut self, updates: &[FlagUpdate]) {
+        self.told.extend(updates.iter().map(|update| (update.uid, update.mod_seq)));
+    }
+
+    /// Announces keywords that no FLAGS response has named yet: before a client sees them used.
+    pub(crate) fn announce_keywords<'f>(
+        &mut self,
+        flags: impl Iterator<Item = &'f Flags>,
+        out: &mut Output,
+    ) {
+        let before = self.keywords.len();
+        for keyword in flags.flat_map(|flags| &flags.keywords) {
+            if !self.keywords.contains(keyword) {
+                self.keywords.insert(keyword.clone());
+            }
+        }
+        if self.keywords.len() > before {
+            self.write_flags(out);
+        }
+    }
+
+    /// `FLAGS` and `PERMANENTFLAGS`, RFC 3501 §7.2.6, §7.1.
+    pub(crate) fn write_flags(&self, out: &mut Output) {
+        let system = SYSTEM_FLAGS.iter().map(|&(_, name)| name);
+        let words: Vec<&str> = system.chain(self.keywords.iter().map(Keyword::as_str)).collect();
+        let words = words.join(" ");
+        out.untagged(&format!("FLAGS ({words})"));
+        if self.read_only {
+            out.untagged("OK [PERMANENTFLAGS ()] Nothing can be changed here");
+        } else {
+            out.untagged(&format!("OK [PERMANENTFLAGS ({words} \\*)] These are kept"));
+        }
+    }
+
+    /// Tells what happened to the mailbox since the last time.
+    pub(crate) fn sync(
+        &mut self,
+        store: &dyn Store,
+        tell: Tell,
+        by_uid: bool,
+        out: &mut Output,
+    ) -> Result<(), StoreError> {
+        if tell == Tell::Nothing {
+            return Ok(());
+        }
+        let changes = store.changes(self.mailbox, self.mod_seq)?;
+        self.mod_seq = changes.mod_seq;
+        for &(start, end) in changes.expunged.ranges() {
+            let from = self.uids.partition_point(|uid| uid.0.get() < start);
+            let to = self.uids.partition_point(|uid| uid.0.get() <= end);
+            self.gone.extend(&self.uids[from..to]);
+        }
+        if tell == Tell::All {
+            self.tell_expunged(out);
+        }
+        let new = changes.updated.partition_point(|update| update.uid.0.get() <= self.seen_to);
+        let (changed, arrived) = changes.updated.split_at(new);
+        if let Some(last) = arrived.last() {
+            self.seen_to = last.uid.0.get();
+            self.uids.extend(arrived.iter().map(|update| update.uid));
+            out.untagged(&format!("{} EXISTS", self.uids.len()));
+            out.untagged(&format!("{} RECENT", self.recent_count()));
+        }
+        self.announce_keywords(changes.updated.iter().map(|update| &update.flags), out);
+        for update in changed {
+            let Some(place) = self.place(update.uid) else { continue };
+            if self.gone.contains(&update.uid) || self.told.contains(&(update.uid, update.mod_seq))
+            {
+                continue;
+            }
+            self.write_flag_update(place, update, by_uid, out);
+        }
+        self.told = BTreeSet::new();
+        Ok(())
+    }
+
+    /// `* 3 FETCH (FLAGS (...))`, with the UID when the command was a UID command (RFC 3501 §6.4.8).
+    pub(crate) fn write_flag_update(
+        &self,
+        place: usize,
+        update: &FlagUpdate,
+        with_uid: bool,
+        out: &mut Output,
+    ) {
+        out.text(&format!("* {} FETCH (", place + 1));
+        if with_uid {
+            out.text(&format!("UID {} ", update.uid.0));
+        }
+        out.text("FLAGS ");
+        out.flags(&update.flags, self.is_recent(update.uid));
+        out.text(")\r\n");
+    }
+
+    /// From the last to the first: no number changes before it has been told.
+    fn tell_expunged(&mut self, out: &mut Output) {
+        let gone = std::mem::take(&mut self.gone);
+        if gone.is_empty() {
+            return;
+        }
+        for uid in gone.iter().rev() {
+            if let Some(place) = self.place(*uid) {
+                out.untagged(&format!("{} EXPUNGE", place + 1));
+            }
+        }
+        self.uids.retain(|uid| !gone.contains(uid));
+    }
+}
+
+/// Places in a view, from 0: ascending ranges that do not overlap.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    ranges: Vec<Range<usize>>,
+}
+
+impl Places {
+    pub(crate) fn new(mut ranges: Vec<Range<usize>>) -> Self {
+        ranges.retain(|range| range.start < range.end);
+        ranges.sort_unstable_by_key(|range| range.start);
+        let mut merged: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        // Taken from the end, so that taking is cheap.
+        merged.reverse();
+        Self { ranges: merged }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    pub(crate) fn contains(&self, place: usize) -> bool {
+        let at = self.ranges.partition_point(|range| range.start > place);
+        self.ranges.get(at).is_some_and(|range| range.contains(&place))
+    }
+
+    /// Takes at most `limit` places, the lowest first.
+    pub(crate) fn take(&mut self, limit: usize) -> Vec<usize> {
+        let mut taken = Vec::new();
+        while taken.len() < limit {
+            let Some(range) = self.ranges.last_mut() else { break };
+            let count = range.len().min(limit - taken.len());
+            taken.extend(range.start..range.start + count);
+            range.start += count;
+            if range.start == range.end {
+                self.ranges.pop();
+            }
+        }
+        taken
+    }
+
+    /// Gives a place back: the next [`take`](Self::take) begins with it.
+    pub(crate) fn put_back(&mut self, places: &[usize]) {
+        if let (Some(&first), Some(&last)) = (places.first(), places.last()) {
+            if last - first + 1 == places.len() {
+                self.ranges.push(first..last + 1);
+            } else {
+                self.ranges.extend(places.iter().rev().map(|&place| place..place + 1));
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The bounds of a session, each with its reason. Tests go one past each.
+
+/// Octets of a command's line at most, and of each of its lines between literals. Clients send long
+/// UID sets: other servers take as much.
+pub const LINE_OCTETS_MAX: usize = 64 * 1024;
+/// The same before login, where no command is long.
+pub const LINE_OCTETS_MAX_BEFORE_LOGIN: usize = 8 * 1024;
+/// Octets of all literals of one command, the message of an APPEND aside.
+pub const LITERAL_OCTETS_MAX: usize = 128 * 1024;
+/// The same before login: a user name and a password.
+pub const LITERAL_OCTETS_MAX_BEFORE_LOGIN: usize = 4 * 1024;
+/// Octets of a refused command that are read and dropped before the connection ends instead.
+pub const DISCARD_OCTETS_MAX: usize = 1024 * 1024;
+/// Octets of a refused message that are read and dropped, beyond those of one that is not refused.
+pub const DISCARD_MESSAGE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// Octets that wait to be looked at before the session wants no more; see
+/// [`Session::wants_octets`](super::Session::wants_octets).
+pub const PENDING_OCTETS_MAX: usize = 64 * 1024;
+/// Octets that wait at most, when the shell does not ask first: then the connection ends.
+pub const PENDING_OCTETS_LIMIT: usize = 1024 * 1024;
+/// Commands in a row that are none: then the connection ends. A program that speaks something else
+/// is told early, and one that is only a little wrong is not.
+pub const BAD_COMMANDS_MAX: u32 = 25;
+/// Failed logins of one connection: then it ends.
+pub const LOGIN_FAILURES_MAX: u32 = 5;
+/// Octets of an APPENDed message that are gathered before they are written.
+pub const SPOOL_OCTETS: usize = 128 * 1024;
