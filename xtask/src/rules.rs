@@ -1,0 +1,247 @@
+//! Which rule of certified mail is proved by which test.
+//!
+//! The rules are the rows of `docs/pec-rules.md`. A test names the rules that it proves: in a
+//! comment in it or right above it, as `PEC-AP-03`, or in its own name, as `pec_ap_03`. A citation
+//! in the program itself says where a rule is obeyed, and proves nothing.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+
+use crate::rust::{Source, TestItem};
+use crate::tree::File;
+
+/// Where the rules stand.
+pub const RULES: &str = "docs/pec-rules.md";
+
+/// The chores, whose examples are no citations.
+const HERE: &str = "xtask/";
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its id, as `PEC-AP-03`.
+    pub id: String,
+    /// Its text, shortened.
+    pub text: String,
+    /// How binding it is: `MUST`, `MUST*`, `SHOULD`, `MAY` or nothing.
+    pub level: String,
+}
+
+impl Rule {
+    /// The family: `AP` of `PEC-AP-03`.
+    pub fn family(&self) -> &str {
+        self.id.split('-').nth(1).unwrap_or_default()
+    }
+}
+
+/// A place where a rule is named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Citation {
+    /// The rule's id.
+    pub id: String,
+    /// The file.
+    pub path: String,
+    /// The line.
+    pub line: usize,
+    /// The test, or the table of a test, when the citation is in one.
+    pub test: Option<String>,
+}
+
+/// Reads the table rows of `docs/pec-rules.md`: those whose first cell is a rule's id.
+///
+/// # Errors
+///
+/// When there is none, or an id stands twice.
+pub fn rules(text: &str) -> Result<Vec<Rule>> {
+    let mut found: Vec<Rule> = Vec::new();
+    let mut ids = BTreeSet::new();
+    for line in text.lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let ["", first, text, rest @ ..] = cells.as_slice() else { continue };
+        let first = first.trim_matches('`');
+        if cited(first).as_slice() != [first] {
+            continue;
+        }
+        ensure!(ids.insert(first.to_owned()), "{RULES}: {first} stands twice");
+        let level = rest.first().copied().unwrap_or_default();
+        found.push(Rule { id: first.into(), text: (*text).into(), level: level.into() });
+    }
+    ensure!(!found.is_empty(), "{RULES} has no row whose first cell is a rule's id");
+    Ok(found)
+}
+
+/// All citations in the tree, save for the list of rules itself and the examples here.
+pub fn citations(files: &[File]) -> Vec<Citation> {
+    let test_files = test_files(files);
+    let mut found = Vec::new();
+    for file in files.iter().filter(|file| file.path != RULES && !file.path.starts_with(HERE)) {
+        if file.is(".rs") {
+            rust_citations(file, test_files.contains(&file.path), &mut found);
+        } else {
+            let in_tests = file.path.starts_with("tests/");
+            for (line, text) in file.lines() {
+                for id in cited(text) {
+                    let test = in_tests.then(|| heading(file, line));
+                    found.push(Citation { id, path: file.path.clone(), line, test });
+                }
+            }
+        }
+    }
+    found
+}
+
+fn rust_citations(file: &File, all_of_it: bool, found: &mut Vec<Citation>) {
+    let source = Source::new(&file.text);
+    let regions = if all_of_it { vec![1..=file.text.lines().count()] } else { source.test_lines() };
+    let items: Vec<TestItem> = regions.iter().flat_map(|lines| source.items(lines)).collect();
+    for (line, text) in file.lines() {
+        for id in cited(text) {
+            let item = items.iter().find(|item| item.lines.contains(&line));
+            let in_test = regions.iter().any(|lines| lines.contains(&line));
+            let test = match item {
+                Some(item) => Some(item.name.clone()),
+                None => in_test.then(|| "(the file)".to_owned()),
+            };
+            found.push(Citation { id, path: file.path.clone(), line, test });
+        }
+    }
+    for item in &items {
+        for id in cited(&item.name.to_uppercase().replace('_', "-")) {
+            let test = Some(item.name.clone());
+            found.push(Citation { id, path: file.path.clone(), line: *item.lines.start(), test });
+        }
+    }
+}
+
+/// Rust files that are test code from their first line to the last.
+pub fn test_files(files: &[File]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in files.iter().filter(|file| file.is(".rs")) {
+        // The contract of the store is a set of tests that each store's own tests call.
+        let contract = file.path.starts_with("crates/store/src/contract");
+        if contract || file.path.starts_with("tests/") || file.path.contains("/tests/") {
+            found.insert(file.path.clone());
+        }
+        let folder = module_folder(&file.path);
+        for name in Source::new(&file.text).test_modules() {
+            let below = format!("{folder}/{name}/");
+            let modules = files
+                .iter()
+                .map(|file| &file.path)
+                .filter(|path| **path == format!("{folder}/{name}.rs") || path.starts_with(&below));
+            found.extend(modules.cloned());
+        }
+    }
+    found
+}
+
+/// The folder in which a module's own modules live.
+fn module_folder(path: &str) -> &str {
+    let stem = path.strip_suffix(".rs").unwrap_or(path);
+    for name in ["/mod", "/lib", "/main"] {
+        if let Some(folder) = stem.strip_suffix(name) {
+            return folder;
+        }
+    }
+    stem
+}
+
+/// What a line of a transcript or script belongs to: the first line of its paragraph, or the
+/// nearest `def` above.
+fn heading(file: &File, line: usize) -> String {
+    let above: Vec<_> = file.text.lines().take(line).collect();
+    if file.is(".py") {
+        let def = above.iter().rev().find_map(|line| line.trim_start().strip_prefix("def "));
+        return def.and_then(|def| def.split('(').next()).unwrap_or("(the file)").to_owned();
+    }
+    let paragraph = above.iter().rev().take_while(|line| !line.trim().is_empty()).last();
+    paragraph.map_or("", |line| line.trim_start_matches(['#', ' '])).to_owned()
+}
+
+/// The ids that a line names, in their order: `PEC-AP-21/22` names two.
+pub fn cited(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, prefix) in line.match_indices("PEC-") {
+        let rest = &line[at + prefix.len()..];
+        let Some((family, rest)) = rest.split_once('-') else { continue };
+        if family.is_empty() || !family.bytes().all(|octet| octet.is_ascii_uppercase()) {
+            continue;
+        }
+        let mut rest = rest;
+        while let Some(number) = rest.get(..2).filter(|n| n.bytes().all(|o| o.is_ascii_digit())) {
+            found.push(format!("PEC-{family}-{number}"));
+            match rest[2..].strip_prefix('/') {
+                Some(next) => rest = next,
+                None => break,
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_found_wherever_it_stands() {
+        for (line, ids) in [
+            ("// PEC-QQ-03.", vec!["PEC-QQ-03"]),
+            ("(PEC-QQ-21/22, PEC-RR-01)", vec!["PEC-QQ-21", "PEC-QQ-22", "PEC-RR-01"]),
+            ("PEC-QQ PEC-qq-01 PEC--01 PEC-QQ-1 PEC-QQ-è", vec![]),
+        ] {
+            assert_eq!(cited(line), ids, "{line}");
+        }
+    }
+
+    #[test]
+    fn rows_are_rules_and_prose_is_not() {
+        let text = "About PEC-QQ-01.\n\n| Id | Rule | Level | Marks |\n|---|---|---|---|\n\
+                    | PEC-QQ-01 | Do it. | MUST | N |\n| `PEC-QQ-02` | Or not. | | D |\n";
+        let rule = |id: &str, text: &str, level: &str| Rule {
+            id: id.into(),
+            text: text.into(),
+            level: level.into(),
+        };
+        let found = rules(text).unwrap();
+        assert_eq!(found, [rule("PEC-QQ-01", "Do it.", "MUST"), rule("PEC-QQ-02", "Or not.", "")]);
+        assert_eq!(found[0].family(), "QQ");
+        assert!(rules("nothing").is_err());
+        let twice = rules("| PEC-QQ-01 | a | | |\n| PEC-QQ-01 | b | | |");
+        assert!(twice.unwrap_err().to_string().ends_with("PEC-QQ-01 stands twice"));
+    }
+
+    #[test]
+    fn a_citation_belongs_to_the_test_it_stands_in() {
+        let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
+        let program = "// PEC-QQ-01\nfn obey() {}\n#[cfg(test)]\nmod checks;\n\
+                       #[cfg(test)]\nmod tests {\n// PEC-QQ-02\n#[test]\nfn proves() {\n\
+                       // PEC-QQ-03\n}\n#[test]\nfn pec_qq_04_holds() {}\n}\n";
+        let transcript = "# One. PEC-QQ-06\nC: x\n\n# Two.\n# PEC-QQ-07\nC: y\n";
+        let files = [
+            file("crates/a/src/b.rs", program),
+            file("crates/a/src/b/checks.rs", "/// PEC-QQ-05\nfn checks() {}\n"),
+            file("tests/transcripts/pec/c.txt", transcript),
+            file("tests/clients/d.py", "def test_it():\n    # PEC-QQ-08\n"),
+            file("docs/e.md", "PEC-QQ-09"),
+        ];
+        let found = citations(&files);
+        let found: Vec<_> =
+            found.iter().map(|one| (one.id.as_str(), one.test.as_deref())).collect();
+        assert_eq!(
+            found,
+            [
+                ("PEC-QQ-01", None),
+                ("PEC-QQ-02", Some("proves")),
+                ("PEC-QQ-03", Some("proves")),
+                ("PEC-QQ-04", Some("pec_qq_04_holds")),
+                ("PEC-QQ-05", Some("checks")),
+                ("PEC-QQ-06", Some("One. PEC-QQ-06")),
+                ("PEC-QQ-07", Some("Two.")),
+                ("PEC-QQ-08", Some("test_it")),
+                ("PEC-QQ-09", None),
+            ]
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! Programs that the steps of `cargo xtask test` need and a bare machine lacks.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::Run;
+
+/// A program, the Debian package that holds it, and what needs it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    purpose: &'static str,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        program: "cc",
+        package: "build-essential",
+        purpose: "OpenSSL, aws-lc and SQLite are built from source",
+    },
+    Tool { program: "c++", package: "build-essential", purpose: "so is libFuzzer" },
+    Tool { program: "perl", package: "perl", purpose: "OpenSSL's own build" },
+    Tool {
+        program: "openssl",
+        package: "openssl",
+        purpose: "verifies every signature a second time",
+    },
+    Tool {
+        program: "xmllint",
+        package: "libxml2-utils",
+        purpose: "holds daticert.xml against its DTD",
+    },
+    Tool { program: "python3", package: "python3", purpose: "smtplib and imaplib are clients" },
+    Tool { program: "curl", package: "curl", purpose: "a client of HTTP, IMAP and SMTP" },
+    Tool { program: "swaks", package: "swaks", purpose: "a client of SMTP" },
+    Tool { program: "mbsync", package: "isync", purpose: "a client of IMAP" },
+];
+
+/// Checks licences, bans and sources of the dependencies.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Sees to it that everything is there, and says what it found. As root on Debian it installs what
+/// is missing; otherwise it names it.
+///
+/// # Errors
+///
+/// When something is still missing: the error says how to install it.
+pub(crate) fn provide() -> Result<String> {
+    let mut missing = absent();
+    if !missing.is_empty() {
+        for tool in &missing {
+            println!("    missing: {} ({}: {})", tool.program, tool.package, tool.purpose);
+        }
+        if may_install() {
+            install(&packages(&missing))?;
+            missing = absent();
+        }
+    }
+    let names = packages(&missing).join(" ");
+    ensure!(missing.is_empty(), "missing: run `sudo apt-get install {names}`");
+    components()?;
+    cargo_deny()?;
+    let crates = fetch();
+    Ok(format!("{} programs and cargo-deny {CARGO_DENY}; {crates}", TOOLS.len()))
+}
+
+fn absent() -> Vec<&'static Tool> {
+    TOOLS.iter().filter(|tool| !on_path(tool.program)).collect()
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn packages(tools: &[&Tool]) -> Vec<&'static str> {
+    let mut names: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn may_install() -> bool {
+    let root = Run::new("id -u").quietly().is_some_and(|user| user.trim() == "0");
+    root && on_path("apt-get")
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let wanted = packages.join(" ");
+    let quiet = |line: &str| Run::new(line).set("DEBIAN_FRONTEND", "noninteractive");
+    quiet("apt-get update -qq").run()?;
+    quiet(&format!("apt-get install -y -qq --no-install-recommends {wanted}"))
+        .run()
+        .with_context(|| format!("apt-get could not install {wanted}: install them by hand"))
+}
+
+/// rustfmt and clippy, which a minimal toolchain lacks.
+fn components() -> Result<()> {
+    for (component, command) in
+        [("rustfmt", "cargo fmt --version"), ("clippy", "cargo clippy --version")]
+    {
+        if Run::new(command).quietly().is_none() {
+            Run::new("rustup component add").argument(component).run().with_context(|| {
+                format!("{component} is missing: run `rustup component add {component}`")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn cargo_deny() -> Result<()> {
+    let version = Run::new("cargo deny --version").quietly();
+    if version.is_some_and(|version| version.trim().ends_with(CARGO_DENY)) {
+        return Ok(());
+    }
+    println!("    missing: cargo-deny {CARGO_DENY}; building it takes some minutes");
+    let install = format!("cargo install --locked cargo-deny --version {CARGO_DENY}");
+    // In a target folder of its own, which cargo removes: it shares nothing with our build.
+    Run::new(&install).argument("--quiet").unset("CARGO_TARGET_DIR").run().with_context(|| {
+        format!(
+            "cargo-deny {CARGO_DENY} is missing: run `{install}` where crates.io can be reached"
+        )
+    })
+}
+
+/// Downloads every crate of the lock file, those of other systems too: cargo-deny looks at all.
+fn fetch() -> &'static str {
+    match Run::new("cargo fetch --locked --quiet").run() {
+        Ok(()) => "all crates are here",
+        Err(_) => "crates.io was not reached, so the steps use what is here",
+    }
+}
