@@ -1,0 +1,347 @@
+//! What the access point decides: whether a message is accepted, and what it then is.
+//!
+//! PEC-AP, RT §6.3, §6.3.1, RFC 6109 §3.1.1. To hold an [`Accepted`] is to have passed. Not here:
+//! authentication and the right to a reverse-path (the session refuses those itself), the virus
+//! check, and the octets of notices and envelopes.
+
+mod original;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use mail::message::MessageError;
+use mail::sevenbit::{self, SevenBitError};
+use mail::{Address, Domain, Message};
+use serde::{Deserialize, Serialize};
+
+pub use original::{Trace, trace_field};
+
+use crate::exchange::{DeliveryForm, Exchange, PecId, Provider, Recipient, RecipientKind};
+use crate::moment::Moment;
+use crate::subject::Subject;
+use crate::text;
+
+/// Size times recipients that every provider lets through, DM 2 Nov 2005 art. 12 c. 2: 30 MB, in
+/// the larger reading of the unit (PEC-AP-15, doubt D-20).
+pub const PRODUCT_OCTETS_GUARANTEED: u64 = 30 * 1024 * 1024;
+/// Recipients that every provider lets a holder name, ibidem.
+pub const RECIPIENTS_GUARANTEED: usize = 50;
+/// Fields that a header has once at most: RFC 5322 §3.6, and those of MIME, which two readers would
+/// take differently.
+const ONCE: [&str; 14] = [
+    "Date",
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Bcc",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "Subject",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+];
+
+/// What a user submitted, in an authenticated session.
+#[derive(Debug, Clone, Copy)]
+pub struct Draft<'a> {
+    /// The reverse-path.
+    pub reverse_path: &'a Address,
+    /// The forward-paths.
+    pub forward_paths: &'a [Address],
+    /// The message as it came in DATA, CRLF line ends.
+    pub octets: &'a [u8],
+    /// The `Received` field of this submission ([`trace_field`]); it goes before the message.
+    pub trace: &'a [u8],
+}
+
+/// How much a provider takes from its own users, never below what the law guarantees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    product_octets: u64,
+    recipients: usize,
+    /// Whether an address in `To` or `Cc` that is no forward-path refuses the message too (doubt
+    /// D-04).
+    strict_recipients: bool,
+}
+
+impl Limits {
+    /// Size times recipients, recipients, and whether `To` and `Cc` must all be forward-paths. What
+    /// is below the guaranteed least counts as that (PEC-AP-15, PEC-AP-16).
+    pub fn new(product_octets: u64, recipients: usize, strict_recipients: bool) -> Self {
+        Self {
+            product_octets: product_octets.max(PRODUCT_OCTETS_GUARANTEED),
+            recipients: recipients.max(RECIPIENTS_GUARANTEED),
+            strict_recipients,
+        }
+    }
+
+    /// Whether so many octets may go to so many recipients (PEC-AP-08).
+    pub fn allow(&self, octets: usize, recipients: usize) -> bool {
+        (octets as u64).saturating_mul(recipients.max(1) as u64) <= self.product_octets
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(PRODUCT_OCTETS_GUARANTEED, 500, true)
+    }
+}
+
+/// Why the access point refuses a message; the words for the sender are in [`text::refusal`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No `From`, or not one address (PEC-AP-03, PEC-AP-12).
+    From,
+    /// No `To`, or no address in it (PEC-AP-04).
+    To,
+    /// `Cc` is no list of addresses.
+    Cc,
+    /// `From` is not the reverse-path (PEC-AP-05).
+    Sender,
+    /// A forward-path that is in neither `To` nor `Cc` (PEC-AP-06, PEC-AP-13).
+    Hidden(Address),
+    /// An address in `To` or `Cc` that is no forward-path (PEC-AP-13, doubt D-04).
+    NotRouted(Address),
+    /// An address in `Bcc` (PEC-AP-07).
+    Bcc,
+    /// Too large, times its recipients (PEC-AP-08).
+    Size,
+    /// More recipients than this (PEC-AP-16).
+    Recipients(usize),
+    /// No forward-path.
+    NoRecipient,
+    /// Not a message of RFC 5322 (PEC-AP-09).
+    Form,
+    /// A field that may stand once stands twice (PEC-AP-09).
+    Repeated(&'static str),
+    /// Octets above 127 in a header (PEC-FMT-10).
+    HeaderNotAscii,
+    /// Octets above 127 in what is signed, where they cannot be converted.
+    SignedNotAscii,
+    /// A NUL or an over-long line that cannot be converted.
+    Octets,
+    /// Octets above 127 in a structure too complex to convert.
+    Structure,
+    /// An address of the service itself, to which no user may write.
+    ServiceAddress(Address),
+}
+
+/// A message that the access point accepted, and when: all that a job needs beside the octets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    exchange: Exchange,
+    at: Moment,
+}
+
+impl Accepted {
+    /// What it is about.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// When it was accepted: the one time of its receipt, envelope and log record.
+    pub fn at(&self) -> Moment {
+        self.at
+    }
+}
+
+/// An accepted message with the octets of its `postacert.eml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    accepted: Accepted,
+    original: Vec<u8>,
+}
+
+impl Submission {
+    /// What was accepted, and when.
+    pub fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// What it is about.
+    pub fn exchange(&self) -> &Exchange {
+        &self.accepted.exchange
+    }
+
+    /// The original message with its new identifier.
+    pub fn original(&self) -> &[u8] {
+        &self.original
+    }
+
+    /// Both, for who keeps them apart.
+    pub fn into_parts(self) -> (Accepted, Vec<u8>) {
+        (self.accepted, self.original)
+    }
+}
+
+/// A message that was refused: what its notice needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NonAcceptance {
+    exchange: Exchange,
+    at: Moment,
+    reason: String,
+}
+
+impl NonAcceptance {
+    /// What could be read of the message; its recipients are the forward-paths.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// When it was refused.
+    pub fn at(&self) -> Moment {
+        self.at
+    }
+
+    /// Why, in Italian.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// The access point's formal checks, RT §6.3.1, RFC 6109 §3.1.1, and what becomes of a message that
+/// passes. `kind` looks a domain up in the index of providers, whole and in lower case (PEC-AP-18,
+/// PEC-AP-19); `identifier` is fresh, for refused messages too.
+///
+/// # Errors
+///
+/// A [`NonAcceptance`], which the sender must be told of (PEC-AP-10).
+pub fn admit(
+    draft: &Draft<'_>,
+    provider: &Provider,
+    limits: &Limits,
+    kind: &dyn Fn(&Domain) -> RecipientKind,
+    identifier: PecId,
+    at: Moment,
+) -> Result<Submission, Box<NonAcceptance>> {
+    let recipients = recipients(draft.forward_paths, kind);
+    let message = Message::lenient(draft.octets);
+    let exchange = original::exchange(draft.reverse_path, recipients, &message, identifier);
+    match check(draft, &exchange, provider, limits) {
+        Ok(octets) => {
+            let original = original::certify(&octets, draft.trace, &exchange);
+            Ok(Submission { accepted: Accepted { exchange, at }, original })
+        }
+        Err(refusal) => {
+            Err(Box::new(NonAcceptance { exchange, at, reason: text::refusal(&refusal) }))
+        }
+    }
+}
+
+/// Each forward-path once, with its kind.
+fn recipients(
+    forward_paths: &[Address],
+    kind: &dyn Fn(&Domain) -> RecipientKind,
+) -> Vec<Recipient> {
+    let mut seen = HashSet::new();
+    let first = forward_paths.iter().filter(|address| seen.insert(*address));
+    first.map(|a| Recipient { address: a.clone(), kind: kind(a.domain()) }).collect()
+}
+
+/// All checks; the octets are those to certify, made safe for 7-bit transport.
+fn check<'a>(
+    draft: &Draft<'a>,
+    exchange: &Exchange,
+    provider: &Provider,
+    limits: &Limits,
+) -> Result<Cow<'a, [u8]>, Refusal> {
+    let recipients = &exchange.recipients;
+    if recipients.is_empty() {
+        return Err(Refusal::NoRecipient);
+    }
+    if recipients.len() > limits.recipients {
+        return Err(Refusal::Recipients(limits.recipients));
+    }
+    if !limits.allow(draft.octets.len(), recipients.len()) {
+        return Err(Refusal::Size);
+    }
+    let message = Message::parse(draft.octets).map_err(|error| match error {
+        MessageError::HeaderTooLong | MessageError::TooManyFields | MessageError::NotAField => {
+            Refusal::Form
+        }
+    })?;
+    if !message.header().is_ascii() {
+        return Err(Refusal::HeaderNotAscii);
+    }
+    // A bare CR or a NUL would not be the same to all who read it.
+    let control = |b: &u8| b.is_ascii_control() && !b"\r\n\t".contains(b);
+    let bare_cr = |pair: &[u8]| pair[0] == b'\r' && pair[1] != b'\n';
+    if message.header().iter().any(control) || message.header().windows(2).any(bare_cr) {
+        return Err(Refusal::Form);
+    }
+    let repeated = |name: &&&str| message.all(name).nth(1).is_some();
+    if let Some(name) = ONCE.iter().find(repeated) {
+        return Err(Refusal::Repeated(name));
+    }
+    check_paths(&message, draft.reverse_path, recipients, limits.strict_recipients)?;
+    if let Some(recipient) = recipients.iter().find(|r| provider.is_service_address(&r.address)) {
+        return Err(Refusal::ServiceAddress(recipient.address.clone()));
+    }
+    if sevenbit::is_seven_bit(draft.octets) {
+        return Ok(Cow::Borrowed(draft.octets));
+    }
+    sevenbit::make_seven_bit(draft.octets).map(Cow::Owned).map_err(|error| match error {
+        SevenBitError::Header => Refusal::HeaderNotAscii,
+        SevenBitError::Signed => Refusal::SignedNotAscii,
+        SevenBitError::Structure => Refusal::Structure,
+        SevenBitError::Octets => Refusal::Octets,
+    })
+}
+
+/// The checks that compare the header with the paths of the transaction.
+fn check_paths(
+    message: &Message<'_>,
+    reverse_path: &Address,
+    recipients: &[Recipient],
+    strict: bool,
+) -> Result<(), Refusal> {
+    let from = message.field("From").ok_or(Refusal::From)?;
+    let from = from.addresses().map_err(|_| Refusal::From)?;
+    let [author] = &from[..] else { return Err(Refusal::From) };
+    let to = message.field("To").ok_or(Refusal::To)?;
+    let to = to.addresses().map_err(|_| Refusal::To)?;
+    if to.is_empty() {
+        return Err(Refusal::To);
+    }
+    let cc = match message.field("Cc") {
+        Some(field) if !field.unfolded().is_empty() => {
+            field.addresses().map_err(|_| Refusal::Cc)?
+        }
+        _ => Vec::new(),
+    };
+    if author != reverse_path {
+        return Err(Refusal::Sender);
+    }
+    // A `Bcc` field that names nobody hides nobody, RFC 5322 §3.6.3.
+    if let Some(bcc) = message.field("Bcc") {
+        let names_nobody = || bcc.addresses().is_ok_and(|list| list.is_empty());
+        if !bcc.unfolded().is_empty() && !names_nobody() {
+            return Err(Refusal::Bcc);
+        }
+    }
+    let named: HashSet<&Address> = to.iter().chain(&cc).collect();
+    if let Some(hidden) = recipients.iter().find(|r| !named.contains(&r.address)) {
+        return Err(Refusal::Hidden(hidden.address.clone()));
+    }
+    if strict {
+        let routed: HashSet<&Address> = recipients.iter().map(|r| &r.address).collect();
+        if let Some(missing) = to.iter().chain(&cc).find(|a| !routed.contains(*a)) {
+            return Err(Refusal::NotRouted(missing.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What is asked for with `X-TipoRicevuta`.
+fn requested(message: &Message<'_>) -> DeliveryForm {
+    let value = message.field("X-TipoRicevuta").map(|field| field.unfolded());
+    DeliveryForm::requested(value.as_deref())
+}
+
+fn subject(message: &Message<'_>) -> Option<Subject> {
+    message.field("Subject").map(|field| Subject::of(&field))
+}

@@ -1,0 +1,398 @@
+//! What the incoming point decides: what a message is, once its signature has been looked into.
+//!
+//! PEC-PR, RT §6.4, RFC 6109 §2.2.2. The caller makes the tests of existence, origin and validity
+//! (PEC-PR-01 to 03) with a cryptography that this crate does not have; the fourth, of form
+//! (PEC-PR-10 to 18), is here. The outer header is outside of what is signed, so its agreement with
+//! the signed data is a matter of security, not of style.
+
+use std::ops::Range;
+
+use mail::{Address, Domain, Message, ReversePath};
+use serde::{Deserialize, Serialize};
+
+use crate::certification::{Certification, CertificationError, CertifiedKind};
+use crate::delivery::Place;
+use crate::envelope::X_TRASPORTO_CERTIFIED;
+use crate::exchange::{DeliveryForm, Exchange, as_text, as_texts};
+use crate::inspect::{Examination, Part, only};
+use crate::providers::ProviderRecord;
+use crate::receipt::ReceiptKind;
+use crate::subject::Subject;
+
+/// Who signed, when origin and validity were proved.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedBy<'a> {
+    /// The records of the index that hold the signing certificate.
+    pub records: &'a [&'a ProviderRecord],
+    /// The addresses (rfc822Name) in that certificate.
+    pub emails: &'a [String],
+}
+
+/// Why the first three tests failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginFault {
+    /// There is no signature (PEC-PR-01).
+    NotSigned,
+    /// The signer is no provider of the index (PEC-PR-02).
+    NotAProvider,
+    /// Signature, path, revocation or validity do not hold (PEC-PR-03).
+    NotValid,
+}
+
+/// The transaction in which a message came.
+#[derive(Debug, Clone, Copy)]
+pub struct Routing<'a> {
+    /// The reverse-path.
+    pub reverse_path: &'a ReversePath,
+    /// The forward-paths that came to us.
+    pub forward_paths: &'a [Address],
+}
+
+/// What a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Class {
+    /// A correct transport envelope.
+    Envelope(Box<VerifiedEnvelope>),
+    /// A correct receipt.
+    Notification(Box<VerifiedNotification>),
+    /// A provider signed it, but its form is wrong: it must be propagated, in an anomaly envelope
+    /// (PEC-PR-07).
+    Anomaly(FormFault),
+    /// Ordinary mail (PEC-PR-08).
+    Ordinary(OriginFault),
+}
+
+/// Why a message is put in an anomaly envelope; the words are in [`crate::text`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnomalyReason {
+    /// It is not signed.
+    NotSigned,
+    /// The signer is no provider.
+    NotAProvider,
+    /// The signature does not hold.
+    NotValid,
+    /// The form is wrong.
+    Form,
+}
+
+impl From<OriginFault> for AnomalyReason {
+    fn from(fault: OriginFault) -> Self {
+        match fault {
+            OriginFault::NotSigned => Self::NotSigned,
+            OriginFault::NotAProvider => Self::NotAProvider,
+            OriginFault::NotValid => Self::NotValid,
+        }
+    }
+}
+
+/// What is wrong with the form of a message that a provider signed; for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormFault {
+    /// PEC-FMT-10
+    #[error("the header has octets above 127")]
+    HeaderNotAscii,
+    /// PEC-PR-10, PEC-PR-11
+    #[error("neither one X-Trasporto nor one X-Ricevuta of a known value")]
+    Kind,
+    /// PEC-FMT-01
+    #[error("what is signed is no multipart/mixed")]
+    Layout,
+    /// PEC-PR-12
+    #[error("there is not exactly one daticert.xml")]
+    CertificationCount,
+    /// PEC-PR-12
+    #[error(transparent)]
+    Certification(#[from] CertificationError),
+    /// PEC-PR-13
+    #[error("the header and daticert.xml tell of different kinds")]
+    KindDiffers,
+    /// PEC-PR-14
+    #[error("there is not exactly one postacert.eml of type message/rfc822")]
+    OriginalCount,
+    /// PEC-PR-14
+    #[error("the Message-ID fields are not the identificativo")]
+    IdentifierDiffers,
+    /// PEC-PR-15
+    #[error("From is not one address of the certificate")]
+    Author,
+    /// PEC-PR-16
+    #[error("mittente is not the reverse-path")]
+    Sender,
+    /// PEC-PR-16
+    #[error("{0} is a forward-path and not among the destinatari")]
+    Recipient(Address),
+}
+
+/// A correct transport envelope: that it exists means that all tests were passed. It can be written
+/// into a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedEnvelope {
+    exchange: Exchange,
+    certification: Certification,
+    signer: String,
+    #[serde(with = "as_text")]
+    receipts_to: Address,
+    manages_author: bool,
+    #[serde(with = "as_texts")]
+    to: Vec<Address>,
+    #[serde(with = "as_texts")]
+    cc: Vec<Address>,
+    original: Range<usize>,
+}
+
+impl VerifiedEnvelope {
+    /// What it is about; the form of receipt is the one its `X-TipoRicevuta` asks for.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Its `daticert.xml`.
+    pub fn certification(&self) -> &Certification {
+        &self.certification
+    }
+
+    /// The name, in the index, of the provider that signed it.
+    pub fn signer(&self) -> &str {
+        &self.signer
+    }
+
+    /// The service mailbox of that provider (PEC-PIC-04).
+    pub fn receipts_to(&self) -> &Address {
+        &self.receipts_to
+    }
+
+    /// Whether that provider manages the domain of `From` (PEC-PR-06, doubt D-21).
+    pub fn manages_author(&self) -> bool {
+        self.manages_author
+    }
+
+    /// Where a recipient is named (PEC-RC-04).
+    pub fn place(&self, recipient: &Address) -> Place {
+        Place::of(recipient, &self.to, &self.cc)
+    }
+
+    /// Its `postacert.eml`, in the octets that were examined; nothing in others that are shorter.
+    pub fn original<'a>(&self, examined: &'a [u8]) -> &'a [u8] {
+        examined.get(self.original.clone()).unwrap_or_default()
+    }
+}
+
+/// A correct receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedNotification {
+    kind: ReceiptKind,
+    certification: Certification,
+    signer: String,
+    authoritative: bool,
+    manages_author: bool,
+}
+
+impl VerifiedNotification {
+    /// Its kind.
+    pub fn kind(&self) -> ReceiptKind {
+        self.kind
+    }
+
+    /// Its `daticert.xml`.
+    pub fn certification(&self) -> &Certification {
+        &self.certification
+    }
+
+    /// The name, in the index, of the provider that signed it.
+    pub fn signer(&self) -> &str {
+        &self.signer
+    }
+
+    /// Whether the signer manages the domains of the addresses that it speaks for, so that a tracker
+    /// may believe it (PEC-PR-27).
+    pub fn is_authoritative(&self) -> bool {
+        self.authoritative
+    }
+
+    /// Whether the signer manages the domain of `From` (PEC-PR-06, doubt D-21).
+    pub fn manages_author(&self) -> bool {
+        self.manages_author
+    }
+}
+
+/// Tells what a message is, of which origin and validity have been looked into.
+pub fn judge(
+    examination: &Examination<'_>,
+    origin: Result<SignedBy<'_>, OriginFault>,
+    routing: &Routing<'_>,
+) -> Class {
+    let signed_by = match origin {
+        Ok(signed_by) => signed_by,
+        Err(fault) => return Class::Ordinary(fault),
+    };
+    if signed_by.records.is_empty() {
+        return Class::Ordinary(OriginFault::NotAProvider);
+    }
+    match formal(examination, &signed_by, routing) {
+        Ok(class) => class,
+        Err(fault) => Class::Anomaly(fault),
+    }
+}
+
+fn formal(
+    examination: &Examination<'_>,
+    signed_by: &SignedBy<'_>,
+    routing: &Routing<'_>,
+) -> Result<Class, FormFault> {
+    let message = examination.message();
+    if !message.header().is_ascii() {
+        return Err(FormFault::HeaderNotAscii);
+    }
+    let kind = kind(message)?;
+    let parts = examination.parts().ok_or(FormFault::Layout)?;
+    let certification = certification(&parts.certifications)?;
+    if certification.kind != kind {
+        return Err(FormFault::KindDiffers);
+    }
+    let author = author(examination, signed_by.emails)?;
+    let record = record(signed_by.records, certification.sender.domain());
+    let record = record.ok_or(FormFault::Author)?;
+    let manages = |domain: &Domain| signed_by.records.iter().any(|r| r.manages(domain));
+    let signer = record.name.clone();
+    let manages_author = manages(author.domain());
+    match kind {
+        CertifiedKind::Receipt(kind) => Ok(Class::Notification(Box::new(VerifiedNotification {
+            kind,
+            authoritative: is_authoritative(kind, &certification, &manages),
+            certification,
+            signer,
+            manages_author,
+        }))),
+        CertifiedKind::Transport => {
+            let original = original(message, &parts.originals, &certification)?;
+            check_routing(routing, &certification)?;
+            let inner = Message::lenient(original.body());
+            let asked = message.field("X-TipoRicevuta").map(|field| field.unfolded());
+            let subject = inner.field("Subject").map(|field| Subject::of(&field));
+            let exchange = Exchange {
+                requested: DeliveryForm::requested(asked.as_deref()),
+                subject: subject.or_else(|| certification.exchange().subject),
+                ..certification.exchange()
+            };
+            Ok(Class::Envelope(Box::new(VerifiedEnvelope {
+                exchange,
+                certification,
+                signer,
+                receipts_to: record.mail_receipt.clone(),
+                manages_author,
+                to: addresses(message, "To"),
+                cc: addresses(message, "Cc"),
+                original: original.range.clone(),
+            })))
+        }
+    }
+}
+
+/// The kind that the header tells (PEC-PR-10, PEC-PR-11). Names have no case (PEC-PR-18).
+pub(crate) fn kind(message: &Message<'_>) -> Result<CertifiedKind, FormFault> {
+    let word = |name| only(message, name).map(|f| f.unfolded().trim().to_ascii_lowercase());
+    let there = |name: &str| message.field(name).is_some();
+    match (there("X-Trasporto"), there("X-Ricevuta")) {
+        (true, false) if word("X-Trasporto").as_deref() == Some(X_TRASPORTO_CERTIFIED) => {
+            Ok(CertifiedKind::Transport)
+        }
+        (false, true) => word("X-Ricevuta")
+            .and_then(|word| ReceiptKind::parse(&word))
+            .map(CertifiedKind::Receipt)
+            .ok_or(FormFault::Kind),
+        _ => Err(FormFault::Kind),
+    }
+}
+
+/// The data in the one `daticert.xml` (PEC-PR-12).
+pub(crate) fn certification(parts: &[Part<'_>]) -> Result<Certification, FormFault> {
+    let [part] = parts else { return Err(FormFault::CertificationCount) };
+    if !part.content_type.is("application", "xml") {
+        return Err(FormFault::CertificationCount);
+    }
+    let octets = part.certification().ok_or(CertificationError::TooLong)?;
+    Ok(Certification::parse(&octets)?)
+}
+
+/// The author, when it is one of the addresses of the certificate (PEC-PR-15).
+pub(crate) fn author(
+    examination: &Examination<'_>,
+    emails: &[String],
+) -> Result<Address, FormFault> {
+    let author = examination.author().ok_or(FormFault::Author)?;
+    let is_author = |email: &String| Address::parse(email).is_ok_and(|email| email == author);
+    if emails.iter().any(is_author) { Ok(author) } else { Err(FormFault::Author) }
+}
+
+/// The one `postacert.eml`, which has the identifier of its envelope (PEC-PR-14).
+pub(crate) fn original<'p, 'a>(
+    message: &Message<'_>,
+    parts: &'p [Part<'a>],
+    certification: &Certification,
+) -> Result<&'p Part<'a>, FormFault> {
+    let [part] = parts else { return Err(FormFault::OriginalCount) };
+    // RFC 2046 §5.2.1: a message cannot be encoded, and encoded its header would not be read.
+    let plain = ["7bit", "8bit", "binary"].contains(&part.encoding.trim());
+    if !part.content_type.is("message", "rfc822") || !plain {
+        return Err(FormFault::OriginalCount);
+    }
+    let identifier = certification.identifier.in_brackets();
+    let agrees = |message: &Message<'_>| {
+        only(message, "Message-ID").is_some_and(|field| field.unfolded().trim() == identifier)
+    };
+    if agrees(message) && agrees(&Message::lenient(part.body())) {
+        Ok(part)
+    } else {
+        Err(FormFault::IdentifierDiffers)
+    }
+}
+
+/// The paths of the transaction are those that are certified (PEC-PR-16).
+fn check_routing(routing: &Routing<'_>, certification: &Certification) -> Result<(), FormFault> {
+    match routing.reverse_path {
+        ReversePath::Address(address) if *address == certification.sender => {}
+        ReversePath::Address(_) | ReversePath::Null => return Err(FormFault::Sender),
+    }
+    let named: std::collections::HashSet<&Address> =
+        certification.recipients.iter().map(|r| &r.address).collect();
+    match routing.forward_paths.iter().find(|path| !named.contains(path)) {
+        Some(path) => Err(FormFault::Recipient(path.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Among the records that hold the certificate, the one that manages the sender's domain, else the
+/// main one (PEC-IDX-13).
+fn record<'a>(records: &[&'a ProviderRecord], sender: &Domain) -> Option<&'a ProviderRecord> {
+    let manager = records.iter().find(|record| record.manages(sender));
+    let main = || records.iter().find(|record| record.unit.is_none());
+    manager.or_else(main).or(records.first()).copied()
+}
+
+/// Whether a signer manages the domains of the addresses for which a receipt speaks: those of the
+/// recipients, or of the sender when his own provider speaks (PEC-PR-27).
+fn is_authoritative(
+    kind: ReceiptKind,
+    certification: &Certification,
+    manages: &dyn Fn(&Domain) -> bool,
+) -> bool {
+    match kind {
+        ReceiptKind::Acceptance | ReceiptKind::NonAcceptance | ReceiptKind::LateDelivery => {
+            manages(certification.sender.domain())
+        }
+        ReceiptKind::TakeCharge
+        | ReceiptKind::Delivery
+        | ReceiptKind::NonDelivery
+        | ReceiptKind::VirusFound => {
+            let mut spoken_for = certification.delivery.iter().chain(&certification.taken);
+            spoken_for.all(|address| manages(address.domain()))
+        }
+    }
+}
+
+/// The addresses in a field; none when it is not a list of them, which makes its reader careful
+/// (PEC-RC-02).
+fn addresses(message: &Message<'_>, name: &str) -> Vec<Address> {
+    let list = message.all(name).filter_map(|field| field.addresses().ok());
+    list.flatten().collect()
+}

@@ -1,0 +1,281 @@
+//! A signed message, opened: where its parts are, before anything is believed.
+//!
+//! PEC-PR-01, PEC-FMT-06, PEC-SIG-08, PEC-SIG-09; RFC 1847 §2.1, RFC 2046 §5.1. Octets are read in
+//! place and never written again. Only the tree that a provider makes is walked, its three levels:
+//! what is inside `postacert.eml` is the sender's, may be as deep as it likes, and may hold files
+//! with our names. Not here: what the parts must say, which is [`crate::incoming`]'s to judge.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use mail::encoding::{decode_base64, decode_quoted_printable};
+use mail::mime::{ContentType, Disposition};
+use mail::{Address, Message};
+use memchr::memmem;
+
+use crate::certification::CERTIFICATION_OCTETS_MAX;
+
+/// Parts of one multipart that are looked at: a provider may add to its three.
+const PARTS_MAX: usize = 64;
+/// Octets of a signature in base64 at most: a CMS structure with a dozen certificates is 30 KB.
+const SIGNATURE_OCTETS_MAX: usize = 1024 * 1024;
+/// Octets of a text part at most; a list of [`crate::certification::RECIPIENTS_MAX`] fits.
+const TEXT_OCTETS_MAX: usize = 2 * 1024 * 1024;
+
+/// A message looked at from outside.
+#[derive(Debug, Clone)]
+pub struct Examination<'a> {
+    message: Message<'a>,
+    signed: Option<Signed>,
+}
+
+#[derive(Debug, Clone)]
+struct Signed {
+    entity: Range<usize>,
+    signature: Vec<u8>,
+}
+
+/// Looks for a `multipart/signed` of S/MIME at the top of a message (PEC-PR-01).
+pub fn examine(octets: &[u8]) -> Examination<'_> {
+    let message = Message::lenient(octets);
+    let signed = find_signed(&message);
+    Examination { message, signed }
+}
+
+impl<'a> Examination<'a> {
+    /// The message.
+    pub fn message(&self) -> &Message<'a> {
+        &self.message
+    }
+
+    /// The octets that a signature covers: the first part, whole (PEC-SIG-08).
+    pub fn entity(&self) -> Option<&'a [u8]> {
+        let signed = self.signed.as_ref()?;
+        Some(&self.message.octets()[signed.entity.clone()])
+    }
+
+    /// The detached CMS signature, DER or BER.
+    pub fn signature(&self) -> Option<&[u8]> {
+        self.signed.as_ref().map(|signed| &signed.signature[..])
+    }
+
+    /// The one address in the one `From`, when it is so.
+    pub fn author(&self) -> Option<Address> {
+        let field = only(&self.message, "From")?;
+        match &field.addresses().ok()?[..] {
+            [author] => Some(author.clone()),
+            _ => None,
+        }
+    }
+
+    /// The parts of the signed `multipart/mixed`; `None` when there is no such thing.
+    pub fn parts(&self) -> Option<Parts<'a>> {
+        let signed = self.signed.as_ref()?;
+        let octets = self.message.octets();
+        let entity = Part::read(octets, signed.entity.clone());
+        if !entity.content_type.is("multipart", "mixed") {
+            return None;
+        }
+        let children = entity.split(octets)?;
+        let mut parts = Parts::default();
+        for (index, range) in children.into_iter().enumerate() {
+            let part = Part::read(octets, range);
+            match part.name.as_deref() {
+                Some("daticert.xml") => parts.certifications.push(part),
+                Some("postacert.eml") => parts.originals.push(part),
+                _ if index == 0 => parts.text = readable(octets, part),
+                _ => {}
+            }
+        }
+        Some(parts)
+    }
+}
+
+/// The parts that PEC names, as they stand (PEC-FMT-06: by name, not by place).
+#[derive(Debug, Clone, Default)]
+pub struct Parts<'a> {
+    /// The `text/plain` that people read.
+    pub text: Option<Part<'a>>,
+    /// The parts named `daticert.xml`; there should be one.
+    pub certifications: Vec<Part<'a>>,
+    /// The parts named `postacert.eml`.
+    pub originals: Vec<Part<'a>>,
+}
+
+/// One part.
+#[derive(Debug, Clone)]
+pub struct Part<'a> {
+    /// Its media type; `text/plain` when it says none.
+    pub content_type: ContentType,
+    /// Its name in lower case, from `filename` or `name`.
+    pub name: Option<String>,
+    /// Its transfer encoding in lower case.
+    pub encoding: String,
+    /// Where its body is in the message.
+    pub range: Range<usize>,
+    body: &'a [u8],
+}
+
+impl<'a> Part<'a> {
+    fn read(octets: &'a [u8], range: Range<usize>) -> Self {
+        let part = Message::lenient(&octets[range.clone()]);
+        let content_type = part.field("Content-Type").and_then(|f| ContentType::parse(f.value));
+        let content_type = content_type.unwrap_or_else(|| ContentType {
+            kind: "text".into(),
+            subtype: "plain".into(),
+            parameters: Vec::new(),
+        });
+        let disposition =
+            part.field("Content-Disposition").and_then(|f| Disposition::parse(f.value));
+        let name = disposition.as_ref().and_then(|d| d.parameter("filename"));
+        let name = name.or_else(|| content_type.parameter("name"));
+        let name = name.map(|name| name.trim().to_ascii_lowercase());
+        let encoding = part.field("Content-Transfer-Encoding").map(|f| f.unfolded());
+        let encoding = encoding.map_or_else(|| "7bit".to_owned(), |e| e.to_ascii_lowercase());
+        let body = part.body();
+        Self { range: range.end - body.len()..range.end, content_type, name, encoding, body }
+    }
+
+    /// The body without its transfer encoding; `None` past so many octets, encoded.
+    pub fn decoded(&self, octets_max: usize) -> Option<Cow<'a, [u8]>> {
+        if self.body.len() > octets_max {
+            return None;
+        }
+        Some(match &self.encoding[..] {
+            "base64" => Cow::Owned(decode_base64(self.body)),
+            "quoted-printable" => Cow::Owned(decode_quoted_printable(self.body)),
+            _ => Cow::Borrowed(self.body),
+        })
+    }
+
+    /// The certification data in it: base64 needs a third more room.
+    pub fn certification(&self) -> Option<Cow<'a, [u8]>> {
+        self.decoded(CERTIFICATION_OCTETS_MAX * 3 / 2)
+    }
+
+    /// The text in it, in the charset it says.
+    pub fn text(&self) -> Option<String> {
+        let octets = self.decoded(TEXT_OCTETS_MAX)?;
+        let charset = self.content_type.parameter("charset").unwrap_or("us-ascii");
+        mail::message::decode_charset(charset, &octets)
+    }
+
+    /// The body as it stands.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// The parts of a multipart; `None` when it has no boundary, or too many parts.
+    fn split(&self, octets: &[u8]) -> Option<Vec<Range<usize>>> {
+        let boundary = self.content_type.parameter("boundary").filter(|b| !b.is_empty())?;
+        split(octets, self.range.clone(), boundary)
+    }
+}
+
+/// The `text/plain` in the first part: itself, or a part of a `multipart/alternative`.
+fn readable<'a>(octets: &'a [u8], part: Part<'a>) -> Option<Part<'a>> {
+    if part.content_type.is("text", "plain") {
+        return Some(part);
+    }
+    if part.content_type.kind != "multipart" {
+        return None;
+    }
+    let children = part.split(octets)?.into_iter();
+    children.map(|range| Part::read(octets, range)).find(|p| p.content_type.is("text", "plain"))
+}
+
+/// Two parts, of which the second is a CMS signature.
+fn find_signed(message: &Message<'_>) -> Option<Signed> {
+    let octets = message.octets();
+    only(message, "Content-Type")?;
+    let root = Part::read(octets, 0..octets.len());
+    if !root.content_type.is("multipart", "signed") {
+        return None;
+    }
+    let parts = root.split(octets)?;
+    let [entity, signature] = &parts[..] else { return None };
+    let signature = Part::read(octets, signature.clone());
+    let subtype = &signature.content_type.subtype[..];
+    // The second is the older name, still seen (PEC-SIG-05).
+    let known = ["pkcs7-signature", "x-pkcs7-signature"].contains(&subtype);
+    if signature.content_type.kind != "application" || !known {
+        return None;
+    }
+    let signature = signature.decoded(SIGNATURE_OCTETS_MAX)?.into_owned();
+    (!signature.is_empty()).then(|| Signed { entity: entity.clone(), signature })
+}
+
+/// The field of this name, when there is exactly one.
+pub(crate) fn only<'a>(message: &Message<'a>, name: &str) -> Option<mail::Field<'a>> {
+    let mut fields = message.all(name);
+    let first = fields.next();
+    if fields.next().is_some() { None } else { first }
+}
+
+/// The parts between the delimiters of one boundary, RFC 2046 §5.1.1: a delimiter counts at the
+/// start of a line, and the line end before it is its own. Text before the first and after the last
+/// is no part; a multipart that is not closed ends with its octets.
+fn split(octets: &[u8], range: Range<usize>, boundary: &str) -> Option<Vec<Range<usize>>> {
+    let body = &octets[range.clone()];
+    let delimiter = format!("--{boundary}");
+    let mut parts = Vec::new();
+    let mut start: Option<usize> = None;
+    for at in memmem::find_iter(body, delimiter.as_bytes()) {
+        if at > 0 && body[at - 1] != b'\n' {
+            continue;
+        }
+        let after = &body[at + delimiter.len()..];
+        let (closes, rest) = match after.strip_prefix(b"--") {
+            Some(rest) => (true, rest),
+            None => (false, after),
+        };
+        // Linear white space may follow, and nothing else: what goes on is a longer boundary.
+        let blanks = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let line_end = match &rest[blanks..] {
+            [b'\r', b'\n', ..] => 2,
+            [b'\n', ..] => 1,
+            [] => 0,
+            _ => continue,
+        };
+        if let Some(start) = start {
+            if parts.len() == PARTS_MAX {
+                return None;
+            }
+            parts.push(range.start + start..range.start + before_line_end(body, at).max(start));
+        }
+        start = (!closes).then(|| body.len() - rest.len() + blanks + line_end);
+        if closes {
+            break;
+        }
+    }
+    if let Some(start) = start {
+        parts.push(range.start + start..range.end);
+    }
+    Some(parts)
+}
+
+/// Where the line before the one at `at` ends, without its line end.
+fn before_line_end(body: &[u8], at: usize) -> usize {
+    match &body[..at] {
+        [.., b'\r', b'\n'] => at - 2,
+        [.., b'\n'] => at - 1,
+        _ => at,
+    }
+}
+
+/// A message with CRLF line ends, as it was when it was signed: some stores keep LF (PEC-SIG-09).
+pub fn with_crlf(octets: &[u8]) -> Cow<'_, [u8]> {
+    let bare = |at: usize| at == 0 || octets[at - 1] != b'\r';
+    if !memchr::memchr_iter(b'\n', octets).any(bare) {
+        return Cow::Borrowed(octets);
+    }
+    let mut out = Vec::with_capacity(octets.len() + octets.len() / 32);
+    let mut from = 0;
+    for at in memchr::memchr_iter(b'\n', octets).filter(|&at| bare(at)) {
+        out.extend_from_slice(&octets[from..at]);
+        out.extend_from_slice(b"\r\n");
+        from = at + 1;
+    }
+    out.extend_from_slice(&octets[from..]);
+    Cow::Owned(out)
+}
