@@ -102,8 +102,7 @@ impl Content {
     /// Reads as far as nothing but octets and whole lines come, and one step past it.
     fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> usize {
         let mut from = 0;
-        while let Some(found) = memchr3(b'\r', b'\n', 0, &input[from..]) {
-            let here = from + found;
+        while let Some(here) = next_special(input, from) {
             match (input[here], input.get(here + 1), input.get(here + 2)) {
                 // The next line has no dot in front: it is of the same run.
                 (b'\r', Some(b'\n'), Some(octet)) if *octet != b'.' => {
@@ -150,6 +149,15 @@ impl Content {
 
     fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
+    }
+}
+
+/// Where the next CR, LF or NUL lies. Looked at by hand first: empty lines would make a search for
+/// every other octet.
+fn next_special(input: &[u8], from: usize) -> Option<usize> {
+    match input.get(from)? {
+        b'\r' | b'\n' | 0 => Some(from),
+        _ => memchr3(b'\r', b'\n', 0, &input[from..]).map(|found| from + found),
     }
 }
 

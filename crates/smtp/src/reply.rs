@@ -280,6 +280,8 @@ pub const NO_RELAY: Reply = Reply::new(
     Status(5, 7, 1),
     "This server does not relay: authenticate, or send to one of its own domains",
 );
+/// A recipient of another provider, of a user of ours.
+pub const NO_ROUTE: Reply = Reply::new(550, Status(5, 7, 1), "This server sends to its own domains only: check the domain");
 /// PEC-NOT-01, group 1.
 pub const UNKNOWN_ACCOUNT: Reply =
     Reply::new(550, Status(5, 1, 1), "No such address here: check it");
@@ -312,6 +314,8 @@ pub const AUTH_FAILED: Reply = Reply::new(
     Status(5, 7, 8),
     "Authentication credentials invalid: check user name and password",
 );
+/// RFC 5248 §2.4 registers 5.7.13: the password is right, the account is suspended.
+pub const ACCOUNT_SUSPENDED: Reply = Reply::new(525, Status(5, 7, 13), "This account is suspended: ask your provider");
 /// The accounts cannot be read.
 pub const AUTH_UNAVAILABLE: Reply =
     Reply::new(454, Status(4, 7, 0), "Authentication is not possible now: try again later");
@@ -320,7 +324,7 @@ pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 63] = [
+pub const ALL: [&Reply; 65] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -374,6 +378,7 @@ pub const ALL: [&Reply; 63] = [
     &SENDER_NOT_YOURS,
     &SENDER_REFUSED,
     &NO_RELAY,
+    &NO_ROUTE,
     &UNKNOWN_ACCOUNT,
     &ACCOUNT_DISABLED,
     &MAILBOX_FULL,
@@ -382,6 +387,7 @@ pub const ALL: [&Reply; 63] = [
     &MALFORMED,
     &RATE_LIMITED,
     &AUTH_FAILED,
+    &ACCOUNT_SUSPENDED,
     &AUTH_UNAVAILABLE,
     &AUTH_LATER,
 ];
