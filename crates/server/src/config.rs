@@ -30,6 +30,8 @@ pub(crate) const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 /// Letters of a provider's name at most: it is in the subject of certificates
 /// (RFC 5280 appendix A.1, `ub-organization-name`).
 pub(crate) const PROVIDER_NAME_MAX: usize = 64;
+/// What is added to each standard port when nothing is said: no service needs root then.
+pub(crate) const DEFAULT_PORT_BASE: u16 = 10_000;
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
 const LEGAL_FIRST: Duration = Duration::from_secs(12 * 3_600);
 const LEGAL_SECOND: std::ops::RangeInclusive<Duration> =
@@ -241,6 +243,23 @@ pub(crate) struct Limits {
     pub(crate) login_window: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_octets: 30 * 1024 * 1024,
+            recipients: 500,
+            refuse_above_octets: 100 * 1024 * 1024,
+            append_octets: 100 * 1024 * 1024,
+            receipt_reserve: 1024 * 1024,
+            unthrottled: Vec::new(),
+            connections_max: 10_000,
+            connections_per_address_max: 100,
+            login_failures_max: 10,
+            login_window: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
 /// `[log]`
 #[derive(Debug, Clone)]
 pub(crate) struct LogConfig {
@@ -354,7 +373,7 @@ impl Config {
     }
 
     /// The folder of the store.
-    pub(crate) fn store(&self) -> PathBuf {
+    pub(crate) fn store_directory(&self) -> PathBuf {
         self.data.join("store")
     }
 
@@ -527,7 +546,7 @@ fn read_listen(mut section: Section<'_, '_>) -> Listen {
     section.finish();
     Listen {
         address: address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        port_base: port_base.and_then(|base| u16::try_from(base).ok()).unwrap_or(0),
+        port_base: port_base.and_then(|base| u16::try_from(base).ok()).unwrap_or(DEFAULT_PORT_BASE),
         overrides,
     }
 }
@@ -663,34 +682,33 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
         octets if octets >= 1024 => Ok(octets),
         _ => Err(wrong("too small for any message", "write at least 1024 octets")),
     };
-    let limits = Limits {
-        message_octets: section.get("message_octets", octets).unwrap_or(30 * 1024 * 1024),
-        recipients: section.get("recipients", count).unwrap_or(500),
-        refuse_above_octets: section
-            .get("refuse_above_octets", octets)
-            .unwrap_or(100 * 1024 * 1024),
-        append_octets: section.get("append_octets", octets).unwrap_or(100 * 1024 * 1024),
-        receipt_reserve: section.get("receipt_reserve", read_size).unwrap_or(1 << 20),
-        unthrottled: section
-            .get("unthrottled", |v| {
-                read_list(v, |text| {
-                    let example = "write networks as in \"127.0.0.0/8\"";
-                    Network::parse(text)
-                        .ok_or_else(|| wrong(format!("`{text}` is no network"), example))
-                })
-            })
-            .unwrap_or_default(),
-        connections_max: section.get("connections_max", count).unwrap_or(10_000),
-        connections_per_address_max: section
-            .get("connections_per_address_max", count)
-            .unwrap_or(100),
-        login_failures_max: section.get("login_failures_max", count).unwrap_or(10),
-        login_window: section
-            .get("login_window", read_duration)
-            .unwrap_or(Duration::from_secs(15 * 60)),
+    let mut limits = Limits::default();
+    let read = &mut limits;
+    set(&mut read.message_octets, section.get("message_octets", octets));
+    set(&mut read.recipients, section.get("recipients", count));
+    set(&mut read.refuse_above_octets, section.get("refuse_above_octets", octets));
+    set(&mut read.append_octets, section.get("append_octets", octets));
+    set(&mut read.receipt_reserve, section.get("receipt_reserve", read_size));
+    let networks = |v: &DeValue<'_>| {
+        read_list(v, |text| {
+            let example = "write networks as in \"127.0.0.0/8\"";
+            Network::parse(text).ok_or_else(|| wrong(format!("`{text}` is no network"), example))
+        })
     };
+    set(&mut read.unthrottled, section.get("unthrottled", networks));
+    set(&mut read.connections_max, section.get("connections_max", count));
+    let per_address = section.get("connections_per_address_max", count);
+    set(&mut read.connections_per_address_max, per_address);
+    set(&mut read.login_failures_max, section.get("login_failures_max", count));
+    set(&mut read.login_window, section.get("login_window", read_duration));
     section.finish();
     limits
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
 }
 
 fn read_pair(mut section: Section<'_, '_>, folder: &Path, stem: &str) -> KeyPair {

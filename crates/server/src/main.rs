@@ -1,5 +1,6 @@
 //! ceralacca: one binary, one provider of certified mail.
 
 mod config;
+mod control;
 
 fn main() {}

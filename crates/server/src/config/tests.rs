@@ -27,7 +27,7 @@ fn every_key_has_its_default() {
     assert_eq!(config.provider.postmaster.to_string(), "postmaster@pec.alfa.example");
     assert_eq!(config.provider.author().unwrap().to_string(), "posta-certificata@pec.alfa.example");
     assert_eq!(config.provider.service_mailbox().unwrap().to_string(), "ricevute@pec.alfa.example");
-    assert_eq!(config.listen_addr(Service::Imaps).to_string(), "127.0.0.1:993");
+    assert_eq!(config.listen_addr(Service::Imaps).to_string(), "127.0.0.1:10993");
     assert_eq!(config.index, IndexSource::File(PathBuf::from("/etc/providers.ldif")));
     assert_eq!(config.trust.authorities, [PathBuf::from("/etc/ca.pem")]);
     assert!(config.trust.signers.is_empty() && config.trust.crls.is_empty());
@@ -45,7 +45,7 @@ fn every_key_has_its_default() {
     assert_eq!(config.limits.receipt_reserve, 1_048_576);
     assert!(!config.is_unthrottled([127, 0, 0, 1].into()));
     assert_eq!(config.data, PathBuf::from("/etc"));
-    assert_eq!(config.store(), PathBuf::from("/etc/store"));
+    assert_eq!(config.store_directory(), PathBuf::from("/etc/store"));
     assert_eq!(config.signing.key, PathBuf::from("/etc/signing.key"));
     assert_eq!(config.tls.certificate, PathBuf::from("/etc/tls.pem"));
     assert!(config.unbuilt.is_empty() && config.doubts.is_empty());
@@ -68,7 +68,7 @@ fn paths_start_from_the_file() {
     assert_eq!(config.index, IndexSource::File(PathBuf::from("/etc/sub/i.ldif")));
     assert_eq!(config.trust.authorities, [Path::new("/etc/a.pem"), Path::new("/b.pem")]);
     assert_eq!(config.signing.key, PathBuf::from("/etc/keys/s"));
-    assert_eq!(config.store(), PathBuf::from("/var/lib/ceralacca/store"));
+    assert_eq!(config.store_directory(), PathBuf::from("/var/lib/ceralacca/store"));
     assert_eq!(config.control_socket(), PathBuf::from("/var/lib/ceralacca/control.sock"));
 }
 

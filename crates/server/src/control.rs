@@ -1,0 +1,537 @@
+//! The commands on accounts, and the socket over which they reach the running server.
+//!
+//! A command is a [`Request`]; [`perform`] does it on a store, whether the server has the store
+//! open or the command itself does: same words, same result. The socket carries one request and
+//! one answer, each a line of JSON, and answers only who runs the server, or root. Passwords do
+//! not travel: what is kept of one is made where it was typed.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use mail::{Address, Domain};
+use serde::{Deserialize, Serialize};
+use store::{
+    Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Quota, Role, State, Store,
+    StoreError, Timestamp,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::{Config, OrdinaryMail};
+
+/// Octets of a request at most: one account with its credentials has less than 1 KiB.
+const REQUEST_OCTETS_MAX: u64 = 64 * 1024;
+/// Octets of an answer at most: a list of 100,000 accounts.
+const RESPONSE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// How long either side waits for the other.
+const WAIT: Duration = Duration::from_secs(30);
+/// Commands at the same time: an operator's scripts, not the world.
+const CONNECTIONS_MAX: usize = 16;
+/// Octets of a socket's path that every system takes (`sun_path` has 108 on Linux, 104 elsewhere).
+const PATH_OCTETS_MAX: usize = 100;
+/// Letters of a user ID at most.
+const USER_ID_MAX: usize = 64;
+/// What an account may hold when nothing is said.
+const DEFAULT_QUOTA_OCTETS: u64 = 1 << 30;
+
+/// What is kept of a password, on its way to the store.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    phc: String,
+    scram: String,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Kept {
+    /// What to keep of a password.
+    ///
+    /// # Errors
+    ///
+    /// When it is no password: empty, too long, or with control characters.
+    pub(crate) fn of(password: &str) -> Result<Self, crypto::PasswordError> {
+        let secret = crypto::Secret::derive(password, &crypto::random())?;
+        Ok(Self { phc: secret.phc, scram: secret.scram.encode() })
+    }
+}
+
+impl From<Kept> for Credentials {
+    fn from(kept: Kept) -> Self {
+        Self { phc: kept.phc, scram: kept.scram }
+    }
+}
+
+/// What an operator wants of an account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// A new account.
+    Add {
+        address: String,
+        user_id: Option<String>,
+        quota_octets: Option<u64>,
+        ordinary_mail: Option<String>,
+        password: Option<Kept>,
+    },
+    /// All accounts.
+    List,
+    /// One of them.
+    Show { address: String },
+    /// A new password; none: nobody signs in.
+    Passwd { address: String, password: Option<Kept> },
+    /// A new quota.
+    Quota { address: String, quota_octets: u64 },
+    /// It neither sends nor receives.
+    Suspend { address: String },
+    /// It does again.
+    Resume { address: String },
+    /// It is gone with all its messages.
+    Remove { address: String },
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub(crate) enum Response {
+    /// It is done: a sentence says what.
+    Done { text: String },
+    /// The accounts asked for.
+    Accounts { accounts: Vec<AccountView> },
+    /// It is not done: a sentence says why, and what to do.
+    Refused { text: String },
+}
+
+/// An account as commands show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccountView {
+    pub(crate) address: String,
+    pub(crate) user_id: Option<String>,
+    /// `active` or `suspended`.
+    pub(crate) state: String,
+    /// Whether there is a password.
+    pub(crate) login: bool,
+    /// Whether it is a service address of the provider.
+    pub(crate) service: bool,
+    /// The policy for ordinary mail, when it has its own.
+    pub(crate) ordinary_mail: Option<String>,
+    pub(crate) created: String,
+    pub(crate) quota: QuotaView,
+    pub(crate) usage: UsageView,
+}
+
+/// What an account may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QuotaView {
+    pub(crate) octets: u64,
+    pub(crate) messages: Option<u64>,
+    pub(crate) receipt_reserve_octets: u64,
+}
+
+/// What it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UsageView {
+    pub(crate) octets: u64,
+    pub(crate) messages: u64,
+}
+
+/// What the configuration says about accounts.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) domains: Vec<Domain>,
+    pub(crate) postmaster: Address,
+    pub(crate) receipt_reserve: u64,
+}
+
+impl Rules {
+    /// Those of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            domains: config.provider.domains.clone(),
+            postmaster: config.provider.postmaster.clone(),
+            receipt_reserve: config.limits.receipt_reserve,
+        }
+    }
+}
+
+/// An answer, and the account whose sessions must hear of it.
+pub(crate) type Performed = (Response, Option<AccountId>);
+
+/// Does what a request wants, or says why not.
+pub(crate) fn perform(
+    store: &dyn Store,
+    rules: &Rules,
+    request: Request,
+    at: Timestamp,
+) -> Performed {
+    match attempt(store, rules, request, at) {
+        Ok(done) => done,
+        Err(text) => (Response::Refused { text }, None),
+    }
+}
+
+fn attempt(
+    store: &dyn Store,
+    rules: &Rules,
+    request: Request,
+    at: Timestamp,
+) -> Result<Performed, String> {
+    let changed = |text: String, id: AccountId| Ok((Response::Done { text }, Some(id)));
+    match request {
+        Request::Add { address, user_id, quota_octets, ordinary_mail, password } => {
+            let address = own_address(&address, &rules.domains)?;
+            if let Some(user_id) = &user_id {
+                check_user_id(user_id)?;
+            }
+            if let Some(word) =
+                ordinary_mail.as_deref().filter(|w| OrdinaryMail::parse(w).is_none())
+            {
+                return Err(format!("`{word}` is no policy: say reject, deliver or forward"));
+            }
+            let can_sign_in = password.is_some();
+            let account = NewAccount {
+                address: address.clone(),
+                user_id,
+                owner: Owner::Holder,
+                role: Role::None,
+                credentials: password.map(Credentials::from),
+                quota: Quota {
+                    octets_max: quota_octets.unwrap_or(DEFAULT_QUOTA_OCTETS),
+                    messages_max: None,
+                    receipt_reserve_octets: rules.receipt_reserve,
+                },
+                ordinary_mail,
+            };
+            let id = store.add_account(account, at).map_err(|error| sentence(&error, &address))?;
+            let text = match can_sign_in {
+                true => format!("{address} is added"),
+                false => format!(
+                    "{address} is added; nobody can sign in until `ceralacca account passwd \
+                     {address}`"
+                ),
+            };
+            changed(text, id)
+        }
+        Request::List => {
+            let accounts = store.accounts().map_err(|error| fault(&error))?;
+            let views: Result<Vec<_>, _> =
+                accounts.iter().map(|account| view(store, account)).collect();
+            Ok((Response::Accounts { accounts: views? }, None))
+        }
+        Request::Show { address } => {
+            let account = find(store, &address)?;
+            Ok((Response::Accounts { accounts: vec![view(store, &account)?] }, None))
+        }
+        Request::Passwd { address, password } => {
+            let account = find(store, &address)?;
+            let text = match &password {
+                Some(_) => format!("the password of {} is changed", account.address),
+                None => format!("nobody can sign in as {} any more", account.address),
+            };
+            let credentials = password.map(Credentials::from);
+            change(store, &account, AccountChange::Credentials(credentials))?;
+            changed(text, account.id)
+        }
+        Request::Quota { address, quota_octets } => {
+            let account = find(store, &address)?;
+            let quota = Quota { octets_max: quota_octets, ..account.quota };
+            change(store, &account, AccountChange::Quota(quota))?;
+            changed(format!("{} may hold {quota_octets} octets", account.address), account.id)
+        }
+        Request::Suspend { address } => {
+            let account = find_holders(store, &address)?;
+            change(store, &account, AccountChange::State(State::Suspended))?;
+            changed(format!("{} is suspended", account.address), account.id)
+        }
+        Request::Resume { address } => {
+            let account = find_holders(store, &address)?;
+            change(store, &account, AccountChange::State(State::Active))?;
+            changed(format!("{} is active", account.address), account.id)
+        }
+        Request::Remove { address } => {
+            let account = find_holders(store, &address)?;
+            if account.address == rules.postmaster {
+                return Err(format!(
+                    "{} gets the mail to postmaster: name another account in provider.postmaster \
+                     first",
+                    account.address
+                ));
+            }
+            store.remove_account(account.id).map_err(|error| sentence(&error, &account.address))?;
+            changed(format!("{} is removed with all its messages", account.address), account.id)
+        }
+    }
+}
+
+fn own_address(text: &str, domains: &[Domain]) -> Result<Address, String> {
+    let address = Address::parse(text)
+        .map_err(|error| format!("`{text}` is no address ({error}): write local-part@domain"))?;
+    if !domains.contains(address.domain()) {
+        let names: Vec<&str> = domains.iter().map(Domain::as_str).collect();
+        return Err(format!(
+            "{} is not a domain of this provider: take one of {}",
+            address.domain(),
+            names.join(", ")
+        ));
+    }
+    Ok(address)
+}
+
+/// A user ID is told from an address by having no `@`, and needs no quotes anywhere.
+fn check_user_id(user_id: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if user_id.is_empty() || user_id.len() > USER_ID_MAX || !user_id.bytes().all(plain) {
+        return Err(format!(
+            "`{user_id}` is no user ID: take 1 to {USER_ID_MAX} letters, digits, dots, hyphens or \
+             underscores"
+        ));
+    }
+    Ok(())
+}
+
+fn find(store: &dyn Store, text: &str) -> Result<Account, String> {
+    let address = Address::parse(text)
+        .map_err(|error| format!("`{text}` is no address ({error}): write local-part@domain"))?;
+    let found = store.account_by_address(&address).map_err(|error| fault(&error))?;
+    found.ok_or_else(|| no_such(&address))
+}
+
+/// As [`find`], and not one of the provider's own: the engine needs those.
+fn find_holders(store: &dyn Store, text: &str) -> Result<Account, String> {
+    let account = find(store, text)?;
+    match account.owner {
+        Owner::Holder => Ok(account),
+        Owner::Provider => Err(format!(
+            "{} is a service address, which certified mail cannot work without: leave it as it is",
+            account.address
+        )),
+    }
+}
+
+fn change(store: &dyn Store, account: &Account, change: AccountChange) -> Result<(), String> {
+    store.change_account(account.id, change).map_err(|error| sentence(&error, &account.address))
+}
+
+fn no_such(address: &Address) -> String {
+    format!("there is no account {address}: see `ceralacca account list`")
+}
+
+fn sentence(error: &StoreError, address: &Address) -> String {
+    match error {
+        StoreError::AccountExists => {
+            "the address or the user ID is taken: see `ceralacca account list`".to_owned()
+        }
+        StoreError::NoSuchAccount => no_such(address),
+        other => fault(other),
+    }
+}
+
+fn fault(error: &StoreError) -> String {
+    format!("the store failed ({error}): look at the disk, then try again")
+}
+
+fn view(store: &dyn Store, account: &Account) -> Result<AccountView, String> {
+    let usage = store.usage(account.id).map_err(|error| sentence(&error, &account.address))?;
+    Ok(AccountView {
+        address: account.address.to_string(),
+        user_id: account.user_id.clone(),
+        state: match account.state {
+            State::Active => "active".to_owned(),
+            State::Suspended => "suspended".to_owned(),
+        },
+        login: account.credentials.is_some(),
+        service: account.owner == Owner::Provider,
+        ordinary_mail: account.ordinary_mail.clone(),
+        created: account.created.to_string(),
+        quota: QuotaView {
+            octets: account.quota.octets_max,
+            messages: account.quota.messages_max,
+            receipt_reserve_octets: account.quota.receipt_reserve_octets,
+        },
+        usage: UsageView { octets: usage.octets, messages: usage.messages },
+    })
+}
+
+// --- the socket, on the side of the commands
+
+/// Asks the running server; `None` when there is none.
+///
+/// # Errors
+///
+/// When there is one that does not answer.
+pub(crate) fn ask(socket: &Path, request: &Request) -> anyhow::Result<Option<Response>> {
+    let place = Place::of(socket)?;
+    let mut stream = match UnixStream::connect(&place.path) {
+        Ok(stream) => stream,
+        // Nothing there, or what a server that was killed left behind.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "the running server cannot be reached over {}: run this as its user",
+                    socket.display()
+                )
+            });
+        }
+    };
+    let silent = || format!("the server behind {} does not answer: see its log", socket.display());
+    stream.set_read_timeout(Some(WAIT))?;
+    stream.set_write_timeout(Some(WAIT))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).with_context(silent)?;
+    let mut answer = Vec::new();
+    let mut reader = BufReader::new(stream).take(RESPONSE_OCTETS_MAX);
+    reader.read_until(b'\n', &mut answer).with_context(silent)?;
+    serde_json::from_slice(&answer).with_context(silent).map(Some)
+}
+
+/// A socket's path as the system takes it: one that is too long goes by its open folder.
+struct Place {
+    path: PathBuf,
+    /// Open as long as the path is used.
+    _folder: Option<std::fs::File>,
+}
+
+impl Place {
+    fn of(socket: &Path) -> io::Result<Self> {
+        if socket.as_os_str().len() <= PATH_OCTETS_MAX {
+            return Ok(Self { path: socket.to_owned(), _folder: None });
+        }
+        let name = socket.file_name().unwrap_or_default();
+        let folder = std::fs::File::open(socket.parent().unwrap_or(Path::new("/")))?;
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Self { path, _folder: Some(folder) })
+    }
+}
+
+// --- the socket, on the side of the server
+
+/// What the server's side works with.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) store: Arc<dyn Store>,
+    /// The configuration as it is now.
+    pub(crate) config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
+    /// Called after each change, so that sessions of that account hear of it.
+    pub(crate) on_change: Arc<dyn Fn(AccountId) + Send + Sync>,
+}
+
+/// The bound socket. Its file is removed when it is dropped.
+pub(crate) struct Server {
+    listener: tokio::net::UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Binds the socket; what a killed server left is replaced. To be called when the store is
+    /// open, whose lock says that there is no other server.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made, or another server answers at it.
+    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
+        let place = Place::of(path)?;
+        if UnixStream::connect(&place.path).is_ok() {
+            anyhow::bail!("another server answers at {}: stop it first", path.display());
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error)
+                    .with_context(|| format!("{} cannot be replaced", path.display()));
+            }
+            _ => {}
+        }
+        let listener = tokio::net::UnixListener::bind(&place.path)
+            .with_context(|| format!("the control socket {} cannot be made", path.display()))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Answers commands until told to stop.
+pub(crate) async fn serve(server: Server, desk: Desk, mut stopping: watch::Receiver<bool>) {
+    let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = server.listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of file descriptors: others are given time to end.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let own = rustix::process::geteuid().as_raw();
+        let trusted = stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0);
+        let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
+        if !trusted {
+            tracing::warn!(target: "server", "a command of another user was not answered");
+            continue;
+        }
+        let desk = desk.clone();
+        tokio::spawn(async move {
+            let answered = tokio::time::timeout(WAIT, answer(stream, desk)).await;
+            if let Ok(Err(error)) = answered {
+                tracing::debug!(target: "server", error = %format!("{error:#}"), "a command was lost");
+            }
+            drop(turn);
+        });
+    }
+}
+
+async fn answer(stream: tokio::net::UnixStream, desk: Desk) -> anyhow::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = Vec::new();
+    let mut reader = tokio::io::BufReader::new(reader).take(REQUEST_OCTETS_MAX);
+    reader.read_until(b'\n', &mut line).await?;
+    let response = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) => {
+            let performed = tokio::task::spawn_blocking(move || {
+                let rules = Rules::of(&(desk.config)());
+                let (response, id) = perform(&*desk.store, &rules, request, Timestamp::now());
+                if let Some(id) = id {
+                    (desk.on_change)(id);
+                }
+                response
+            });
+            performed.await?
+        }
+        // The command and the server are of different versions.
+        Err(_) => Response::Refused {
+            text: "the running server does not know this command: restart it".to_owned(),
+        },
+    };
+    let mut line = serde_json::to_vec(&response)?;
+    line.push(b'\n');
+    writer.write_all(&line).await?;
+    writer.shutdown().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

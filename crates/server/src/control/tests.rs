@@ -1,0 +1,230 @@
+//! Commands on accounts, on a store and over the socket.
+
+use std::sync::{Arc, Mutex};
+
+use store::memory::MemoryStore;
+
+use super::*;
+
+const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn rules() -> Rules {
+    Rules {
+        domains: vec![Domain::parse("pec.alfa.example").unwrap()],
+        postmaster: Address::parse("postmaster@pec.alfa.example").unwrap(),
+        receipt_reserve: 4096,
+    }
+}
+
+fn add(address: &str, user_id: Option<&str>) -> Request {
+    Request::Add {
+        address: address.to_owned(),
+        user_id: user_id.map(str::to_owned),
+        quota_octets: None,
+        ordinary_mail: None,
+        password: None,
+    }
+}
+
+fn text(store: &MemoryStore, request: Request) -> Result<String, String> {
+    match perform(store, &rules(), request, AT).0 {
+        Response::Done { text } => Ok(text),
+        Response::Refused { text } => Err(text),
+        Response::Accounts { accounts } => Ok(serde_json::to_string(&accounts).unwrap()),
+    }
+}
+
+fn service(store: &MemoryStore) {
+    let account = NewAccount {
+        address: Address::parse("posta-certificata@pec.alfa.example").unwrap(),
+        user_id: None,
+        owner: Owner::Provider,
+        role: Role::Author,
+        credentials: None,
+        quota: Quota { octets_max: 0, messages_max: None, receipt_reserve_octets: 0 },
+        ordinary_mail: None,
+    };
+    store.add_account(account, AT).unwrap();
+}
+
+#[test]
+fn an_account_is_added_shown_changed_and_removed() {
+    let store = MemoryStore::new();
+    let anna = "anna@pec.alfa.example";
+    assert_eq!(
+        text(&store, add("Anna@PEC.alfa.example", Some("abianchi"))).unwrap(),
+        "Anna@pec.alfa.example is added; nobody can sign in until `ceralacca account passwd \
+         Anna@pec.alfa.example`"
+    );
+    let quota = Request::Quota { address: anna.into(), quota_octets: 2048 };
+    assert_eq!(text(&store, quota).unwrap(), "Anna@pec.alfa.example may hold 2048 octets");
+    let suspend = Request::Suspend { address: anna.into() };
+    assert_eq!(text(&store, suspend).unwrap(), "Anna@pec.alfa.example is suspended");
+    let password = Some(Kept { phc: "p".into(), scram: "s".into() });
+    let passwd = Request::Passwd { address: anna.into(), password };
+    assert_eq!(text(&store, passwd).unwrap(), "the password of Anna@pec.alfa.example is changed");
+    assert_eq!(
+        text(&store, Request::Show { address: anna.into() }).unwrap(),
+        r#"[{"address":"Anna@pec.alfa.example","user_id":"abianchi","state":"suspended","login":true,"service":false,"ordinary_mail":null,"created":"1970-01-01T00:00:00Z","quota":{"octets":2048,"messages":null,"receipt_reserve_octets":4096},"usage":{"octets":0,"messages":0}}]"#
+    );
+    let resume = Request::Resume { address: anna.into() };
+    assert_eq!(text(&store, resume).unwrap(), "Anna@pec.alfa.example is active");
+    let remove = Request::Remove { address: anna.into() };
+    assert_eq!(
+        text(&store, remove).unwrap(),
+        "Anna@pec.alfa.example is removed with all its messages"
+    );
+    assert_eq!(text(&store, Request::List).unwrap(), "[]");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_sentence() {
+    let store = MemoryStore::new();
+    service(&store);
+    text(&store, add("anna@pec.alfa.example", Some("anna"))).unwrap();
+    text(&store, add("postmaster@pec.alfa.example", None)).unwrap();
+    let long = "u".repeat(USER_ID_MAX + 1);
+    let table = [
+        (
+            add("anna@pec.beta.example", None),
+            "pec.beta.example is not a domain of this provider: take one of pec.alfa.example",
+        ),
+        (
+            add("anna", None),
+            "`anna` is no address (an address is local-part@domain): write local-part@domain",
+        ),
+        (
+            add("ANNA@pec.alfa.example", None),
+            "the address or the user ID is taken: see `ceralacca account list`",
+        ),
+        (
+            add("b@pec.alfa.example", Some("ANNA")),
+            "the address or the user ID is taken: see `ceralacca account list`",
+        ),
+        (
+            add("b@pec.alfa.example", Some("b@c")),
+            "`b@c` is no user ID: take 1 to 64 letters, digits, dots, hyphens or underscores",
+        ),
+        (
+            Request::Show { address: "x@pec.alfa.example".into() },
+            "there is no account x@pec.alfa.example: see `ceralacca account list`",
+        ),
+        (
+            Request::Remove { address: "posta-certificata@pec.alfa.example".into() },
+            "posta-certificata@pec.alfa.example is a service address, which certified mail cannot \
+             work without: leave it as it is",
+        ),
+        (
+            Request::Suspend { address: "posta-certificata@pec.alfa.example".into() },
+            "posta-certificata@pec.alfa.example is a service address, which certified mail cannot \
+             work without: leave it as it is",
+        ),
+        (
+            Request::Remove { address: "postmaster@pec.alfa.example".into() },
+            "postmaster@pec.alfa.example gets the mail to postmaster: name another account in \
+             provider.postmaster first",
+        ),
+    ];
+    for (request, expected) in table {
+        assert_eq!(text(&store, request).unwrap_err(), expected);
+    }
+    assert!(text(&store, add("c@pec.alfa.example", Some(&long))).is_err());
+    assert!(text(&store, add("c@pec.alfa.example", Some(&long[1..]))).is_ok());
+}
+
+#[test]
+fn a_service_address_can_be_opened_to_the_operator() {
+    let store = MemoryStore::new();
+    service(&store);
+    let password = Some(Kept { phc: "p".into(), scram: "s".into() });
+    let address = "posta-certificata@pec.alfa.example".to_owned();
+    assert!(text(&store, Request::Passwd { address, password }).is_ok());
+}
+
+#[test]
+fn no_password_is_printed() {
+    let kept = Kept::of("segretissima").unwrap();
+    let request = Request::Passwd { address: "a@b.example".into(), password: Some(kept) };
+    assert_eq!(
+        format!("{request:?}"),
+        r#"Passwd { address: "a@b.example", password: Some([redacted]) }"#
+    );
+}
+
+fn config() -> Arc<Config> {
+    let text = "[provider]\nname = \"Alfa\"\ndomains = [\"pec.alfa.example\"]\n";
+    Arc::new(Config::parse(Path::new("/x/ceralacca.toml"), text).unwrap())
+}
+
+/// A server over a memory store, what it told sessions of, and its end.
+fn start(path: &Path) -> (Arc<Mutex<Vec<AccountId>>>, watch::Sender<bool>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (stop, stopping) = watch::channel(false);
+    let server = Server::bind(path).unwrap();
+    let heard = told.clone();
+    let desk = Desk {
+        store: Arc::new(MemoryStore::new()),
+        config: Arc::new(config),
+        on_change: Arc::new(move |id| heard.lock().unwrap().push(id)),
+    };
+    tokio::spawn(serve(server, desk, stopping));
+    (told, stop)
+}
+
+async fn asked(path: &Path, request: Request) -> Option<Response> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || ask(&path, &request).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_socket_answers_as_the_store_does() {
+    let folder = tempfile::tempdir().unwrap();
+    // Longer than any sun_path.
+    for path in [folder.path().to_owned(), folder.path().join("long/".repeat(30))] {
+        std::fs::create_dir_all(&path).unwrap();
+        let path = path.join("control.sock");
+        assert_eq!(asked(&path, Request::List).await, None);
+        let (told, stop) = start(&path);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let done = asked(&path, add("anna@pec.alfa.example", None)).await.unwrap();
+        assert!(matches!(done, Response::Done { .. }));
+        let Some(Response::Accounts { accounts }) = asked(&path, Request::List).await else {
+            panic!("no list")
+        };
+        assert_eq!(accounts.len(), 1);
+        assert_eq!(told.lock().unwrap().len(), 1);
+        assert!(Server::bind(&path).is_err(), "a second server");
+        stop.send(true).unwrap();
+        while path.exists() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_server_left_is_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    assert_eq!(asked(&path, Request::List).await, None);
+    let (_told, _stop) = start(&path);
+    assert!(asked(&path, Request::List).await.is_some());
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_or_no_request_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let (_told, _stop) = start(&path);
+    let refused = r#"{"result":"refused","text":"the running server does not know this command: restart it"}"#;
+    let endless = vec![b' '; usize::try_from(REQUEST_OCTETS_MAX).unwrap()];
+    for line in [&b"{\"command\":\"dance\"}\n"[..], b"\n", &endless] {
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(line).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.trim_end(), refused);
+    }
+}
