@@ -281,7 +281,8 @@ pub const NO_RELAY: Reply = Reply::new(
     "This server does not relay: authenticate, or send to one of its own domains",
 );
 /// A recipient of another provider, of a user of ours.
-pub const NO_ROUTE: Reply = Reply::new(550, Status(5, 7, 1), "This server sends to its own domains only: check the domain");
+pub const NO_ROUTE: Reply =
+    Reply::new(550, Status(5, 7, 1), "This server sends to its own domains only: check the domain");
 /// PEC-NOT-01, group 1.
 pub const UNKNOWN_ACCOUNT: Reply =
     Reply::new(550, Status(5, 1, 1), "No such address here: check it");
@@ -315,7 +316,8 @@ pub const AUTH_FAILED: Reply = Reply::new(
     "Authentication credentials invalid: check user name and password",
 );
 /// RFC 5248 §2.4 registers 5.7.13: the password is right, the account is suspended.
-pub const ACCOUNT_SUSPENDED: Reply = Reply::new(525, Status(5, 7, 13), "This account is suspended: ask your provider");
+pub const ACCOUNT_SUSPENDED: Reply =
+    Reply::new(525, Status(5, 7, 13), "This account is suspended: ask your provider");
 /// The accounts cannot be read.
 pub const AUTH_UNAVAILABLE: Reply =
     Reply::new(454, Status(4, 7, 0), "Authentication is not possible now: try again later");

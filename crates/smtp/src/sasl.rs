@@ -1,4 +1,4 @@
-//! The words of an AUTH exchange (RFC 4954 §4, RFC 4422 §3): mechanisms by name, what the client
+//! The words of an AUTH exchange (RFC 4954 §4): mechanisms by name, what the client
 //! sent and what it is told. Here octets are raw; base64 is the wire's, done by the session.
 //!
 //! What a mechanism computes, and against which password, is the shell's.
@@ -75,7 +75,7 @@ pub enum SaslAnswer {
     Challenge(Vec<u8>),
     /// It is who it claims to be. Data that the mechanism returns with success (SCRAM's server
     /// signature) goes out as one more challenge, which the client answers with nothing:
-    /// RFC 4422 §4, since SMTP has no other place for it (RFC 4954 §4).
+    /// SMTP has no other place for it (RFC 4954 §4).
     Success(Option<Vec<u8>>),
     /// It is not, or cannot be told now: one of `reply::AUTH_*`.
     Failure(Reply),

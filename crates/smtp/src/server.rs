@@ -266,8 +266,11 @@ impl Session {
             State::Content(_) => {
                 let waiting = std::mem::take(&mut self.input);
                 let consumed = self.receive(waiting.pending());
-                self.input = waiting;
-                self.input.consume(consumed);
+                // Unless it was the last thing to be heard.
+                if !matches!(self.state, State::Closed) {
+                    self.input = waiting;
+                    self.input.consume(consumed);
+                }
                 return consumed > 0;
             }
             State::TlsHandshake | State::Closed => return false,
@@ -565,7 +568,10 @@ impl Session {
             self.last_words.get_or_insert_with(|| reply.clone());
             self.input.clear();
         } else {
-            self.send(reply);
+            // Inside a handshake nothing can be said.
+            if !matches!(self.state, State::TlsHandshake) {
+                self.send(reply);
+            }
             self.close();
         }
     }

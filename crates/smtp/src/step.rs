@@ -37,7 +37,8 @@ pub struct Settings {
 pub enum Step {
     /// Send these octets.
     Send(Vec<u8>),
-    /// Find the answer, and give it to [`Session::answer`](crate::Session::answer). Until then no other question comes.
+    /// Find the answer, and give it to [`Session::answer`](crate::Session::answer). Until then no
+    /// other question comes.
     Ask(Question),
     /// The next octets of the message, without doubled dots: append them to the spool that
     /// [`Question::Data`] opened.
@@ -46,8 +47,8 @@ pub enum Step {
     Discard,
     /// Drop what the SASL exchange left, an identity that it had just proved included.
     SaslAbort,
-    /// Send what is to be sent, then do the TLS handshake and call [`Session::handle_tls_started`](crate::Session::handle_tls_started).
-    /// Octets that came in clear behind the command, also those in a buffer of the shell's, are
+    /// Send what is to be sent, then do the TLS handshake and call
+    /// [`Session::handle_tls_started`](crate::Session::handle_tls_started). Octets that came in clear behind the command, also those in a buffer of the shell's, are
     /// dropped unread (RFC 3207 §6).
     StartTls,
     /// Send what is to be sent and close. No step comes after it, save the one that undoes the

@@ -247,3 +247,63 @@ fn the_word_for_received() {
     reply_to(&mut session, Answer::Sasl(SaslAnswer::Success(None)));
     assert_eq!((session.is_tls(), session.protocol()), (true, "ESMTPSA"));
 }
+
+// PEC-AP-01
+#[test]
+fn submission_takes_nothing_in_clear_nor_without_auth() {
+    let mail = "EHLO a\r\nMAIL FROM:<anna@pec.example>\r\nRCPT TO:<b@pec.example>\r\nDATA\r\n";
+    for (tls, refusal) in [
+        (false, "530 5.7.0 Must issue a STARTTLS command first"),
+        (true, "530 5.7.0 Authentication required: send AUTH first"),
+    ] {
+        let mut session = session(Role::Submission, tls);
+        steps(&mut session);
+        let told = say(&mut session, mail).concat();
+        let last_three: Vec<_> = told.lines().rev().take(3).collect();
+        assert_eq!(last_three, [refusal; 3]);
+        assert_eq!(told.contains("250 AUTH "), tls);
+    }
+    // A password is not even asked for in clear.
+    let mut session = session(Role::Submission, false);
+    steps(&mut session);
+    let told = say(&mut session, "EHLO a\r\nAUTH PLAIN AAAA\r\n").concat();
+    assert!(told.ends_with("538 5.7.11 Encryption required: send STARTTLS before AUTH\r\n"));
+    assert!(!told.contains("250-AUTH") && !told.contains("250 AUTH"));
+}
+
+// PEC-AP-17
+#[test]
+fn what_is_too_large_is_refused_in_the_dialogue() {
+    let mut session = session(Role::Transport, true);
+    steps(&mut session);
+    let told = say(&mut session, "EHLO a\r\nMAIL FROM:<x@y.example> SIZE=1001\r\n").concat();
+    assert!(told.contains("250-SIZE 1000\r\n"), "{told}");
+    assert!(told.ends_with(&line(&reply::TOO_LARGE)), "{told}");
+    // And so is what turns out larger than announced.
+    let mut session = at_data();
+    reply_to(&mut session, Answer::Accept);
+    let content = format!("{}\r\n.\r\n", "x".repeat(999));
+    assert_eq!(say(&mut session, &content), ["Discard".to_owned(), line(&reply::TOO_LARGE)]);
+}
+
+// PEC-PR-29
+#[test]
+fn the_incoming_point_offers_starttls_and_takes_mail_without_it_too() {
+    for tls in [false, true] {
+        let mut session = session(Role::Transport, tls);
+        steps(&mut session);
+        let told = say(&mut session, "EHLO a\r\n").concat();
+        assert_eq!(told.contains("STARTTLS"), !tls);
+        let asked = say(&mut session, "MAIL FROM:<x@y.example>\r\n");
+        assert!(asked[0].starts_with("Ask(Mail"), "{asked:?}");
+    }
+}
+
+#[test]
+fn nothing_is_said_inside_a_handshake() {
+    let mut session = session(Role::Transport, false);
+    steps(&mut session);
+    say(&mut session, "STARTTLS\r\n");
+    session.handle_timeout();
+    assert_eq!(steps(&mut session), ["Close"]);
+}
