@@ -28,6 +28,8 @@ pub mod providers;
 pub mod receipt;
 pub mod reduce;
 pub mod subject;
+#[cfg(test)]
+mod testing;
 pub mod text;
 
 pub use access::{Accepted, Draft, Limits, NonAcceptance, Submission, admit};

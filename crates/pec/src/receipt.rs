@@ -413,3 +413,6 @@ impl Certification {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
