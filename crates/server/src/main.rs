@@ -2,5 +2,7 @@
 
 mod config;
 mod control;
+mod http;
+mod ready;
 
 fn main() {}
