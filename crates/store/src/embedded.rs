@@ -1,1 +1,445 @@
-//! embedded
+//! The default store: an index in SQLite, and octets in append-only segments, in one directory.
+//!
+//! | In the directory | Is |
+//! | --- | --- |
+//! | `lock` | locked by the one process that has the store open |
+//! | `index.db` and its `-wal`, `-shm` | everything but octets; synchronous, so a commit is on disk |
+//! | `segments/` | octets up to 1 MiB, appended a group at a time ([`segments`]) |
+//! | `large/` | larger ones, a file each |
+//! | `spool/` | what is still coming in; emptied when the store is opened |
+//!
+//! The order is always: octets on disk, then the commit that names them, then the answer. One
+//! thread writes ([`writer`]); reads have connections of their own and wait for nobody. No name
+//! that a user chose is ever a path. What a crash may leave is in `docs/crash-states.md`.
+//!
+//! Not here: compaction, deduplication across messages, and full-text search.
+
+mod accounts;
+mod disk;
+mod mailboxes;
+mod messages;
+mod octets;
+mod pipeline;
+mod readers;
+mod record;
+mod schema;
+mod segments;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use mail::Address;
+
+use self::disk::{Disk, Real};
+use self::octets::Files;
+use self::readers::Readers;
+use self::segments::Segments;
+use self::writer::{Command, Counters, Fault, Txn, Writer};
+use crate::{
+    Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Committed, Copied,
+    FlagChange, FlagUpdate, Job, JobId, Listener, LogFilter, LogRecord, Mailbox, MailboxId,
+    MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, Octets, Opened, Spool,
+    Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, Usage,
+};
+
+/// Commands that wait for the writer at most; then callers wait to be heard.
+const QUEUE_MAX: usize = 1024;
+
+/// What may be chosen when a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Octets of a segment; taken on disk when it is begun.
+    pub segment_octets: u64,
+    /// Connections for reading, which is how many reads go on at a time.
+    pub readers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_octets: 256 * 1024 * 1024, readers: 8 }
+    }
+}
+
+/// A store in a directory of this machine.
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    readers: Readers,
+    commands: Option<SyncSender<Command>>,
+    writer: Option<JoinHandle<()>>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+/// What the writer shares with everybody.
+struct Shared {
+    files: Arc<Files>,
+    listeners: RwLock<Vec<Listener>>,
+    fault: Fault,
+}
+
+impl Shared {
+    fn refuses(&self) -> bool {
+        self.fault.is_fatal()
+    }
+
+    fn fail(&self, cause: &str, fatal: bool) {
+        self.fault.set(cause, fatal);
+    }
+
+    fn tell(&self, changed: &BTreeSet<MailboxId>) {
+        for listener in &*self.listeners.read().unwrap_or_else(PoisonError::into_inner) {
+            changed.iter().for_each(|mailbox| listener(*mailbox));
+        }
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `dir`, or makes a new one there, readable by this user only.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Medium`]: in use by another process, of a newer format, damaged, or the disk
+    /// failed.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        Self::open_on(dir, options, Arc::new(Real))
+    }
+
+    fn open_on(dir: &Path, options: Options, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let lock = File::create(dir.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::Medium("in use by another process".into()),
+            TryLockError::Error(error) => error.into(),
+        })?;
+        let index = dir.join("index.db");
+        let db = schema::writer(&index)?;
+        let counters = Counters::load(&db)?;
+        let files = Arc::new(Files::open(dir, Arc::clone(&disk))?);
+        let known = known_segments(&db)?;
+        let segments = Segments::open(
+            files.segments.clone(),
+            Arc::clone(&disk),
+            options.segment_octets,
+            &known,
+        )?;
+        files.remove_large_above(counters.blob)?;
+        let mut gone = Vec::new();
+        for blob in doomed(&db)? {
+            files.unlink_large(blob)?;
+            gone.push(blob);
+        }
+        let shared =
+            Arc::new(Shared { files, listeners: RwLock::default(), fault: Fault::default() });
+        let (commands, taken) = sync_channel(QUEUE_MAX);
+        let writer = Writer {
+            db,
+            segments,
+            counters,
+            disk,
+            shared: Arc::clone(&shared),
+            gone,
+            adopted: Vec::new(),
+        };
+        let writer = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run(&taken))?;
+        Ok(Self {
+            shared,
+            readers: Readers::new(index, options.readers),
+            commands: Some(commands),
+            writer: Some(writer),
+            _lock: lock,
+        })
+    }
+
+    /// Has the writer do `run` with new octets, and waits until it is on disk.
+    fn write<T: Send + 'static>(
+        &self,
+        octets: Vec<Octets>,
+        run: impl FnOnce(&mut Txn<'_>, &[BlobId]) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let octets = octets.into_iter().map(|octets| self.shared.files.prepare(octets));
+        let octets = octets.collect::<Result<_, _>>()?;
+        let (answer, answered) = sync_channel(1);
+        let command = Command {
+            octets,
+            run: Box::new(move |txn, blobs| {
+                let result = run(txn, blobs).and_then(|done| txn.settle().map(|()| done));
+                let keep = result.is_ok();
+                // Nobody listens any more only when the caller's thread is gone.
+                let reply = move || answer.send(result).unwrap_or_default();
+                (keep, Box::new(reply))
+            }),
+        };
+        let sent = self.commands.as_ref().map(|commands| commands.send(command));
+        match sent {
+            Some(Ok(())) => answered.recv().unwrap_or_else(|_| Err(self.shared.fault.error())),
+            _ => Err(self.shared.fault.error()),
+        }
+    }
+}
+
+fn known_segments(db: &rusqlite::Connection) -> Result<Vec<(u64, u64)>, StoreError> {
+    let mut get = db.prepare("SELECT id, end FROM segments ORDER BY id")?;
+    let known = get.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+    })?;
+    Ok(known.collect::<Result<_, _>>()?)
+}
+
+fn doomed(db: &rusqlite::Connection) -> Result<Vec<u64>, StoreError> {
+    let mut get = db.prepare("SELECT blob FROM doomed")?;
+    let doomed = get.query_map([], |row| row.get(0).map(i64::cast_unsigned))?;
+    Ok(doomed.collect::<Result<_, _>>()?)
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if let Some(Err(_)) = self.writer.take().map(JoinHandle::join) {
+            tracing::error!("the writer of the store panicked");
+        }
+    }
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EmbeddedStore")
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Medium(format!("index: {error}"))
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Medium(error.to_string())
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn add_account(&self, account: NewAccount, at: Timestamp) -> Result<AccountId, StoreError> {
+        self.write(vec![], move |txn, _| accounts::add(txn, account, at))
+    }
+
+    fn account_by_login(&self, login: &str) -> Result<Option<Account>, StoreError> {
+        self.readers.read(|db| accounts::by_login(db, login))
+    }
+
+    fn account_by_address(&self, address: &Address) -> Result<Option<Account>, StoreError> {
+        self.readers.read(|db| accounts::by_address(db, address))
+    }
+
+    fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        self.readers.read(|db| accounts::by_id(db, id))
+    }
+
+    fn accounts(&self) -> Result<Vec<Account>, StoreError> {
+        self.readers.read(accounts::all)
+    }
+
+    fn change_account(&self, id: AccountId, change: AccountChange) -> Result<(), StoreError> {
+        self.write(vec![], move |txn, _| accounts::change(txn, id, change))
+    }
+
+    fn remove_account(&self, id: AccountId) -> Result<(), StoreError> {
+        self.write(vec![], move |txn, _| accounts::remove(txn, id))
+    }
+
+    fn usage(&self, id: AccountId) -> Result<Usage, StoreError> {
+        self.readers.read(|db| accounts::usage(db, id))
+    }
+
+    fn mailboxes(&self, account: AccountId) -> Result<Vec<Mailbox>, StoreError> {
+        self.readers.read(|db| mailboxes::all(db, account))
+    }
+
+    fn mailbox(&self, account: AccountId, name: &MailboxName) -> Result<Mailbox, StoreError> {
+        self.readers.read(|db| mailboxes::by_name(db, account, name))
+    }
+
+    fn create_mailbox(
+        &self,
+        account: AccountId,
+        mailbox: NewMailbox,
+        at: Timestamp,
+    ) -> Result<Mailbox, StoreError> {
+        self.write(vec![], move |txn, _| {
+            let NewMailbox { name, special_use } = mailbox;
+            let id = mailboxes::create(txn, account, &name, special_use, at)?;
+            mailboxes::by_id(txn.db, id)
+        })
+    }
+
+    fn delete_mailbox(&self, mailbox: MailboxId) -> Result<(), StoreError> {
+        self.write(vec![], move |txn, _| mailboxes::delete(txn, mailbox))
+    }
+
+    fn rename_mailbox(
+        &self,
+        mailbox: MailboxId,
+        to: &MailboxName,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let to = to.clone();
+        self.write(vec![], move |txn, _| mailboxes::rename(txn, mailbox, &to, at))
+    }
+
+    fn subscriptions(&self, account: AccountId) -> Result<Vec<MailboxName>, StoreError> {
+        self.readers.read(|db| mailboxes::subscriptions(db, account))
+    }
+
+    fn subscribe(
+        &self,
+        account: AccountId,
+        name: &MailboxName,
+        subscribed: bool,
+    ) -> Result<(), StoreError> {
+        let name = name.clone();
+        self.write(vec![], move |txn, _| mailboxes::subscribe(txn.db, account, &name, subscribed))
+    }
+
+    fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, StoreError> {
+        self.readers.read(|db| Ok(mailboxes::Numbers::load(db, mailbox)?.status()))
+    }
+
+    fn open(&self, mailbox: MailboxId, take_recent: bool) -> Result<Opened, StoreError> {
+        let recent = take_recent && self.status(mailbox)?.recent > 0;
+        if !recent {
+            return self.readers.read(|db| messages::open(db, mailbox));
+        }
+        let from = self.write(vec![], move |txn, _| messages::take_recent(txn, mailbox))?;
+        let mut opened = self.readers.read(|db| messages::open(db, mailbox))?;
+        opened.recent_from = from;
+        opened.status.recent = opened.uids.iter().filter(|uid| **uid >= from).count() as u64;
+        Ok(opened)
+    }
+
+    fn summaries(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        limit: usize,
+    ) -> Result<Vec<Summary>, StoreError> {
+        self.readers.read(|db| {
+            mailboxes::Numbers::load(db, mailbox)?;
+            messages::summaries(db, mailbox, uids, limit)
+        })
+    }
+
+    fn changes(&self, mailbox: MailboxId, since: ModSeq) -> Result<Changes, StoreError> {
+        self.readers.read(|db| messages::changes(db, mailbox, since))
+    }
+
+    fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        let place = self.readers.read(|db| octets::find(db, blob))?;
+        self.shared.files.read(blob, place, start, end)
+    }
+
+    fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {
+        self.readers.read(|db| octets::find(db, blob)).map(|(_, octets)| octets)
+    }
+
+    fn spool(&self) -> Result<Box<dyn Spool>, StoreError> {
+        Ok(Box::new(self.shared.files.spool()))
+    }
+
+    fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError> {
+        let NewMessage { octets, flags, received, at } = message;
+        self.write(vec![octets], move |txn, blobs| {
+            let blob = blobs.first().copied().ok_or(StoreError::NoSuchMessage)?;
+            let message = messages::Incoming { blob, flags: &flags, received, saved: at };
+            messages::add(txn, mailbox, &message, Charge::Quota)
+        })
+    }
+
+    fn copy(
+        &self,
+        from: MailboxId,
+        uids: &UidSet,
+        to: MailboxId,
+        at: Timestamp,
+    ) -> Result<Copied, StoreError> {
+        let uids = uids.clone();
+        self.write(vec![], move |txn, _| messages::copy(txn, from, &uids, to, at))
+    }
+
+    fn move_messages(
+        &self,
+        from: MailboxId,
+        uids: &UidSet,
+        to: MailboxId,
+        at: Timestamp,
+    ) -> Result<Copied, StoreError> {
+        let uids = uids.clone();
+        self.write(vec![], move |txn, _| messages::transfer(txn, from, &uids, to, at))
+    }
+
+    fn change_flags(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        change: &FlagChange,
+    ) -> Result<Vec<FlagUpdate>, StoreError> {
+        let (uids, change) = (uids.clone(), change.clone());
+        self.write(vec![], move |txn, _| messages::change_flags(txn, mailbox, &uids, &change))
+    }
+
+    fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError> {
+        let uids = uids.cloned().unwrap_or_else(UidSet::all);
+        self.write(vec![], move |txn, _| messages::expunge(txn, mailbox, &uids))
+    }
+
+    fn listen(&self, listener: Listener) {
+        self.shared.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
+        let Transaction { at, consume, octets, deliver, enqueue, track, log } = transaction;
+        let step = pipeline::Step { at, consume, deliver, enqueue, track, log };
+        self.write(octets, move |txn, blobs| pipeline::commit(txn, step, blobs))
+    }
+
+    fn jobs_due(
+        &self,
+        now: Timestamp,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        self.readers.read(|db| pipeline::jobs_due(db, now, after, limit))
+    }
+
+    fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+        self.readers.read(pipeline::jobs_waiting)
+    }
+
+    fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError> {
+        let reason = reason.to_owned();
+        self.write(vec![], move |txn, _| pipeline::postpone(txn, job, due, &reason))
+    }
+
+    fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {
+        self.readers.read(|db| pipeline::tracked(db, identificativo))
+    }
+
+    fn log(
+        &self,
+        filter: &LogFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, LogRecord)>, StoreError> {
+        self.readers.read(|db| pipeline::log(db, filter, after, limit))
+    }
+}

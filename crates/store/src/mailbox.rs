@@ -12,7 +12,7 @@ pub const NAME_DEPTH_MAX: usize = 20;
 /// Mailboxes of one account at most.
 pub const MAILBOXES_MAX: usize = 10_000;
 /// Names that one account subscribes to at most: it may keep some of mailboxes that are gone.
-pub const SUBSCRIPTIONS_MAX: usize = 20_000;
+pub const SUBSCRIPTIONS_MAX: usize = 12_000;
 /// What parts the levels of a name.
 pub const SEPARATOR: char = '/';
 

@@ -1,0 +1,319 @@
+//! The pipeline: steps, jobs, the tracker and the log.
+
+use super::*;
+use crate::{
+    BlobId, FlagChange, JobId, LogFilter, LogRecord, LoggedRecipient, NewJob, Track, TrackState,
+    Tracked, assert_refused,
+};
+
+fn job(due: i64, payload: &[u8], octets: Option<Source>) -> NewJob {
+    NewJob { due: at(due), payload: payload.to_vec(), octets }
+}
+
+fn enqueue(store: &dyn Store, job: NewJob) -> JobId {
+    let octets = vec![inline(b"octets of a job")];
+    let transaction = Transaction { at: at(3), octets, enqueue: vec![job], ..Default::default() };
+    store.commit(transaction).unwrap().enqueued[0]
+}
+
+fn due(store: &dyn Store, now: i64) -> Vec<u64> {
+    store.jobs_due(at(now), None, 99).unwrap().iter().map(|job| job.id.0).collect()
+}
+
+fn track(store: &dyn Store, id: &str, to: &str, state: TrackState, second: i64) {
+    let track = Track { identificativo: id.into(), recipient: address(to), state, at: at(second) };
+    let transaction = Transaction { track: vec![track], ..Transaction::default() };
+    store.commit(transaction).unwrap();
+}
+
+fn record(event: &str, second: i64) -> LogRecord {
+    LogRecord { time: at(second), event: event.into(), ..LogRecord::default() }
+}
+
+pub fn a_step_does_all_it_says(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let bruno = store.add_account(holder("bruno@pec.example", octets_max(99)), at(0)).unwrap();
+    let sent = store.mailbox(anna, &name("Posta inviata")).unwrap().id;
+    let first = enqueue(&*store, job(0, b"step one", Some(Source::New(0))));
+    let held_by_job = store.jobs_due(at(9), None, 9).unwrap()[0].blob.unwrap();
+    let to_sent = Delivery {
+        mailbox: name("Posta inviata"),
+        flags: system(SystemFlags::SEEN),
+        octets: Source::Stored(held_by_job),
+        ..delivery("anna@pec.example", Charge::Quota)
+    };
+    // A mailbox that is not there: INBOX.
+    let elsewhere =
+        Delivery { mailbox: name("nowhere"), ..delivery("ANNA@pec.example", Charge::Quota) };
+    let state = TrackState::Sent;
+    let recipient = address("c@x.example");
+    let step = Transaction {
+        at: at(40),
+        consume: vec![first],
+        octets: vec![inline(b"new octets")],
+        deliver: vec![to_sent, elsewhere, delivery("bruno@pec.example", Charge::Quota)],
+        enqueue: vec![job(50, b"two", Some(Source::New(0))), job(50, b"three", None)],
+        track: vec![Track { identificativo: "id1".into(), recipient, state, at: at(40) }],
+        log: vec![record("accettazione", 40)],
+    };
+    let done = store.commit(step).unwrap();
+    assert_eq!(done.delivered.iter().map(|to| to.uid).collect::<Vec<_>>(), [uid(1); 3]);
+    assert_eq!(done.delivered[0].uid_validity, store.status(sent).unwrap().uid_validity);
+    assert_eq!(done.enqueued, [JobId(first.0 + 1), JobId(first.0 + 2)]);
+    let mine = &store.summaries(sent, &UidSet::all(), 9).unwrap()[0];
+    assert_eq!((mine.flags.system, mine.received, mine.saved), (SystemFlags::SEEN, at(40), at(40)));
+    assert_eq!(store.read(mine.blob, 0, 99).unwrap(), b"octets of a job");
+    let other = &store.summaries(inbox, &UidSet::all(), 9).unwrap()[0];
+    assert_eq!(store.read(other.blob, 0, 99).unwrap(), b"new octets");
+    assert_eq!((held(&*store, anna), held(&*store, bruno)), ((25, 2), (10, 1)));
+    let jobs = store.jobs_due(at(50), None, 9).unwrap();
+    let seen: Vec<_> = jobs.iter().map(|job| (&job.payload[..], job.blob)).collect();
+    assert_eq!(seen, [(&b"two"[..], Some(other.blob)), (&b"three"[..], None)]);
+    assert_eq!((jobs[0].queued, jobs[0].attempts, &jobs[0].last_error), (at(40), 0, &None));
+    assert_eq!(store.tracked("id1").unwrap().len(), 1);
+    let log = store.log(&LogFilter::default(), 0, 9).unwrap();
+    assert_eq!(log, [(1, record("accettazione", 40))]);
+}
+
+pub fn a_refused_step_leaves_nothing(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let bruno = store.add_account(holder("bruno@pec.example", octets_max(5)), at(0)).unwrap();
+    let first = enqueue(&*store, job(0, b"one", None));
+    let step = |deliver, consume, source| Transaction {
+        at: at(40),
+        consume,
+        octets: vec![inline(b"new octets")],
+        deliver,
+        enqueue: vec![job(0, b"two", Some(source))],
+        track: vec![Track {
+            identificativo: "id1".into(),
+            recipient: address("c@x.example"),
+            state: TrackState::Sent,
+            at: at(40),
+        }],
+        log: vec![record("accettazione", 40)],
+    };
+    let to = |address| delivery(address, Charge::Quota);
+    let (new, none) = (Source::New(0), Source::New(1));
+    let anna_too = || to("anna@pec.example");
+    let over = step(vec![anna_too(), to("bruno@pec.example")], vec![first], new);
+    assert_refused!(store.commit(over), StoreError::OverQuota(id) if id == bruno);
+    let unknown = step(vec![anna_too(), to("nobody@pec.example")], vec![first], new);
+    assert_refused!(store.commit(unknown), StoreError::NoSuchAccount);
+    let gone = step(vec![anna_too()], vec![first, JobId(99)], new);
+    assert_refused!(store.commit(gone), StoreError::JobGone(JobId(99)));
+    let twice = step(vec![anna_too()], vec![first, first], new);
+    assert_refused!(store.commit(twice), StoreError::JobGone(id) if id == first);
+    let nothing = step(vec![anna_too()], vec![first], none);
+    assert_refused!(store.commit(nothing), StoreError::NoSuchMessage);
+    let nothing = step(vec![anna_too()], vec![first], Source::Stored(BlobId(9_999)));
+    assert_refused!(store.commit(nothing), StoreError::NoSuchMessage);
+    assert_eq!((held(&*store, anna), held(&*store, bruno)), ((0, 0), (0, 0)));
+    let status = store.status(inbox).unwrap();
+    assert_eq!((status.messages, status.uid_next, status.mod_seq.0), (0, uid(1), 0));
+    assert_eq!(due(&*store, 99), [first.0]);
+    assert_eq!(store.jobs_waiting().unwrap(), (1, Some(at(0))));
+    assert!(store.tracked("id1").unwrap().is_empty());
+    assert!(store.log(&LogFilter::default(), 0, 9).unwrap().is_empty());
+}
+
+pub fn a_job_is_done_once(make: Make<'_>) {
+    let store = make();
+    let first = enqueue(&*store, job(0, b"one", None));
+    let step = || Transaction { consume: vec![first], ..Transaction::default() };
+    store.commit(step()).unwrap();
+    assert_refused!(store.commit(step()), StoreError::JobGone(id) if id == first);
+    assert_refused!(store.postpone(first, at(1), "late"), StoreError::JobGone(id) if id == first);
+    assert_eq!(store.jobs_waiting().unwrap(), (0, None));
+    // Its number is not given again.
+    assert!(enqueue(&*store, job(0, b"two", None)) > first);
+}
+
+pub fn two_threads_do_a_job_once(make: Make<'_>) {
+    let (store, anna, _) = with_anna(make);
+    let jobs: Vec<JobId> = (0..20).map(|_| enqueue(&*store, job(0, b"one", None))).collect();
+    let work = || {
+        let step = |job: &JobId| Transaction {
+            consume: vec![*job],
+            octets: vec![inline(b"mail")],
+            deliver: vec![delivery("anna@pec.example", Charge::Quota)],
+            ..Transaction::default()
+        };
+        jobs.iter().filter(|job| store.commit(step(job)).is_ok()).count()
+    };
+    let done: usize = std::thread::scope(|scope| {
+        let threads = [scope.spawn(work), scope.spawn(work)];
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!((done, held(&*store, anna)), (20, (80, 20)));
+}
+
+pub fn jobs_come_when_due_in_order(make: Make<'_>) {
+    let store = make();
+    assert_eq!(store.jobs_waiting().unwrap(), (0, None));
+    let ids: Vec<u64> =
+        [30, 10, 20, 10].map(|due| enqueue(&*store, job(due, b"j", None)).0).to_vec();
+    assert_eq!(due(&*store, 9), [0; 0]);
+    assert_eq!(due(&*store, 10), [ids[1], ids[3]]);
+    assert_eq!(due(&*store, 30), ids);
+    let some = store.jobs_due(at(30), Some(JobId(ids[0])), 2).unwrap();
+    assert_eq!(some.iter().map(|job| job.id.0).collect::<Vec<_>>(), ids[1..3]);
+    assert!(store.jobs_due(at(30), None, 0).unwrap().is_empty());
+    assert_eq!(store.jobs_waiting().unwrap(), (4, Some(at(10))));
+}
+
+pub fn a_job_is_put_off(make: Make<'_>) {
+    let store = make();
+    let id = enqueue(&*store, job(0, b"one", Some(Source::New(0))));
+    let before = store.jobs_due(at(0), None, 9).unwrap().remove(0);
+    store.postpone(id, at(60), "first").unwrap();
+    store.postpone(id, at(70), "second").unwrap();
+    assert_eq!(due(&*store, 69), [0; 0]);
+    let after = store.jobs_due(at(70), None, 9).unwrap().remove(0);
+    assert_eq!((after.attempts, after.last_error.as_deref()), (2, Some("second")));
+    assert_eq!((after.due, after.queued), (at(70), at(3)));
+    assert_eq!((after.payload, after.blob), (before.payload, before.blob));
+    assert_refused!(store.postpone(JobId(99), at(1), "x"), StoreError::JobGone(JobId(99)));
+}
+
+pub fn a_job_keeps_its_octets(make: Make<'_>) {
+    let (store, _, inbox) = with_anna(make);
+    let id = enqueue(&*store, job(0, b"one", Some(Source::New(0))));
+    let blob = store.jobs_due(at(0), None, 9).unwrap()[0].blob.unwrap();
+    assert_eq!(store.read(blob, 0, 6).unwrap(), b"octets");
+    // Handed on: to a message, and to the next job.
+    let deliver =
+        Delivery { octets: Source::Stored(blob), ..delivery("anna@pec.example", Charge::Quota) };
+    let step = Transaction {
+        consume: vec![id],
+        deliver: vec![deliver],
+        enqueue: vec![job(0, b"two", Some(Source::Stored(blob)))],
+        ..Transaction::default()
+    };
+    let next = store.commit(step).unwrap().enqueued[0];
+    let deleted = FlagChange::Add(system(SystemFlags::DELETED));
+    store.change_flags(inbox, &UidSet::all(), &deleted).unwrap();
+    store.expunge(inbox, None).unwrap();
+    assert_eq!(store.octets(blob).unwrap(), 15);
+    store.commit(Transaction { consume: vec![next], ..Transaction::default() }).unwrap();
+    assert_refused!(store.octets(blob), StoreError::NoSuchMessage);
+}
+
+pub fn the_tracker_never_goes_back(make: Make<'_>) {
+    use TrackState::{Delivered, Failed, Sent, TakenInCharge};
+    let store = make();
+    // PEC-PR-23, PEC-PR-25, PEC-PR-28
+    let cases: [(&[TrackState], TrackState, i64); 9] = [
+        (&[Sent], Sent, 0),
+        (&[Sent, Sent], Sent, 0),
+        (&[Sent, TakenInCharge], TakenInCharge, 1),
+        (&[Sent, TakenInCharge, TakenInCharge, Sent], TakenInCharge, 1),
+        (&[Sent, Delivered], Delivered, 1),
+        (&[Sent, TakenInCharge, Delivered, Delivered], Delivered, 2),
+        (&[Sent, Delivered, TakenInCharge, Failed, Sent], Delivered, 1),
+        (&[Sent, Failed, Delivered], Failed, 1),
+        (&[Sent, TakenInCharge, Failed], Failed, 2),
+    ];
+    for (number, (states, last, since)) in cases.into_iter().enumerate() {
+        let id = format!("id{number}");
+        for (second, state) in states.iter().enumerate() {
+            track(&*store, &id, "Bruno@x.example", *state, second as i64);
+        }
+        let recipient = address("bruno@x.example");
+        let expected = Tracked { recipient, state: last, sent: at(0), since: at(since) };
+        assert_eq!(store.tracked(&id).unwrap(), [expected], "{states:?}");
+    }
+}
+
+pub fn the_tracker_knows_only_what_it_sent(make: Make<'_>) {
+    let store = make();
+    // PEC-PR-27
+    track(&*store, "id1", "b@x.example", TrackState::Sent, 1);
+    track(&*store, "id1", "a@x.example", TrackState::Sent, 2);
+    track(&*store, "id1", "c@x.example", TrackState::Delivered, 3);
+    track(&*store, "id2", "b@x.example", TrackState::Delivered, 3);
+    track(&*store, "ID1", "b@x.example", TrackState::Delivered, 3);
+    track(&*store, "id1", "B@X.example", TrackState::TakenInCharge, 4);
+    let entries = store.tracked("id1").unwrap();
+    let seen: Vec<_> = entries.iter().map(|e| (e.recipient.to_string(), e.state)).collect();
+    let expected = [
+        ("a@x.example".to_owned(), TrackState::Sent),
+        ("b@x.example".to_owned(), TrackState::TakenInCharge),
+    ];
+    assert_eq!(seen, expected);
+    assert!(store.tracked("id2").unwrap().is_empty());
+    assert!(store.tracked("ID1").unwrap().is_empty());
+}
+
+fn numbers(store: &dyn Store, filter: LogFilter) -> Vec<u64> {
+    store.log(&filter, 0, 99).unwrap().iter().map(|(number, _)| *number).collect()
+}
+
+fn write_log(store: &dyn Store, log: Vec<LogRecord>) {
+    store.commit(Transaction { log, ..Transaction::default() }).unwrap();
+}
+
+pub fn the_log_is_found_by_any_identifier(make: Make<'_>) {
+    // PEC-LOG-01: every field comes back.
+    let store = make();
+    let full = LogRecord {
+        identificativo: Some("pec1".into()),
+        message_id: Some("m1".into()),
+        mittente: Some("a@x.example".into()),
+        destinatari: vec![LoggedRecipient {
+            address: "b@x.example".into(),
+            tipo: "certificato".into(),
+        }],
+        oggetto: Some("Perch\u{e9}?\r\n".into()),
+        gestore: Some("Esempio S.p.A.".into()),
+        consegna: Some("b@x.example".into()),
+        ricezione: vec!["c@x.example".into()],
+        errore: Some("no-dest".into()),
+        errore_esteso: Some("5.1.1".into()),
+        msgid: Some("client1".into()),
+        notes: vec!["no CRL".into()],
+        ..record("accettazione", 1)
+    };
+    let named = |identificativo: &str, message_id: &str| LogRecord {
+        identificativo: Some(identificativo.into()),
+        message_id: Some(message_id.into()),
+        ..record("posta-certificata", 2)
+    };
+    let lonely = LogRecord { message_id: Some("m4".into()), ..record("rifiuto", 3) };
+    // The last one is about pec1 without being of it.
+    let log =
+        vec![full.clone(), named("pec1", "m2"), named("pec2", "m3"), lonely, named("pec3", "pec1")];
+    write_log(&*store, log);
+    assert_eq!(store.log(&LogFilter::default(), 0, 1).unwrap(), [(1, full)]);
+    let by = |id: &str| {
+        numbers(&*store, LogFilter { message_id: Some(id.into()), ..LogFilter::default() })
+    };
+    assert_eq!(by("m2"), [1, 2]);
+    assert_eq!(by("client1"), [1, 2]);
+    assert_eq!(by("pec1"), [1, 2, 5]);
+    assert_eq!(by("m3"), [3]);
+    assert_eq!(by("m4"), [4]);
+    assert_eq!(by("M4"), [0; 0]);
+    let page = store.log(&LogFilter::default(), 2, 2).unwrap();
+    assert_eq!(page.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
+}
+
+pub fn the_log_is_found_by_account_and_period(make: Make<'_>) {
+    let store = make();
+    let mut log: Vec<LogRecord> = (0..5).map(|second| record("consegna", second * 10)).collect();
+    log[0].mittente = Some("Anna@x.example".into());
+    log[1].destinatari =
+        vec![LoggedRecipient { address: "anna@X.example".into(), tipo: "esterno".into() }];
+    log[2].consegna = Some("anna@x.example".into());
+    log[3].ricezione = vec!["b@x.example".into(), "ANNA@x.example".into()];
+    log[4].gestore = Some("anna@x.example".into());
+    write_log(&*store, log);
+    let anna = || LogFilter { account: Some(address("anna@x.example")), ..LogFilter::default() };
+    assert_eq!(numbers(&*store, anna()), [1, 2, 3, 4]);
+    let period = LogFilter { since: Some(at(10)), until: Some(at(30)), ..LogFilter::default() };
+    assert_eq!(numbers(&*store, period.clone()), [2, 3]);
+    assert_eq!(numbers(&*store, LogFilter { until: Some(at(11)), ..anna() }), [1, 2]);
+    assert_eq!(numbers(&*store, LogFilter { since: Some(at(30)), ..LogFilter::default() }), [4, 5]);
+    let nobody = LogFilter { account: Some(address("nobody@x.example")), ..period };
+    assert_eq!(numbers(&*store, nobody), [0; 0]);
+}

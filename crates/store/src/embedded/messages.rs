@@ -1,0 +1,432 @@
+//! Messages in the index: adding, copying, moving, flags, expunging, and what is known of them.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, Row, params};
+
+use super::accounts;
+use super::mailboxes::Numbers;
+use super::writer::Txn;
+use crate::rules::{self, micros, time, uid};
+use crate::{
+    Appended, BlobId, Changes, Charge, Copied, FlagChange, FlagUpdate, Flags, KEYWORDS_MAX,
+    Keyword, MailboxId, ModSeq, Opened, StoreError, Summary, SystemFlags, Timestamp, Uid, UidSet,
+};
+
+const COLUMNS: &str = "uid, flags, keywords, mod_seq, octets, received, saved, blob";
+
+/// What the numbers of a mailbox depend on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) uid: u32,
+    pub(super) flags: SystemFlags,
+    pub(super) octets: u64,
+}
+
+impl Span {
+    fn of(message: &Summary) -> Self {
+        Self { uid: message.uid.0.get(), flags: message.flags.system, octets: message.octets }
+    }
+}
+
+/// The keywords of a mailbox; in its messages they are numbers, two octets each. Read when first
+/// needed: most mailboxes have none.
+struct Keywords<'a> {
+    db: &'a Connection,
+    mailbox: MailboxId,
+    known: Option<Vec<Keyword>>,
+}
+
+impl<'a> Keywords<'a> {
+    fn of(db: &'a Connection, mailbox: MailboxId) -> Self {
+        Self { db, mailbox, known: None }
+    }
+
+    fn known(&mut self) -> Result<&mut Vec<Keyword>, StoreError> {
+        if self.known.is_none() {
+            let get = "SELECT keyword FROM keywords WHERE mailbox = ? ORDER BY number";
+            let mut get = self.db.prepare_cached(get)?;
+            let mut rows = get.query([self.mailbox.0.cast_signed()])?;
+            let mut known = Vec::new();
+            while let Some(row) = rows.next()? {
+                let damaged = || StoreError::Medium("a keyword cannot be read".into());
+                known.push(Keyword::parse(&row.get::<_, String>(0)?).ok_or_else(damaged)?);
+            }
+            self.known = Some(known);
+        }
+        Ok(self.known.get_or_insert_default())
+    }
+
+    fn read(&mut self, numbers: &[u8]) -> Result<BTreeSet<Keyword>, StoreError> {
+        let mut keywords = BTreeSet::new();
+        for number in numbers.as_chunks::<2>().0 {
+            let known = self.known()?;
+            let keyword = known.get(usize::from(u16::from_le_bytes(*number)));
+            let damaged = || StoreError::Medium("a message has a keyword without a name".into());
+            keywords.insert(keyword.ok_or_else(damaged)?.clone());
+        }
+        Ok(keywords)
+    }
+
+    /// The numbers of keywords, those that are new added to the mailbox's.
+    fn write(&mut self, keywords: &BTreeSet<Keyword>) -> Result<Option<Vec<u8>>, StoreError> {
+        if keywords.is_empty() {
+            return Ok(None);
+        }
+        let (db, mailbox) = (self.db, self.mailbox.0.cast_signed());
+        let known = self.known()?;
+        let mut numbers = Vec::with_capacity(keywords.len() * 2);
+        for keyword in keywords {
+            let at = match known.iter().position(|one| one == keyword) {
+                Some(at) => at,
+                None if known.len() >= KEYWORDS_MAX => return Err(StoreError::TooManyKeywords),
+                None => {
+                    let at = known.len();
+                    db.prepare_cached("INSERT INTO keywords VALUES (?, ?, ?)")?
+                        .execute(params![mailbox, at as i64, keyword.as_str()])?;
+                    known.push(keyword.clone());
+                    at
+                }
+            };
+            let at = u16::try_from(at).map_err(|_| StoreError::TooManyKeywords)?;
+            numbers.extend_from_slice(&at.to_le_bytes());
+        }
+        Ok(Some(numbers))
+    }
+}
+
+fn summary(row: &Row<'_>, keywords: &mut Keywords<'_>) -> Result<Summary, StoreError> {
+    let numbers = row.get_ref(2)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+    let keywords = match numbers {
+        Some(numbers) => keywords.read(numbers)?,
+        None => BTreeSet::new(),
+    };
+    Ok(Summary {
+        uid: uid(row.get(0)?),
+        flags: Flags { system: SystemFlags(row.get(1)?), keywords },
+        mod_seq: ModSeq(row.get::<_, i64>(3)?.cast_unsigned()),
+        octets: row.get::<_, i64>(4)?.cast_unsigned(),
+        received: time(row.get(5)?),
+        saved: time(row.get(6)?),
+        blob: BlobId(row.get::<_, i64>(7)?.cast_unsigned()),
+    })
+}
+
+/// The messages of a set, by UID, at most `limit`.
+pub(super) fn summaries(
+    db: &Connection,
+    mailbox: MailboxId,
+    uids: &UidSet,
+    limit: usize,
+) -> Result<Vec<Summary>, StoreError> {
+    let get = format!(
+        "SELECT {COLUMNS} FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
+    );
+    select(db, &get, mailbox, uids, limit)
+}
+
+fn select(
+    db: &Connection,
+    get: &str,
+    mailbox: MailboxId,
+    uids: &UidSet,
+    limit: usize,
+) -> Result<Vec<Summary>, StoreError> {
+    let mut get = db.prepare_cached(get)?;
+    let mut keywords = Keywords::of(db, mailbox);
+    let mut messages = Vec::new();
+    for (first, last) in uids.ranges() {
+        let mut rows = get.query((mailbox.0.cast_signed(), first, last))?;
+        while messages.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            messages.push(summary(row, &mut keywords)?);
+        }
+        if messages.len() >= limit {
+            break;
+        }
+    }
+    Ok(messages)
+}
+
+/// A message on its way into a mailbox.
+pub(super) struct Incoming<'a> {
+    pub(super) blob: BlobId,
+    pub(super) flags: &'a Flags,
+    pub(super) received: Timestamp,
+    pub(super) saved: Timestamp,
+}
+
+/// Adds one message and charges it.
+pub(super) fn add(
+    txn: &mut Txn<'_>,
+    mailbox: MailboxId,
+    message: &Incoming<'_>,
+    charge: Charge,
+) -> Result<Appended, StoreError> {
+    let mut numbers = Numbers::load(txn.db, mailbox)?;
+    let octets = txn.octets(message.blob)?;
+    accounts::charge(txn, numbers.account, octets, 1, charge)?;
+    numbers.mod_seq += 1;
+    let mut keywords = Keywords::of(txn.db, mailbox);
+    let uid = insert(txn, &mut numbers, &mut keywords, message, octets)?;
+    numbers.save(txn)?;
+    Ok(Appended { uid_validity: numbers.uid_validity, uid })
+}
+
+fn insert(
+    txn: &mut Txn<'_>,
+    numbers: &mut Numbers,
+    keywords: &mut Keywords<'_>,
+    message: &Incoming<'_>,
+    octets: u64,
+) -> Result<Uid, StoreError> {
+    let uid = numbers.take_uid()?;
+    let keywords = keywords.write(&message.flags.keywords)?;
+    let insert =
+        format!("INSERT INTO messages (mailbox, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    txn.db.prepare_cached(&insert)?.execute(params![
+        numbers.id.0.cast_signed(),
+        uid.0.get(),
+        message.flags.system.0,
+        keywords,
+        numbers.mod_seq.cast_signed(),
+        octets.cast_signed(),
+        micros(message.received),
+        micros(message.saved),
+        message.blob.0.cast_signed(),
+    ])?;
+    txn.refer(message.blob, 1);
+    numbers.count(Span { uid: uid.0.get(), flags: message.flags.system, octets });
+    Ok(uid)
+}
+
+/// Adds messages that are elsewhere already, as one change.
+fn place(
+    txn: &mut Txn<'_>,
+    messages: &[Summary],
+    to: MailboxId,
+    at: Timestamp,
+) -> Result<Copied, StoreError> {
+    let mut target = Numbers::load(txn.db, to)?;
+    let mut uids = Vec::with_capacity(messages.len());
+    if !messages.is_empty() {
+        target.mod_seq += 1;
+        let mut keywords = Keywords::of(txn.db, to);
+        for message in messages {
+            let incoming = Incoming {
+                blob: message.blob,
+                flags: &message.flags,
+                received: message.received,
+                saved: at,
+            };
+            let new = insert(txn, &mut target, &mut keywords, &incoming, message.octets)?;
+            uids.push((message.uid, new));
+        }
+        target.save(txn)?;
+    }
+    Ok(Copied { uid_validity: target.uid_validity, uids })
+}
+
+pub(super) fn copy(
+    txn: &mut Txn<'_>,
+    from: MailboxId,
+    uids: &UidSet,
+    to: MailboxId,
+    at: Timestamp,
+) -> Result<Copied, StoreError> {
+    Numbers::load(txn.db, from)?;
+    let account = Numbers::load(txn.db, to)?.account;
+    let messages = summaries(txn.db, from, uids, usize::MAX)?;
+    if !messages.is_empty() {
+        let octets = messages.iter().map(|message| message.octets).sum();
+        accounts::charge(txn, account, octets, messages.len() as u64, Charge::Quota)?;
+    }
+    place(txn, &messages, to, at)
+}
+
+/// Moves messages between mailboxes of one account.
+pub(super) fn transfer(
+    txn: &mut Txn<'_>,
+    from: MailboxId,
+    uids: &UidSet,
+    to: MailboxId,
+    at: Timestamp,
+) -> Result<Copied, StoreError> {
+    if Numbers::load(txn.db, from)?.account != Numbers::load(txn.db, to)?.account {
+        return Err(StoreError::NoSuchMailbox);
+    }
+    let messages = summaries(txn.db, from, uids, usize::MAX)?;
+    let moved = place(txn, &messages, to, at)?;
+    if !messages.is_empty() {
+        let mut source = Numbers::load(txn.db, from)?;
+        if from != to {
+            source.mod_seq += 1;
+        }
+        remove(txn, &mut source, &messages)?;
+    }
+    Ok(moved)
+}
+
+/// Takes messages out of a mailbox, as part of the change that its `mod_seq` counts.
+fn remove(
+    txn: &mut Txn<'_>,
+    numbers: &mut Numbers,
+    messages: &[Summary],
+) -> Result<(), StoreError> {
+    let mailbox = numbers.id.0.cast_signed();
+    let delete = "DELETE FROM messages WHERE mailbox = ? AND uid = ?";
+    let mut delete = txn.db.prepare_cached(delete)?;
+    for message in messages {
+        delete.execute((mailbox, message.uid.0.get()))?;
+        txn.refer(message.blob, -1);
+        numbers.discount(Span::of(message));
+    }
+    let gone: UidSet = messages.iter().map(|message| message.uid).collect();
+    let mut bury = txn.db.prepare_cached("INSERT INTO expunged VALUES (?, ?, ?, ?)")?;
+    for (first, last) in gone.ranges() {
+        bury.execute((mailbox, numbers.mod_seq.cast_signed(), first, last))?;
+    }
+    numbers.save(txn)
+}
+
+/// Lets go of the octets of every message of a mailbox.
+pub(super) fn release_all(txn: &mut Txn<'_>, mailbox: MailboxId) -> Result<(), StoreError> {
+    let mut get = txn.db.prepare_cached("SELECT blob FROM messages WHERE mailbox = ?")?;
+    let mut rows = get.query([mailbox.0.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let blob: i64 = row.get(0)?;
+        txn.refer(BlobId(blob.cast_unsigned()), -1);
+    }
+    Ok(())
+}
+
+pub(super) fn change_flags(
+    txn: &mut Txn<'_>,
+    mailbox: MailboxId,
+    uids: &UidSet,
+    change: &FlagChange,
+) -> Result<Vec<FlagUpdate>, StoreError> {
+    let mut numbers = Numbers::load(txn.db, mailbox)?;
+    let mod_seq = numbers.mod_seq + 1;
+    let mut keywords = Keywords::of(txn.db, mailbox);
+    let mut updates = Vec::new();
+    for mut message in summaries(txn.db, mailbox, uids, usize::MAX)? {
+        let flags = rules::changed(&message.flags, change);
+        if flags != message.flags {
+            numbers.mod_seq = mod_seq;
+            numbers.discount_flags(Span::of(&message));
+            let written = keywords.write(&flags.keywords)?;
+            txn.db
+                .prepare_cached(
+                    "UPDATE messages SET flags = ?, keywords = ?, mod_seq = ?
+                     WHERE mailbox = ? AND uid = ?",
+                )?
+                .execute(params![
+                    flags.system.0,
+                    written,
+                    mod_seq.cast_signed(),
+                    mailbox.0.cast_signed(),
+                    message.uid.0.get(),
+                ])?;
+            let known = keywords.read(written.as_deref().unwrap_or_default())?;
+            message.flags = Flags { system: flags.system, keywords: known };
+            message.mod_seq = ModSeq(mod_seq);
+            numbers.count_flags(Span::of(&message));
+        }
+        updates.push(update_of(message));
+    }
+    if numbers.mod_seq == mod_seq {
+        numbers.save(txn)?;
+    }
+    Ok(updates)
+}
+
+fn update_of(message: Summary) -> FlagUpdate {
+    FlagUpdate { uid: message.uid, flags: message.flags, mod_seq: message.mod_seq }
+}
+
+pub(super) fn expunge(
+    txn: &mut Txn<'_>,
+    mailbox: MailboxId,
+    uids: &UidSet,
+) -> Result<Vec<Uid>, StoreError> {
+    let mut numbers = Numbers::load(txn.db, mailbox)?;
+    if numbers.deleted == 0 {
+        return Ok(Vec::new());
+    }
+    let get = format!(
+        "SELECT {COLUMNS} FROM messages INDEXED BY messages_deleted
+         WHERE mailbox = ? AND uid BETWEEN ? AND ? AND flags & 8 ORDER BY uid"
+    );
+    let gone = select(txn.db, &get, mailbox, uids, usize::MAX)?;
+    if !gone.is_empty() {
+        numbers.mod_seq += 1;
+        let octets = gone.iter().map(|message| message.octets).sum();
+        accounts::give_back(txn, numbers.account, octets, gone.len() as u64)?;
+        remove(txn, &mut numbers, &gone)?;
+    }
+    Ok(gone.into_iter().map(|message| message.uid).collect())
+}
+
+pub(super) fn changes(
+    db: &Connection,
+    mailbox: MailboxId,
+    since: ModSeq,
+) -> Result<Changes, StoreError> {
+    let numbers = Numbers::load(db, mailbox)?;
+    let key = (mailbox.0.cast_signed(), since.0.min(i64::MAX as u64).cast_signed());
+    let mut keywords = Keywords::of(db, mailbox);
+    let get = format!(
+        "SELECT {COLUMNS} FROM messages INDEXED BY messages_mod_seq
+         WHERE mailbox = ? AND mod_seq > ? ORDER BY uid"
+    );
+    let mut get = db.prepare_cached(&get)?;
+    let mut rows = get.query(key)?;
+    let mut updated = Vec::new();
+    while let Some(row) = rows.next()? {
+        updated.push(update_of(summary(row, &mut keywords)?));
+    }
+    let mut get =
+        db.prepare_cached("SELECT first, last FROM expunged WHERE mailbox = ? AND mod_seq > ?")?;
+    let gone = get.query_map(key, |row| Ok((uid(row.get(0)?), uid(row.get(1)?))))?;
+    let expunged = UidSet::from_ranges(gone.collect::<Result<Vec<_>, _>>()?);
+    Ok(Changes { mod_seq: ModSeq(numbers.mod_seq), updated, expunged })
+}
+
+pub(super) fn open(db: &Connection, mailbox: MailboxId) -> Result<Opened, StoreError> {
+    let numbers = Numbers::load(db, mailbox)?;
+    let mut get =
+        db.prepare_cached("SELECT uid, flags FROM messages WHERE mailbox = ? ORDER BY uid")?;
+    let mut rows = get.query([mailbox.0.cast_signed()])?;
+    let mut uids = Vec::with_capacity(usize::try_from(numbers.messages).unwrap_or(0));
+    let mut first_unseen = None;
+    while let Some(row) = rows.next()? {
+        let uid = uid(row.get(0)?);
+        let flags = SystemFlags(row.get(1)?);
+        if first_unseen.is_none() && !flags.contains(SystemFlags::SEEN) {
+            first_unseen = Some(uid);
+        }
+        uids.push(uid);
+    }
+    let keywords = std::mem::take(Keywords::of(db, mailbox).known()?);
+    Ok(Opened {
+        status: numbers.status(),
+        uids,
+        recent_from: uid(numbers.recent_from),
+        first_unseen,
+        keywords,
+    })
+}
+
+/// Makes what is `\Recent` no longer so for the next session; tells from which UID on it was.
+pub(super) fn take_recent(txn: &Txn<'_>, mailbox: MailboxId) -> Result<Uid, StoreError> {
+    let mut numbers = Numbers::load(txn.db, mailbox)?;
+    let from = uid(numbers.recent_from);
+    if numbers.recent > 0 {
+        numbers.recent_from = numbers.uid_next;
+        numbers.recent = 0;
+        numbers.save_quietly(txn)?;
+    }
+    Ok(from)
+}

@@ -1,0 +1,305 @@
+//! The pipeline's steps in the index: jobs, the tracker, and the log.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+
+use super::messages::{self, Incoming};
+use super::writer::Txn;
+use super::{accounts, mailboxes};
+use crate::rules::{self, key, micros, time};
+use crate::{
+    BlobId, Committed, Delivery, Job, JobId, LogFilter, LogRecord, MailboxName, NewJob, Source,
+    StoreError, Timestamp, Track, TrackState, Tracked,
+};
+
+/// All of a transaction but its octets, which are there already.
+pub(super) struct Step {
+    pub(super) at: Timestamp,
+    pub(super) consume: Vec<JobId>,
+    pub(super) deliver: Vec<Delivery>,
+    pub(super) enqueue: Vec<NewJob>,
+    pub(super) track: Vec<Track>,
+    pub(super) log: Vec<LogRecord>,
+}
+
+pub(super) fn commit(
+    txn: &mut Txn<'_>,
+    step: Step,
+    new: &[BlobId],
+) -> Result<Committed, StoreError> {
+    let at = step.at;
+    let mut done = Committed::default();
+    for job in step.consume {
+        consume(txn, job)?;
+    }
+    // The row of a blob lives until the command settles, so that what a consumed job held can be
+    // named here.
+    for blob in new {
+        txn.octets(*blob)?;
+    }
+    for delivery in &step.deliver {
+        let account = accounts::by_address(txn.db, &delivery.to)?;
+        let account = account.ok_or(StoreError::NoSuchAccount)?.id;
+        let mailbox = match mailboxes::find(txn.db, account, &delivery.mailbox)? {
+            Some(mailbox) => mailbox,
+            None => mailboxes::find(txn.db, account, &MailboxName::inbox())?
+                .ok_or(StoreError::NoSuchMailbox)?,
+        };
+        let blob = blob(txn, delivery.octets, new)?;
+        let message = Incoming { blob, flags: &delivery.flags, received: at, saved: at };
+        done.delivered.push(messages::add(txn, mailbox, &message, delivery.charge)?);
+    }
+    for job in step.enqueue {
+        let blob = job.octets.map(|source| blob(txn, source, new)).transpose()?;
+        done.enqueued.push(enqueue(txn, &job, blob, at)?);
+    }
+    for entry in &step.track {
+        track(txn.db, entry)?;
+    }
+    for record in &step.log {
+        write_log(txn, record)?;
+    }
+    Ok(done)
+}
+
+fn blob(txn: &Txn<'_>, source: Source, new: &[BlobId]) -> Result<BlobId, StoreError> {
+    let blob = match source {
+        Source::New(at) => new.get(at).copied().ok_or(StoreError::NoSuchMessage)?,
+        Source::Stored(blob) => blob,
+    };
+    txn.octets(blob).map(|_| blob)
+}
+
+// --- jobs
+
+const JOB: &str = "id, due, queued, attempts, last_error, payload, blob";
+
+fn job(row: &Row<'_>) -> Result<Job, rusqlite::Error> {
+    Ok(Job {
+        id: JobId(row.get::<_, i64>(0)?.cast_unsigned()),
+        due: time(row.get(1)?),
+        queued: time(row.get(2)?),
+        attempts: row.get(3)?,
+        last_error: row.get(4)?,
+        payload: row.get(5)?,
+        blob: row.get::<_, Option<i64>>(6)?.map(|blob| BlobId(blob.cast_unsigned())),
+    })
+}
+
+fn consume(txn: &mut Txn<'_>, job: JobId) -> Result<(), StoreError> {
+    let gone = txn
+        .db
+        .prepare_cached("DELETE FROM jobs WHERE id = ? RETURNING blob")?
+        .query_row([job.0.cast_signed()], |row| row.get::<_, Option<i64>>(0))
+        .optional()?;
+    if let Some(blob) = gone.ok_or(StoreError::JobGone(job))? {
+        txn.refer(BlobId(blob.cast_unsigned()), -1);
+    }
+    txn.counters.jobs -= 1;
+    Ok(())
+}
+
+fn enqueue(
+    txn: &mut Txn<'_>,
+    job: &NewJob,
+    blob: Option<BlobId>,
+    at: Timestamp,
+) -> Result<JobId, StoreError> {
+    txn.counters.job += 1;
+    txn.counters.jobs += 1;
+    let id = JobId(txn.counters.job);
+    txn.db
+        .prepare_cached(&format!("INSERT INTO jobs ({JOB}) VALUES (?, ?, ?, 0, NULL, ?, ?)"))?
+        .execute(params![
+            id.0.cast_signed(),
+            micros(job.due),
+            micros(at),
+            job.payload,
+            blob.map(|blob| blob.0.cast_signed()),
+        ])?;
+    if let Some(blob) = blob {
+        txn.refer(blob, 1);
+    }
+    Ok(id)
+}
+
+pub(super) fn postpone(
+    txn: &Txn<'_>,
+    job: JobId,
+    due: Timestamp,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let set = "UPDATE jobs SET due = ?, attempts = min(attempts + 1, 4294967295), last_error = ?
+               WHERE id = ?";
+    let set =
+        txn.db.prepare_cached(set)?.execute(params![micros(due), reason, job.0.cast_signed()])?;
+    if set == 0 { Err(StoreError::JobGone(job)) } else { Ok(()) }
+}
+
+pub(super) fn jobs_due(
+    db: &Connection,
+    now: Timestamp,
+    after: Option<JobId>,
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    // The index of due times holds the numbers too: those that wait for later cost nothing.
+    let get = format!(
+        "SELECT {JOB} FROM jobs WHERE id IN (
+             SELECT id FROM jobs INDEXED BY jobs_due WHERE due <= ? AND id > ?
+             ORDER BY id LIMIT ?)
+         ORDER BY id"
+    );
+    let after = after.map_or(0, |job| job.0.cast_signed());
+    let mut get = db.prepare_cached(&get)?;
+    let jobs = get.query_map(params![micros(now), after, clamp(limit)], job)?;
+    Ok(jobs.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn jobs_waiting(db: &Connection) -> Result<(u64, Option<Timestamp>), StoreError> {
+    let get = "SELECT (SELECT jobs FROM counters), (SELECT min(due) FROM jobs)";
+    Ok(db.prepare_cached(get)?.query_row([], |row| {
+        let jobs: i64 = row.get(0)?;
+        Ok((jobs.cast_unsigned(), row.get::<_, Option<i64>>(1)?.map(time)))
+    })?)
+}
+
+fn clamp(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+// --- the tracker
+
+fn state_of(number: u8) -> TrackState {
+    match number {
+        0 => TrackState::Sent,
+        1 => TrackState::TakenInCharge,
+        2 => TrackState::Delivered,
+        _ => TrackState::Failed,
+    }
+}
+
+fn number_of(state: TrackState) -> u8 {
+    match state {
+        TrackState::Sent => 0,
+        TrackState::TakenInCharge => 1,
+        TrackState::Delivered => 2,
+        TrackState::Failed => 3,
+    }
+}
+
+fn track(db: &Connection, track: &Track) -> Result<(), StoreError> {
+    let recipient = track.recipient.to_string();
+    let recipient_key = key(&recipient);
+    let at = micros(track.at);
+    if track.state == TrackState::Sent {
+        db.prepare_cached("INSERT OR IGNORE INTO tracker VALUES (?, ?, ?, ?, ?, ?)")?.execute(
+            params![track.identificativo, recipient_key, recipient, number_of(track.state), at, at],
+        )?;
+        return Ok(());
+    }
+    let entry = params![track.identificativo, recipient_key];
+    let get = "SELECT state FROM tracker WHERE identificativo = ? AND recipient_key = ?";
+    let now = db.prepare_cached(get)?.query_row(entry, |row| row.get(0)).optional()?;
+    if now.is_some_and(|now| rules::advances(state_of(now), track.state)) {
+        let set = "UPDATE tracker SET state = ?, since = ?
+                   WHERE identificativo = ? AND recipient_key = ?";
+        db.prepare_cached(set)?.execute(params![
+            number_of(track.state),
+            at,
+            track.identificativo,
+            recipient_key
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn tracked(db: &Connection, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {
+    let get = "SELECT recipient, state, sent, since FROM tracker WHERE identificativo = ?";
+    let mut get = db.prepare_cached(get)?;
+    let mut rows = get.query([identificativo])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let recipient: String = row.get(0)?;
+        let damaged = |_| StoreError::Medium("a tracked address cannot be read".into());
+        entries.push(Tracked {
+            recipient: mail::Address::parse(&recipient).map_err(damaged)?,
+            state: state_of(row.get(1)?),
+            sent: time(row.get(2)?),
+            since: time(row.get(3)?),
+        });
+    }
+    entries.sort_by(|a, b| a.recipient.cmp(&b.recipient));
+    Ok(entries)
+}
+
+// --- the log
+
+fn write_log(txn: &mut Txn<'_>, record: &LogRecord) -> Result<(), StoreError> {
+    txn.counters.record += 1;
+    let number = txn.counters.record.cast_signed();
+    let text = serde_json::to_string(record)
+        .map_err(|error| StoreError::Medium(format!("a log record cannot be written: {error}")))?;
+    txn.db.prepare_cached("INSERT INTO log VALUES (?, ?, ?, ?)")?.execute(params![
+        number,
+        micros(record.time),
+        record.identificativo,
+        text
+    ])?;
+    let mut insert = txn.db.prepare_cached("INSERT INTO log_identifiers VALUES (?, ?)")?;
+    for identifier in rules::identifiers(record) {
+        insert.execute(params![identifier, number])?;
+    }
+    let mut insert = txn.db.prepare_cached("INSERT INTO log_parties VALUES (?, ?)")?;
+    for party in rules::parties(record) {
+        insert.execute(params![party, number])?;
+    }
+    Ok(())
+}
+
+pub(super) fn log(
+    db: &Connection,
+    filter: &LogFilter,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, LogRecord)>, StoreError> {
+    let mut find = "SELECT number, record FROM log WHERE number > ?".to_owned();
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut values = vec![Value::from(after)];
+    if let Some(id) = &filter.message_id {
+        find += " AND number IN (
+            SELECT number FROM log_identifiers WHERE identifier = ?
+            UNION
+            SELECT same.number FROM log_identifiers AS asked
+            JOIN log AS named ON named.number = asked.number
+            JOIN log_identifiers AS other ON other.identifier = named.identificativo
+            JOIN log AS same ON same.number = other.number
+                AND same.identificativo = named.identificativo
+            WHERE asked.identifier = ?)";
+        values.extend([Value::from(id.clone()), Value::from(id.clone())]);
+    }
+    if let Some(account) = &filter.account {
+        find += " AND number IN (SELECT number FROM log_parties WHERE party = ?)";
+        values.push(key(&account.to_string()).into());
+    }
+    if let Some(since) = filter.since {
+        find += " AND time >= ?";
+        values.push(micros(since).into());
+    }
+    if let Some(until) = filter.until {
+        find += " AND time < ?";
+        values.push(micros(until).into());
+    }
+    find += " ORDER BY number LIMIT ?";
+    values.push(clamp(limit).into());
+    let mut find = db.prepare_cached(&find)?;
+    let mut rows = find.query(params_from_iter(values))?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        let text: String = row.get(1)?;
+        let record = serde_json::from_str(&text)
+            .map_err(|error| StoreError::Medium(format!("log record {number}: {error}")))?;
+        records.push((number.cast_unsigned(), record));
+    }
+    Ok(records)
+}

@@ -1,0 +1,144 @@
+//! The tables of the index, and how connections to it are set up.
+//!
+//! One writer, any number of readers (WAL): a reader sees the last commit before it began, and
+//! waits for nobody. Every number that IMAP's STATUS or a quota asks for is a column that changes
+//! in the commit of the message itself, so that nothing is counted when it is asked for.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+
+use crate::StoreError;
+
+/// The version of the tables and of the records in segments. A store of a higher one is refused.
+pub(super) const FORMAT: i64 = 1;
+
+/// Marks the database as ours: "cera".
+const APPLICATION: i64 = 0x6365_7261;
+
+/// Statements that a connection keeps prepared: all that this crate has.
+const STATEMENTS_MAX: usize = 128;
+
+const TABLES: &str = "
+-- The last number given of each kind, and how many jobs wait. One row.
+CREATE TABLE counters (
+    account INTEGER NOT NULL, mailbox INTEGER NOT NULL, blob INTEGER NOT NULL,
+    job INTEGER NOT NULL, record INTEGER NOT NULL, uid_validity INTEGER NOT NULL,
+    jobs INTEGER NOT NULL);
+INSERT INTO counters VALUES (0, 0, 0, 0, 0, 0, 0);
+
+CREATE TABLE accounts (
+    id INTEGER PRIMARY KEY, address TEXT NOT NULL, user_id TEXT, owner INTEGER NOT NULL,
+    role INTEGER NOT NULL, state INTEGER NOT NULL, phc TEXT, scram TEXT,
+    octets_max INTEGER NOT NULL, messages_max INTEGER, reserve INTEGER NOT NULL,
+    ordinary_mail TEXT, created INTEGER NOT NULL, octets INTEGER NOT NULL,
+    messages INTEGER NOT NULL);
+CREATE TABLE logins (login TEXT PRIMARY KEY, account INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE subscriptions (
+    account INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (account, name)) WITHOUT ROWID;
+
+CREATE TABLE mailboxes (
+    id INTEGER PRIMARY KEY, account INTEGER NOT NULL, name TEXT NOT NULL, special_use INTEGER,
+    system INTEGER NOT NULL, uid_validity INTEGER NOT NULL, created INTEGER NOT NULL,
+    uid_next INTEGER NOT NULL, mod_seq INTEGER NOT NULL, recent_from INTEGER NOT NULL,
+    messages INTEGER NOT NULL, unseen INTEGER NOT NULL, recent INTEGER NOT NULL,
+    deleted INTEGER NOT NULL, octets INTEGER NOT NULL, deleted_octets INTEGER NOT NULL);
+CREATE UNIQUE INDEX mailboxes_name ON mailboxes (account, name);
+CREATE TABLE keywords (
+    mailbox INTEGER NOT NULL, number INTEGER NOT NULL, keyword TEXT NOT NULL,
+    PRIMARY KEY (mailbox, number)) WITHOUT ROWID;
+
+CREATE TABLE messages (
+    mailbox INTEGER NOT NULL, uid INTEGER NOT NULL, flags INTEGER NOT NULL, keywords BLOB,
+    mod_seq INTEGER NOT NULL, octets INTEGER NOT NULL, received INTEGER NOT NULL,
+    saved INTEGER NOT NULL, blob INTEGER NOT NULL, PRIMARY KEY (mailbox, uid)) WITHOUT ROWID;
+CREATE INDEX messages_mod_seq ON messages (mailbox, mod_seq);
+CREATE INDEX messages_deleted ON messages (mailbox, uid) WHERE flags & 8;
+-- UIDs that went, as ranges. Kept as long as the mailbox, so that every change can be told.
+CREATE TABLE expunged (
+    mailbox INTEGER NOT NULL, mod_seq INTEGER NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, PRIMARY KEY (mailbox, mod_seq, first)) WITHOUT ROWID;
+
+-- Where octets are: at `start` of a segment, or in a file of their own (segment 0).
+CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, start INTEGER NOT NULL,
+    octets INTEGER NOT NULL, refs INTEGER NOT NULL);
+-- What is beyond `end` was never committed. `live` counts the octets of records in use.
+CREATE TABLE segments (id INTEGER PRIMARY KEY, end INTEGER NOT NULL, live INTEGER NOT NULL);
+-- Files of their own that nothing refers to any more and that may still be there.
+CREATE TABLE doomed (blob INTEGER PRIMARY KEY);
+
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY, due INTEGER NOT NULL, queued INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, last_error TEXT, payload BLOB NOT NULL, blob INTEGER);
+CREATE INDEX jobs_due ON jobs (due);
+CREATE TABLE tracker (
+    identificativo TEXT NOT NULL, recipient_key TEXT NOT NULL, recipient TEXT NOT NULL,
+    state INTEGER NOT NULL, sent INTEGER NOT NULL, since INTEGER NOT NULL,
+    PRIMARY KEY (identificativo, recipient_key)) WITHOUT ROWID;
+
+CREATE TABLE log (
+    number INTEGER PRIMARY KEY, time INTEGER NOT NULL, identificativo TEXT, record TEXT NOT NULL);
+CREATE INDEX log_time ON log (time);
+CREATE TABLE log_identifiers (
+    identifier TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (identifier, number))
+    WITHOUT ROWID;
+CREATE TABLE log_parties (
+    party TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (party, number)) WITHOUT ROWID;
+";
+
+/// The writer's connection; makes the tables of a new store.
+pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    // The page size counts only before the first write.
+    db.pragma_update(None, "page_size", 8192)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    // The writer checkpoints when idle; under load, at 64 MiB of WAL.
+    db.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+    db.pragma_update(None, "cache_size", -64_000)?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    let format: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match format {
+        0 => create(&db)?,
+        FORMAT => {
+            let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+            if application != APPLICATION {
+                return Err(StoreError::Medium("the database is not a store".into()));
+            }
+        }
+        newer => {
+            return Err(StoreError::Medium(format!(
+                "the store has format {newer}, this program knows up to {FORMAT}"
+            )));
+        }
+    }
+    Ok(db)
+}
+
+fn create(db: &Connection) -> Result<(), StoreError> {
+    let any: Option<i64> =
+        db.query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |row| row.get(0)).optional()?;
+    if any.is_some() {
+        return Err(StoreError::Medium("the database is not a store".into()));
+    }
+    db.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION};
+         PRAGMA user_version = {FORMAT}; COMMIT;"
+    ))?;
+    Ok(())
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.pragma_update(None, "cache_size", -8_000)?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(db)
+}
