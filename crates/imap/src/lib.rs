@@ -9,6 +9,7 @@
 //! | `grammar` | octets to commands: imap-codec, and what it does not speak |
 //! | `response` | words to octets |
 //! | `selected` | a session's view of its mailbox, and how it learns of changes |
+//! | `source` | a stored message, read as far as a command needs it |
 //! | `refusal` | the one map from a store's error to a client's NO |
 //! | `command/` | a file a command |
 //!
@@ -26,6 +27,7 @@ mod response;
 mod sasl;
 mod selected;
 mod session;
+mod source;
 
 pub use job::{Answer, Job};
 pub use response::Code;

@@ -3,7 +3,7 @@
 //! What a command answers is gathered in an [`Output`], in pieces: octets, and ranges of stored
 //! octets that are sent without ever being held here.
 
-use store::{BlobId, Flags, Keyword, MailboxName, SystemFlags, Uid, UidSet, UidValidity};
+use store::{BlobId, Flags, Keyword, MailboxName, SystemFlags, Uid, UidValidity};
 
 use crate::mutf7;
 
@@ -102,12 +102,6 @@ fn ranges(uids: &[Uid]) -> String {
     runs.join(",")
 }
 
-/// A set as the wire has it.
-pub(crate) fn uid_set(set: &UidSet) -> String {
-    let text = |&(a, b): &(u32, u32)| if a == b { a.to_string() } else { format!("{a}:{b}") };
-    set.ranges().iter().map(text).collect::<Vec<_>>().join(",")
-}
-
 /// A piece of what is to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
@@ -130,6 +124,15 @@ impl Output {
         self.octets
     }
 
+    /// What was written, when nothing of it is stored elsewhere.
+    pub(crate) fn into_octets(self) -> Vec<u8> {
+        let octets = self.pieces.into_iter().filter_map(|piece| match piece {
+            Piece::Octets(octets) => Some(octets),
+            Piece::Stored { .. } => None,
+        });
+        octets.flatten().collect()
+    }
+
     pub(crate) fn into_pieces(self) -> Vec<Piece> {
         self.pieces
     }
@@ -140,6 +143,16 @@ impl Output {
             last.extend_from_slice(octets);
         } else {
             self.pieces.push(Piece::Octets(octets.to_vec()));
+        }
+    }
+
+    /// What another holds, after what is here.
+    pub(crate) fn append(&mut self, other: Self) {
+        for piece in other.pieces {
+            match piece {
+                Piece::Octets(octets) => self.push(&octets),
+                stored @ Piece::Stored { .. } => self.pieces.push(stored),
+            }
         }
     }
 

@@ -115,6 +115,20 @@ impl Selected {
         Ok(Places::new(ranges))
     }
 
+    /// The places of those numbers of a set that there are.
+    pub(crate) fn places_there_are(&self, set: &MessageSet) -> Places {
+        let last = self.uids.len();
+        let place = |bound: Option<u32>| match bound {
+            Some(number) => usize::try_from(number).unwrap_or(usize::MAX),
+            None => last,
+        };
+        let ranges = set.ranges().iter().map(|&(from, to)| {
+            let (from, to) = (place(from), place(to));
+            from.min(to).max(1) - 1..from.max(to).min(last)
+        });
+        Places::new(ranges.collect())
+    }
+
     /// As a set of UIDs.
     pub(crate) fn uid_set(&self, places: &Places) -> UidSet {
         let bounds = places.ranges.iter().filter_map(|range| {
@@ -252,6 +266,11 @@ impl Places {
         // Taken from the end, so that taking is cheap.
         merged.reverse();
         Self { ranges: merged }
+    }
+
+    /// All places below `end`.
+    pub(crate) fn below(end: usize) -> Self {
+        Self::new([0..end].into())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

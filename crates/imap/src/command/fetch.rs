@@ -1,24 +1,255 @@
-//! FETCH, UID FETCH
+//! FETCH, UID FETCH: what is known of messages, and their octets.
+//!
+//! RFC 3501 §6.4.5, §7.4.2. A job answers for as many messages as fit its bounds, and asks for
+//! another for the rest. Long octets are not read here: the shell streams them from the store.
+
+mod envelope;
+mod section;
+mod structure;
+
+use std::collections::VecDeque;
+
+use imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
+use imap_types::sequence::SequenceSet;
+use jiff::tz::TimeZone;
+use store::{
+    FlagChange, FlagUpdate, Flags, Store, StoreError, Summary, SystemFlags, Timestamp, UidSet,
+};
+
+use self::section::Section;
+use super::Work;
 use crate::grammar::MessageSet;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
-use imap_types::fetch::MacroOrMessageDataItemNames;
-use imap_types::sequence::SequenceSet;
-pub(crate) struct Fetch {
-    set: MessageSet,
-    by_uid: bool,
+use crate::response::{Code, Output};
+use crate::selected::{Places, Selected};
+use crate::source::Source;
+
+/// Messages that one job answers for at most.
+const BATCH_MESSAGES: usize = 500;
+/// The same when their octets are marked as seen on the way: each is at most a piece of text and a
+/// header in memory.
+const BATCH_MESSAGES_SEEN: usize = 8;
+/// Octets that one job's answer holds before it stops.
+const BATCH_OCTETS: usize = 256 * 1024;
+/// Octets that one job reads before it stops.
+const BATCH_READ_OCTETS: u64 = 32 * 1024 * 1024;
+/// Items of one FETCH at most: each can be a part of its own.
+const ITEMS_MAX: usize = 500;
+
+/// One thing to be told of each message.
+enum Item {
+    Flags,
+    InternalDate,
+    Size,
+    Uid,
+    Envelope,
+    /// BODY, or BODYSTRUCTURE with the extension data.
+    Structure {
+        extended: bool,
+    },
+    Section(Section),
 }
+
+/// `fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" ... ")")`
+pub(crate) struct Fetch {
+    messages: MessageSet,
+    items: Vec<Item>,
+    by_uid: bool,
+    /// Some octets are fetched with BODY[...] rather than BODY.PEEK[...].
+    marks_seen: bool,
+    /// What is left of it, once begun.
+    left: Option<Places>,
+    /// Some were gone.
+    missed: bool,
+}
+
 impl Fetch {
     pub(crate) fn new(
         set: &SequenceSet,
-        _items: MacroOrMessageDataItemNames<'_>,
+        items: MacroOrMessageDataItemNames<'_>,
         by_uid: bool,
     ) -> Result<Self, Refusal> {
-        Ok(Self { set: MessageSet::new(set)?, by_uid })
+        let names = match &items {
+            MacroOrMessageDataItemNames::Macro(macro_name) => macro_name.expand(),
+            MacroOrMessageDataItemNames::MessageDataItemNames(names) => names.clone(),
+        };
+        if names.len() > ITEMS_MAX {
+            return Err(Refusal::bad("Too many items: ask for them in parts"));
+        }
+        let marks_seen = names.iter().any(|name| match name {
+            MessageDataItemName::BodyExt { peek, .. } => !peek,
+            MessageDataItemName::Rfc822 | MessageDataItemName::Rfc822Text => true,
+            _ => false,
+        });
+        let mut items = names.iter().map(item).collect::<Result<Vec<_>, _>>()?;
+        if by_uid && !items.iter().any(|item| matches!(item, Item::Uid)) {
+            items.insert(0, Item::Uid);
+        }
+        let messages = MessageSet::new(set)?;
+        Ok(Self { messages, items, by_uid, marks_seen, left: None, missed: false })
     }
-    pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
-        let here = context.here()?;
-        let _ = here.places(&self.set, self.by_uid)?;
+
+    pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
+        let store = context.store;
+        let zone = &context.settings.zone;
+        let Some(here) = context.selected.as_deref_mut() else {
+            return Err(Refusal::nothing_selected());
+        };
+        let mut left = match self.left.take() {
+            Some(left) => left,
+            None => here.places(&self.messages, self.by_uid)?,
+        };
+        let marks_seen = self.marks_seen && !here.read_only;
+        let batch = left.take(if marks_seen { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });
+        let uids: UidSet =
+            batch.iter().filter_map(|&place| here.uids().get(place)).copied().collect();
+        let mut summaries: VecDeque<Summary> = if uids.is_empty() {
+            VecDeque::new()
+        } else {
+            store.summaries(here.mailbox, &uids, batch.len()).map_err(Refusal::selected)?.into()
+        };
+        let seen = if marks_seen { mark_seen(&summaries, here, store)? } else { Vec::new() };
+        let out = &mut *context.out;
+        if !seen.is_empty() || self.items.iter().any(|item| matches!(item, Item::Flags)) {
+            here.announce_keywords(summaries.iter().map(|summary| &summary.flags), out);
+        }
+        let mut read = 0;
+        for (done, &place) in batch.iter().enumerate() {
+            let enough = out.held_octets() >= BATCH_OCTETS || read >= BATCH_READ_OCTETS;
+            if enough && !marks_seen {
+                left.put_back(&batch[done..]);
+                break;
+            }
+            let uid = here.uids().get(place).copied();
+            let Some(mut summary) = summaries.pop_front_if(|summary| Some(summary.uid) == uid)
+            else {
+                self.missed = true;
+                continue;
+            };
+            let newly_seen = seen.binary_search_by_key(&summary.uid, |update| update.uid).ok();
+            if let Some(update) = newly_seen.and_then(|at| seen.get(at)) {
+                summary.flags.clone_from(&update.flags);
+            }
+            let mut source = Source::new(store, summary.blob, summary.octets);
+            let message = Message { place, summary: &summary, here, zone };
+            // Whole or not at all: an error must not end in the middle of a line.
+            let mut whole = Output::default();
+            match self.write(&message, newly_seen.is_some(), &mut source, &mut whole) {
+                Ok(()) => out.append(whole),
+                // It went while it was read.
+                Err(StoreError::NoSuchMessage) => self.missed = true,
+                Err(error) => return Err(Refusal::selected(error)),
+            }
+            read += source.read;
+        }
+        if !left.is_empty() {
+            self.left = Some(left);
+            return Ok(Flow::More(Work::Fetch(Box::new(self))));
+        }
+        if self.missed && !self.by_uid {
+            return Err(Refusal::no(Code::ExpungeIssued, "Some of the messages are gone"));
+        }
         Ok(Done::text("FETCH completed").numbered(self.by_uid).into())
     }
+
+    /// `* 3 FETCH (...)`
+    fn write(
+        &self,
+        message: &Message<'_>,
+        newly_seen: bool,
+        source: &mut Source<'_>,
+        out: &mut Output,
+    ) -> Result<(), StoreError> {
+        let Message { place, summary, here, zone } = *message;
+        out.text(&format!("* {} FETCH (", place + 1));
+        for (at, item) in self.items.iter().enumerate() {
+            if at > 0 {
+                out.text(" ");
+            }
+            match item {
+                Item::Flags => write_flags(summary, here, out),
+                Item::InternalDate => {
+                    out.text(&format!("INTERNALDATE \"{}\"", date_time(summary.received, zone)));
+                }
+                Item::Size => out.text(&format!("RFC822.SIZE {}", summary.octets)),
+                Item::Uid => out.text(&format!("UID {}", summary.uid.0)),
+                Item::Envelope => {
+                    out.text("ENVELOPE ");
+                    envelope::write(source.header()?, out);
+                }
+                Item::Structure { extended } => {
+                    out.text(if *extended { "BODYSTRUCTURE " } else { "BODY " });
+                    let (octets, parts) = source.parts()?;
+                    structure::write(octets, parts, *extended, out);
+                }
+                Item::Section(section) => section.write(source, out)?,
+            }
+        }
+        if newly_seen && !self.items.iter().any(|item| matches!(item, Item::Flags)) {
+            out.text(" ");
+            write_flags(summary, here, out);
+        }
+        out.text(")\r\n");
+        Ok(())
+    }
+}
+
+/// A message that is being told of.
+struct Message<'m> {
+    place: usize,
+    summary: &'m Summary,
+    here: &'m Selected,
+    zone: &'m TimeZone,
+}
+
+fn write_flags(summary: &Summary, here: &Selected, out: &mut Output) {
+    out.text("FLAGS ");
+    out.flags(&summary.flags, here.is_recent(summary.uid));
+}
+
+/// Marks what is about to be read as seen: RFC 3501 §6.4.5, `BODY[<section>]`.
+fn mark_seen(
+    summaries: &VecDeque<Summary>,
+    here: &mut Selected,
+    store: &dyn Store,
+) -> Result<Vec<FlagUpdate>, Refusal> {
+    let unseen = |summary: &&Summary| !summary.flags.system.contains(SystemFlags::SEEN);
+    let uids: UidSet = summaries.iter().filter(unseen).map(|summary| summary.uid).collect();
+    if uids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let seen = Flags { system: SystemFlags::SEEN, ..Flags::default() };
+    let updates = store.change_flags(here.mailbox, &uids, &FlagChange::Add(seen));
+    let updates = updates.map_err(Refusal::selected)?;
+    here.told(&updates);
+    Ok(updates)
+}
+
+/// `date-time`, RFC 3501 §9, without its quotes.
+fn date_time(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%e-%b-%Y %H:%M:%S %z").to_string()
+}
+
+fn item(name: &MessageDataItemName<'_>) -> Result<Item, Refusal> {
+    use MessageDataItemName as Name;
+    Ok(match name {
+        Name::Flags => Item::Flags,
+        Name::InternalDate => Item::InternalDate,
+        Name::Rfc822Size => Item::Size,
+        Name::Uid => Item::Uid,
+        Name::Envelope => Item::Envelope,
+        Name::Body => Item::Structure { extended: false },
+        Name::BodyStructure => Item::Structure { extended: true },
+        Name::BodyExt { section, partial, .. } => {
+            Item::Section(Section::new(section.as_ref(), *partial)?)
+        }
+        Name::Rfc822 => Item::Section(Section::rfc822()),
+        Name::Rfc822Header => Item::Section(Section::rfc822_header()),
+        Name::Rfc822Text => Item::Section(Section::rfc822_text()),
+        Name::Binary { .. } | Name::BinarySize { .. } => {
+            return Err(Refusal::bad("No such item: BINARY is not announced"));
+        }
+        Name::ModSeq => return Err(Refusal::bad("No such item: CONDSTORE is not announced")),
+    })
 }

@@ -121,11 +121,6 @@ impl Framer {
         self.too_long
     }
 
-    /// Whether a command has begun.
-    pub(super) fn is_within_command(&self) -> bool {
-        self.line > 0 || self.literal_left > 0 || self.literals > 0 || self.dropped > 0
-    }
-
     /// Reads on; `None` when more octets must come.
     pub(super) fn next(&mut self, pending: &mut Pending) -> Option<Frame> {
         loop {
