@@ -1,0 +1,137 @@
+//! Moves octets between a socket and a machine, for both protocols: reads when the machine wants
+//! octets, writes what it says, and goes over to TLS when it asks for that.
+//!
+//! While a connection is idle it holds no buffer: 5,000 idle clients must stay cheap.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Octets taken from a socket at once.
+const READ_OCTETS: usize = 16 * 1024;
+/// How long a TLS handshake may take: a client does it in well under a second.
+pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// How long a peer may take none of what is written to it before it is given up.
+pub(crate) const WRITE_WAIT: Duration = Duration::from_secs(120);
+
+enum Stream {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Between the two, or after a failed handshake.
+    Gone,
+}
+
+/// One client's connection.
+pub(crate) struct Connection {
+    stream: Stream,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    /// Takes a connection over. Small answers leave at once (TCP_NODELAY): two peers that wait for
+    /// each other stall 40 ms without it.
+    pub(crate) fn new(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        Ok(Self { stream: Stream::Clear(socket), peer })
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Goes over to TLS. Octets that came in clear are the machine's to drop.
+    ///
+    /// # Errors
+    ///
+    /// When the handshake fails or takes longer than [`HANDSHAKE_WAIT`]: the connection is over.
+    pub(crate) async fn start_tls(&mut self, acceptor: TlsAcceptor) -> io::Result<()> {
+        let Stream::Clear(socket) = std::mem::replace(&mut self.stream, Stream::Gone) else {
+            return Err(io::Error::other("TLS is on already"));
+        };
+        let tls = tokio::time::timeout(HANDSHAKE_WAIT, acceptor.accept(socket)).await??;
+        self.stream = Stream::Tls(Box::new(tls));
+        Ok(())
+    }
+
+    /// Whether TLS is up.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// The next octets that come; empty at the end of the stream. Can be dropped at any time
+    /// without loss.
+    pub(crate) async fn read(&mut self) -> io::Result<Vec<u8>> {
+        std::future::poll_fn(|cx| {
+            // On the stack and only while there is something to read: see the module's text.
+            let mut octets = [0; READ_OCTETS];
+            let mut buffer = ReadBuf::new(&mut octets);
+            match self.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().to_vec())),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Clear(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Stream::Tls(tls) => match Pin::new(tls.as_mut()).poll_read(cx, buffer) {
+                // A peer that ends without close_notify has ended all the same.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                other => other,
+            },
+            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Writes all of it and sends it off.
+    ///
+    /// # Errors
+    ///
+    /// When the peer is gone, or takes nothing for [`WRITE_WAIT`].
+    pub(crate) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        for piece in octets.chunks(READ_OCTETS) {
+            tokio::time::timeout(WRITE_WAIT, async {
+                match &mut self.stream {
+                    Stream::Clear(socket) => socket.write_all(piece).await,
+                    Stream::Tls(tls) => tls.write_all(piece).await,
+                    Stream::Gone => Err(io::ErrorKind::NotConnected.into()),
+                }
+            })
+            .await??;
+        }
+        tokio::time::timeout(WRITE_WAIT, async {
+            match &mut self.stream {
+                Stream::Clear(socket) => socket.flush().await,
+                Stream::Tls(tls) => tls.flush().await,
+                Stream::Gone => Ok(()),
+            }
+        })
+        .await?
+    }
+
+    /// Says goodbye as TLS wants it, and closes.
+    pub(crate) async fn close(mut self) {
+        let goodbye = async {
+            match &mut self.stream {
+                Stream::Clear(socket) => socket.shutdown().await,
+                Stream::Tls(tls) => tls.shutdown().await,
+                Stream::Gone => Ok(()),
+            }
+        };
+        // The peer may be gone, or may not read: either way the connection ends here.
+        let _ = tokio::time::timeout(HANDSHAKE_WAIT, goodbye).await;
+    }
+}

@@ -1,0 +1,191 @@
+//! Which point calls what, in which order: the life of a message, step by step.
+//!
+//! Every step is one commit ([`store::Transaction`]) that consumes its job and produces what it
+//! makes: messages in mailboxes, further jobs, log records, tracker states. So after a crash at any
+//! instant a step has happened whole or is due again, and nothing happens twice.
+//!
+//! | step | consumes | produces |
+//! | --- | --- | --- |
+//! | [`access`] | what a user submitted | the original, its identity and log records; `Certify` or `Refuse` |
+//! | [`certify`] | `Certify`, `Refuse` | the acceptance receipt in the sender's INBOX and `Incoming` for the transport envelope; or the non-acceptance notice |
+//! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify`; one `Deliver` a recipient |
+//! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, as `Notify` |
+//! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
+//!
+//! What each point decides is in [`pec`]; here is only the order.
+
+pub(crate) mod access;
+mod certify;
+mod deliver;
+mod incoming;
+mod notify;
+mod origin;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use mail::Address;
+use pec::access::{Accepted, NonAcceptance};
+use pec::exchange::{Fresh, PecId};
+use pec::incoming::VerifiedEnvelope;
+use pec::layout::Unsigned;
+use pec::moment::Moment;
+use serde::{Deserialize, Serialize};
+use store::{
+    Charge, Delivery, Flags, Job, JobId, MailboxName, NewJob, Source, StoreError, Timestamp,
+    Transaction,
+};
+
+use crate::site::Site;
+
+/// What a job is: its payload in the queue, as JSON. A release reads what earlier ones wrote.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Task {
+    /// Receipt and envelope for a message that was accepted; its octets are the original.
+    Certify {
+        /// What was accepted, and when.
+        accepted: Accepted,
+        /// The `Message-ID` of the acceptance receipt: the log has it already.
+        receipt: PecId,
+    },
+    /// The notice for one that was not.
+    Refuse {
+        /// Why, and when.
+        refused: Box<NonAcceptance>,
+        /// The `Message-ID` of the notice.
+        notice: PecId,
+    },
+    /// An envelope at the incoming point; its octets are the envelope.
+    Incoming {
+        /// The reverse-path.
+        #[serde(with = "pec::exchange::as_text")]
+        reverse_path: Address,
+        /// The forward-paths that are ours.
+        #[serde(with = "pec::exchange::as_texts")]
+        forward_paths: Vec<Address>,
+    },
+    /// A correct envelope at the delivery point; its octets are the envelope.
+    Deliver {
+        /// What it is.
+        envelope: Box<VerifiedEnvelope>,
+        /// Whom it is for.
+        #[serde(with = "pec::exchange::as_text")]
+        recipient: Address,
+    },
+    /// A receipt at the incoming point; its octets are the receipt.
+    Notify {
+        /// Whom it is for.
+        #[serde(with = "pec::exchange::as_text")]
+        to: Address,
+    },
+    /// A receipt of ours for our own user, which found the mailbox full.
+    Place {
+        /// Whom it is for.
+        #[serde(with = "pec::exchange::as_text")]
+        to: Address,
+    },
+}
+
+impl Task {
+    /// As a job, due now.
+    fn queued(&self, at: Moment, octets: Option<Source>) -> anyhow::Result<NewJob> {
+        Ok(NewJob { due: at.instant(), payload: serde_json::to_vec(self)?, octets })
+    }
+}
+
+/// Does one job. That it was done already is no failure.
+///
+/// # Errors
+///
+/// When it could not be done: nothing has happened, and it is to be tried again.
+pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
+    let task: Task = serde_json::from_slice(&job.payload).context("the job cannot be read")?;
+    let done = match task {
+        Task::Certify { accepted, receipt } => certify::certify(site, job, &accepted, receipt),
+        Task::Refuse { refused, notice } => certify::refuse(site, job, &refused, notice),
+        Task::Incoming { reverse_path, forward_paths } => {
+            incoming::take_in(site, job, reverse_path, &forward_paths)
+        }
+        Task::Deliver { envelope, recipient } => deliver::deliver(site, job, &envelope, &recipient),
+        Task::Notify { to } => notify::take_in(site, job, &to),
+        Task::Place { to } => notify::place(site, job, &to),
+    };
+    match done {
+        Err(error) => match error.downcast_ref::<StoreError>() {
+            Some(StoreError::JobGone(_)) => Ok(()),
+            // With the job went its hold on the octets.
+            Some(StoreError::NoSuchMessage) if is_gone(site, job.id)? => Ok(()),
+            _ => Err(error),
+        },
+        Ok(()) => {
+            site.queue.wake();
+            Ok(())
+        }
+    }
+}
+
+/// Whether somebody did this job already.
+fn is_gone(site: &Site, job: JobId) -> Result<bool, StoreError> {
+    let before = JobId(job.0.saturating_sub(1));
+    let next = site.store.jobs_due(Timestamp::MAX, Some(before), 1)?;
+    Ok(next.first().is_none_or(|next| next.id != job))
+}
+
+/// The octets that a job is about.
+fn octets_of(site: &Site, job: &Job) -> anyhow::Result<Vec<u8>> {
+    let blob = job.blob.context("the job has no octets")?;
+    let length = site.store.octets(blob)?;
+    Ok(site.store.read(blob, 0, length)?)
+}
+
+/// Signs a message of ours and puts the reverse-path at its head, as the last hop does
+/// (RFC 5321 §4.4, doubt D-16): what we hand to ourselves is at its last hop.
+fn seal(site: &Site, unsigned: Unsigned, reverse_path: &Address, at: Moment) -> anyhow::Result<Vec<u8>> {
+    let signature = site
+        .identity
+        .sign(&*site.signer, unsigned.entity(), at.instant())
+        .context("the message cannot be signed")?;
+    let sealed = unsigned.seal(&signature);
+    metrics::counter!("ceralacca_signatures_total").increment(1);
+    let mut octets = format!("Return-Path: <{reverse_path}>\r\n").into_bytes();
+    octets.reserve_exact(sealed.len());
+    octets.extend_from_slice(&sealed);
+    Ok(octets)
+}
+
+/// A fresh identifier of ours.
+fn fresh_id(site: &Site, at: Moment) -> PecId {
+    let time = at.instant().strftime("%Y%m%d%H%M%S");
+    let left = format!("{time}.{}", crate::site::fresh_word());
+    PecId::of(&left, site.provider.author.domain())
+}
+
+/// What a receipt of ours needs fresh.
+fn fresh(message_id: PecId) -> Fresh {
+    Fresh { message_id, token: fresh_token() }
+}
+
+fn fresh_token() -> u128 {
+    u128::from_be_bytes(crypto::random())
+}
+
+/// A receipt of ours, put into our user's INBOX.
+fn to_inbox(to: &Address, octets: Source) -> Delivery {
+    Delivery {
+        to: to.clone(),
+        mailbox: MailboxName::inbox(),
+        octets,
+        flags: Flags::default(),
+        charge: Charge::Receipt,
+    }
+}
+
+/// Commits a step, and counts it.
+fn commit(site: &Site, transaction: Transaction, step: &'static str) -> Result<(), StoreError> {
+    site.store.commit(transaction)?;
+    metrics::counter!("ceralacca_steps_total", "step" => step).increment(1);
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The access point: what a user submitted becomes a certified message to be, or is refused.
+//!
+//! One commit holds the original's octets, its PEC msgid and time, its log records, the tracker's
+//! entries and the job that goes on; `250` follows it (PEC-AP-29).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use mail::Address;
+use pec::access::{self, Draft, Limits};
+use pec::exchange::RecipientKind;
+use pec::moment::Moment;
+use smtp::Reply;
+use store::{Octets, Source, Spool, StoreError, Track, TrackState, Transaction};
+
+use super::{Task, commit, fresh_id, record};
+use crate::site::Site;
+
+/// A message is in memory so many times over while it is admitted: as received, and as certified.
+pub(crate) const COPIES_IN_MEMORY: u32 = 3;
+
+/// What a session of ours took in.
+pub(crate) struct Submitted {
+    pub(crate) reverse_path: Address,
+    pub(crate) forward_paths: Vec<Address>,
+    pub(crate) trace: Trace,
+}
+
+/// How it came in, for the trace field.
+pub(crate) struct Trace {
+    pub(crate) hello: String,
+    pub(crate) peer: IpAddr,
+    pub(crate) protocol: &'static str,
+}
+
+/// Why nothing was taken.
+pub(crate) enum Refusal {
+    /// The client is told so.
+    Say(Reply),
+    /// We failed; the client is told to come again.
+    Fault(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast_ref::<StoreError>() {
+            Some(StoreError::NoSuchAccount) => Self::Say(smtp::reply::SENDER_NOT_YOURS),
+            _ => Self::Fault(error),
+        }
+    }
+}
+
+/// Takes a message. When this returns, the message is durably ours, certified or refused; the
+/// identifier is what its log records are found by.
+///
+/// # Errors
+///
+/// Nothing was taken, and nothing of it is left.
+pub(crate) fn take(
+    site: &Arc<Site>,
+    submitted: &Submitted,
+    spool: Box<dyn Spool>,
+) -> Result<String, Refusal> {
+    let taken = admit(site, submitted, spool)?;
+    site.queue.wake();
+    Ok(taken)
+}
+
+fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::Result<String> {
+    let spooled = spool.finish()?;
+    let octets = spooled.read(0, spooled.octets())?;
+    drop(spooled);
+    // The one time of the event: receipt, envelope, log (PEC-GEN-10, PEC-DT-07).
+    let at = Moment::of(site.clock.now());
+    let id = fresh_id(site, at);
+    let host = site.host();
+    let trace = access::Trace {
+        client_name: &submitted.trace.hello,
+        client: submitted.trace.peer,
+        by: &host,
+        protocol: submitted.trace.protocol,
+        id: id.as_str().split('@').next().unwrap_or_default(),
+    };
+    let trace = access::trace_field(&trace, at);
+    let draft = Draft {
+        reverse_path: &submitted.reverse_path,
+        forward_paths: &submitted.forward_paths,
+        octets: &octets,
+        trace: &trace,
+    };
+    let limits = {
+        let config = site.config.load();
+        Limits::new(config.limits.message_octets, config.limits.recipients, true)
+    };
+    let kind = |domain: &mail::Domain| site.providers.kind(domain);
+    let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
+    match access::admit(&draft, &site.provider, &limits, &kind, id.clone(), at) {
+        Ok(submission) => {
+            drop(octets);
+            let (accepted, original) = submission.into_parts();
+            let receipt = fresh_id(site, at);
+            let exchange = accepted.exchange();
+            transaction.log = vec![
+                record::of(site, "accettazione", exchange, at).about(&receipt).build(),
+                record::of(site, "posta-certificata", exchange, at).about(&id).build(),
+            ];
+            transaction.track = exchange
+                .recipients
+                .iter()
+                .filter(|recipient| recipient.kind == RecipientKind::Certified)
+                .map(|recipient| Track {
+                    identificativo: id.as_str().to_owned(),
+                    recipient: recipient.address.clone(),
+                    state: TrackState::Sent,
+                    at: at.instant(),
+                })
+                .collect();
+            transaction.octets = vec![Octets::Inline(original.into())];
+            let task = Task::Certify { accepted, receipt };
+            transaction.enqueue = vec![task.queued(at, Some(Source::New(0)))?];
+        }
+        Err(refused) => {
+            let notice = fresh_id(site, at);
+            transaction.log = vec![
+                record::of(site, "non-accettazione", refused.exchange(), at)
+                    .about(&notice)
+                    .error("altro", refused.reason())
+                    .build(),
+            ];
+            transaction.enqueue = vec![Task::Refuse { refused, notice }.queued(at, None)?];
+        }
+    }
+    commit(site, transaction, "access").context("the message cannot be stored")?;
+    Ok(id.as_str().to_owned())
+}

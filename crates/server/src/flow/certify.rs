@@ -1,0 +1,106 @@
+//! The access point's answer: the acceptance receipt and the transport envelope, or the
+//! non-acceptance notice, each signed.
+
+use std::sync::Arc;
+
+use mail::Address;
+use pec::access::{Accepted, NonAcceptance};
+use pec::exchange::PecId;
+use pec::{envelope, receipt};
+use store::{Job, Octets, Source, StoreError, Transaction};
+
+use super::{Task, commit, fresh, fresh_token, octets_of, seal, to_inbox};
+use crate::site::Site;
+
+/// The acceptance receipt goes to the sender's mailbox, the envelope to the incoming point
+/// (PEC-AP-28, PEC-GEN-09: also within one provider).
+pub(super) fn certify(
+    site: &Arc<Site>,
+    job: &Job,
+    accepted: &Accepted,
+    receipt_id: PecId,
+) -> anyhow::Result<()> {
+    let original = octets_of(site, job)?;
+    let (exchange, at) = (accepted.exchange(), accepted.at());
+    let author = &site.provider.author;
+    let unsigned = envelope::enclose(accepted, &original, &site.provider, fresh_token());
+    drop(original);
+    let envelope: Arc<[u8]> = seal(site, unsigned, &exchange.sender, at)?.into();
+    let unsigned = receipt::acceptance(accepted, &site.provider, fresh(receipt_id));
+    let receipt: Arc<[u8]> = seal(site, unsigned, author, at)?.into();
+
+    let ours: Vec<Address> = exchange
+        .recipients
+        .iter()
+        .map(|recipient| &recipient.address)
+        .filter(|address| site.manages(address.domain()))
+        .cloned()
+        .collect();
+    let incoming = Task::Incoming { reverse_path: exchange.sender.clone(), forward_paths: ours };
+    let with_receipt = |placed: bool| -> anyhow::Result<Transaction> {
+        let mut transaction = Transaction {
+            at: at.instant(),
+            consume: vec![job.id],
+            octets: vec![Octets::Inline(envelope.clone()), Octets::Inline(receipt.clone())],
+            enqueue: vec![incoming.queued(at, Some(Source::New(0)))?],
+            ..Transaction::default()
+        };
+        place_or_queue(&mut transaction, &exchange.sender, Source::New(1), at, placed)?;
+        Ok(transaction)
+    };
+    commit_receipt(site, with_receipt, "certify")
+}
+
+/// The notice goes to the sender's mailbox, and nothing else happens (PEC-AP-10, PEC-NA).
+pub(super) fn refuse(
+    site: &Arc<Site>,
+    job: &Job,
+    refused: &NonAcceptance,
+    notice_id: PecId,
+) -> anyhow::Result<()> {
+    let (exchange, at) = (refused.exchange(), refused.at());
+    let unsigned = receipt::non_acceptance(refused, &site.provider, fresh(notice_id));
+    let notice: Arc<[u8]> = seal(site, unsigned, &site.provider.author, at)?.into();
+    let with_notice = |placed: bool| -> anyhow::Result<Transaction> {
+        let mut transaction = Transaction {
+            at: at.instant(),
+            consume: vec![job.id],
+            octets: vec![Octets::Inline(notice.clone())],
+            ..Transaction::default()
+        };
+        place_or_queue(&mut transaction, &exchange.sender, Source::New(0), at, placed)?;
+        Ok(transaction)
+    };
+    commit_receipt(site, with_notice, "refuse")
+}
+
+/// A receipt for our user: in the mailbox, or, when that is full, in the queue.
+fn place_or_queue(
+    transaction: &mut Transaction,
+    to: &Address,
+    octets: Source,
+    at: pec::moment::Moment,
+    placed: bool,
+) -> anyhow::Result<()> {
+    if placed {
+        transaction.deliver.push(to_inbox(to, octets));
+    } else {
+        transaction.enqueue.push(Task::Place { to: to.clone() }.queued(at, Some(octets))?);
+    }
+    Ok(())
+}
+
+/// Commits with the receipt in the mailbox; when that is full, with the receipt in the queue: a
+/// receipt is never dropped, and never holds up the rest.
+fn commit_receipt(
+    site: &Site,
+    with_receipt: impl Fn(bool) -> anyhow::Result<Transaction>,
+    step: &'static str,
+) -> anyhow::Result<()> {
+    match commit(site, with_receipt(true)?, step) {
+        Err(StoreError::OverQuota(_) | StoreError::NoSuchAccount) => {
+            Ok(commit(site, with_receipt(false)?, step)?)
+        }
+        done => Ok(done?),
+    }
+}

@@ -1,0 +1,138 @@
+//! The delivery point: the envelope in the recipient's mailbox and the delivery receipt in one
+//! commit, or the non-delivery notice.
+
+use std::sync::Arc;
+
+use mail::Address;
+use pec::delivery::Failure;
+use pec::incoming::VerifiedEnvelope;
+use pec::moment::Moment;
+use pec::receipt;
+use pec::reduce::Hashed;
+use store::{Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError, Transaction};
+
+use super::{Task, commit, fresh, fresh_id, octets_of, record, seal};
+use crate::site::Site;
+
+/// Delivers to one recipient (PEC-PC-03, PEC-MC-03: a receipt or a notice for each).
+///
+/// The receipt is signed before the commit and becomes visible with it: whoever sees the receipt
+/// finds the envelope in the mailbox, durably (PEC-PC-04).
+pub(super) fn deliver(
+    site: &Arc<Site>,
+    job: &Job,
+    envelope: &VerifiedEnvelope,
+    recipient: &Address,
+) -> anyhow::Result<()> {
+    let failure = match find_failure(site, recipient)? {
+        Some(failure) => failure,
+        None => match hand_over(site, job, envelope, recipient) {
+            Ok(()) => return Ok(()),
+            Err(error) => match error.downcast_ref::<StoreError>() {
+                Some(StoreError::OverQuota(_)) => Failure::Full,
+                Some(StoreError::NoSuchAccount) => Failure::UnknownMailbox,
+                _ => return Err(error),
+            },
+        },
+    };
+    give_notice(site, job, envelope, recipient, &failure)
+}
+
+/// Why nothing can be delivered, as far as that is known before it is tried.
+fn find_failure(site: &Site, recipient: &Address) -> anyhow::Result<Option<Failure>> {
+    if !site.manages(recipient.domain()) {
+        return Ok(Some(Failure::UnmanagedDomain));
+    }
+    Ok(match site.store.account_by_address(recipient)? {
+        None => Some(Failure::UnknownMailbox),
+        // Nobody but the PEC engine writes to a service address, and it does not send envelopes.
+        Some(account) if account.role != Role::None => Some(Failure::UnknownMailbox),
+        Some(account) if account.state == State::Suspended => Some(Failure::Suspended),
+        Some(_) => None,
+    })
+}
+
+fn hand_over(
+    site: &Site,
+    job: &Job,
+    envelope: &VerifiedEnvelope,
+    recipient: &Address,
+) -> anyhow::Result<()> {
+    let octets = octets_of(site, job)?;
+    let at = Moment::of(site.clock.now());
+    let id = fresh_id(site, at);
+    let unsigned = receipt::delivery(
+        envelope,
+        &octets,
+        recipient,
+        Hashed::default(),
+        &site.provider,
+        at,
+        fresh(id.clone()),
+    );
+    drop(octets);
+    let sealed = seal(site, unsigned, &site.provider.author, at)?;
+    let exchange = envelope.exchange();
+    let Some(blob) = job.blob else { anyhow::bail!("the job has no octets") };
+    let transaction = Transaction {
+        at: at.instant(),
+        consume: vec![job.id],
+        octets: vec![Octets::Inline(sealed.into())],
+        deliver: vec![Delivery {
+            to: recipient.clone(),
+            mailbox: MailboxName::inbox(),
+            // Unmodified: the octets that the incoming point tested (PEC-GEN-05, PEC-MBX-02).
+            octets: Source::Stored(blob),
+            flags: Flags::default(),
+            charge: Charge::Quota,
+        }],
+        enqueue: vec![
+            Task::Notify { to: exchange.sender.clone() }.queued(at, Some(Source::New(0)))?,
+        ],
+        log: vec![
+            record::of(site, "consegna", exchange, at)
+                .about(&exchange.identifier)
+                .by(envelope.signer())
+                .delivery(recipient)
+                .build(),
+            record::of(site, "avvenuta-consegna", exchange, at)
+                .about(&id)
+                .delivery(recipient)
+                .build(),
+        ],
+        ..Transaction::default()
+    };
+    Ok(commit(site, transaction, "deliver")?)
+}
+
+fn give_notice(
+    site: &Site,
+    job: &Job,
+    envelope: &VerifiedEnvelope,
+    recipient: &Address,
+    failure: &Failure,
+) -> anyhow::Result<()> {
+    let at = Moment::of(site.clock.now());
+    let id = fresh_id(site, at);
+    let unsigned =
+        receipt::non_delivery(envelope, recipient, failure, &site.provider, at, fresh(id.clone()));
+    let sealed = seal(site, unsigned, &site.provider.author, at)?;
+    let exchange = envelope.exchange();
+    let transaction = Transaction {
+        at: at.instant(),
+        consume: vec![job.id],
+        octets: vec![Octets::Inline(sealed.into())],
+        enqueue: vec![
+            Task::Notify { to: exchange.sender.clone() }.queued(at, Some(Source::New(0)))?,
+        ],
+        log: vec![
+            record::of(site, "errore-consegna", exchange, at)
+                .about(&id)
+                .delivery(recipient)
+                .error(failure.error().errore(), &failure.describe(&site.provider.name))
+                .build(),
+        ],
+        ..Transaction::default()
+    };
+    Ok(commit(site, transaction, "non-delivery")?)
+}

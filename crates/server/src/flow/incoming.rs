@@ -1,0 +1,64 @@
+//! The incoming point: the four tests on an envelope, octet for octet as it came, and the
+//! take-charge receipt.
+
+use std::sync::Arc;
+
+use mail::{Address, ReversePath};
+use pec::incoming::{Class, Routing};
+use pec::inspect::examine;
+use pec::moment::Moment;
+use pec::receipt;
+use store::{Job, Octets, Source, Transaction};
+
+use super::{Task, commit, fresh, fresh_id, octets_of, origin, record, seal};
+use crate::site::Site;
+
+/// Takes an envelope in charge: one receipt to the sender's provider for all recipients of ours
+/// (PEC-PIC-01), and one job for each recipient.
+pub(super) fn take_in(
+    site: &Arc<Site>,
+    job: &Job,
+    reverse_path: Address,
+    forward_paths: &[Address],
+) -> anyhow::Result<()> {
+    let octets = octets_of(site, job)?;
+    let at = Moment::of(site.clock.now());
+    let examination = examine(&octets);
+    let reverse_path = ReversePath::Address(reverse_path);
+    let routing = Routing { reverse_path: &reverse_path, forward_paths };
+    let judged = origin::test(site, &examination, &routing, at)?;
+    let envelope = match judged.class {
+        Class::Envelope(envelope) => envelope,
+        // Nothing but envelopes of ours comes here in this release, so this is a fault of ours: the
+        // job stays in the queue, and the log says why.
+        Class::Notification(_) => anyhow::bail!("a receipt came where an envelope should"),
+        Class::Anomaly(fault) => anyhow::bail!("an envelope of ours has a wrong form: {fault}"),
+        Class::Ordinary(fault) => anyhow::bail!("an envelope of ours is not held for ours: {fault:?}"),
+    };
+    let receipt_id = fresh_id(site, at);
+    let unsigned =
+        receipt::take_charge(&envelope, forward_paths, &site.provider, at, fresh(receipt_id.clone()));
+    let sealed = seal(site, unsigned, &site.provider.author, at)?;
+    let blob = job.blob.map(Source::Stored);
+    let mut enqueue =
+        vec![Task::Notify { to: envelope.receipts_to().clone() }.queued(at, Some(Source::New(0)))?];
+    for recipient in forward_paths {
+        let task = Task::Deliver { envelope: envelope.clone(), recipient: recipient.clone() };
+        enqueue.push(task.queued(at, blob)?);
+    }
+    let transaction = Transaction {
+        at: at.instant(),
+        consume: vec![job.id],
+        octets: vec![Octets::Inline(sealed.into())],
+        enqueue,
+        log: vec![
+            record::of(site, "presa-in-carico", envelope.exchange(), at)
+                .about(&receipt_id)
+                .taken(forward_paths)
+                .note(judged.note)
+                .build(),
+        ],
+        ..Transaction::default()
+    };
+    Ok(commit(site, transaction, "incoming")?)
+}

@@ -1,0 +1,150 @@
+//! Receipts on their way in: the incoming point's tests, the tracker, and the mailbox they are for.
+
+use std::sync::Arc;
+
+use mail::{Address, ReversePath};
+use pec::incoming::{Class, Routing, VerifiedNotification};
+use pec::inspect::examine;
+use pec::moment::Moment;
+use pec::receipt::ReceiptKind;
+use store::{Charge, Delivery, Job, Source, StoreError, Track, TrackState, Transaction};
+
+use super::{commit, octets_of, origin, record, to_inbox};
+use crate::site::Site;
+
+/// A receipt at the incoming point. It gets no receipt itself (PEC-PR-26).
+pub(super) fn take_in(site: &Arc<Site>, job: &Job, to: &Address) -> anyhow::Result<()> {
+    let octets = octets_of(site, job)?;
+    let at = Moment::of(site.clock.now());
+    let examination = examine(&octets);
+    let reverse_path = ReversePath::Address(site.provider.author.clone());
+    let forward_paths = [to.clone()];
+    let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
+    let judged = origin::test(site, &examination, &routing, at)?;
+    let receipt = match judged.class {
+        Class::Notification(receipt) => receipt,
+        // Only receipts of ours come here in this release: see incoming.rs.
+        Class::Envelope(_) => anyhow::bail!("an envelope came where a receipt should"),
+        Class::Anomaly(fault) => anyhow::bail!("a receipt of ours has a wrong form: {fault}"),
+        Class::Ordinary(fault) => anyhow::bail!("a receipt of ours is not held for ours: {fault:?}"),
+    };
+    let data = receipt.certification();
+    let message_id = examination.message().field("Message-ID").map(|field| field.unfolded());
+    // Receipts for providers never reach users (PEC-PR-22), whoever they were sent to.
+    let (to, charge) = if receipt.kind().is_for_providers() {
+        (&site.provider.service_mailbox, Charge::Unlimited)
+    } else {
+        (to, Charge::Receipt)
+    };
+    let blob = match job.blob {
+        Some(blob) => Source::Stored(blob),
+        None => anyhow::bail!("the job has no octets"),
+    };
+    let transaction = Transaction {
+        at: at.instant(),
+        consume: vec![job.id],
+        deliver: vec![Delivery { charge, ..to_inbox(to, blob) }],
+        track: learned(&receipt, at),
+        log: vec![
+            record::of_data("consegna", data, at)
+                .about_field(message_id.as_deref().unwrap_or_default())
+                .by(receipt.signer())
+                .delivery(to)
+                .note(judged.note)
+                .build(),
+        ],
+        ..Transaction::default()
+    };
+    match commit(site, transaction, "notify") {
+        Err(StoreError::NoSuchAccount) => drop_receipt(site, job, &receipt, to, at),
+        Err(error @ StoreError::OverQuota(_)) => {
+            warn_full(to);
+            Err(error.into())
+        }
+        done => Ok(done?),
+    }
+}
+
+/// A receipt that found the mailbox full is tried again.
+pub(super) fn place(site: &Arc<Site>, job: &Job, to: &Address) -> anyhow::Result<()> {
+    let at = Moment::of(site.clock.now());
+    let Some(blob) = job.blob else { anyhow::bail!("the job has no octets") };
+    let transaction = Transaction {
+        at: at.instant(),
+        consume: vec![job.id],
+        deliver: vec![to_inbox(to, Source::Stored(blob))],
+        ..Transaction::default()
+    };
+    match commit(site, transaction, "place") {
+        Err(StoreError::NoSuchAccount) => {
+            // The holder is gone: nobody is left to tell. The log has what the receipt says.
+            let transaction =
+                Transaction { at: at.instant(), consume: vec![job.id], ..Transaction::default() };
+            Ok(commit(site, transaction, "drop")?)
+        }
+        Err(error @ StoreError::OverQuota(_)) => {
+            warn_full(to);
+            Err(error.into())
+        }
+        done => Ok(done?),
+    }
+}
+
+/// What the tracker learns (PEC-PR-23, PEC-PR-25), if the signer may speak for these recipients
+/// (PEC-PR-27).
+fn learned(receipt: &VerifiedNotification, at: Moment) -> Vec<Track> {
+    if !receipt.is_authoritative() {
+        return Vec::new();
+    }
+    let data = receipt.certification();
+    let track = |state| {
+        move |recipient: &Address| Track {
+            identificativo: data.identifier.as_str().to_owned(),
+            recipient: recipient.clone(),
+            state,
+            at: at.instant(),
+        }
+    };
+    match receipt.kind() {
+        ReceiptKind::TakeCharge => {
+            data.taken.iter().map(track(TrackState::TakenInCharge)).collect()
+        }
+        ReceiptKind::Delivery => data.delivery.iter().map(track(TrackState::Delivered)).collect(),
+        ReceiptKind::NonDelivery | ReceiptKind::VirusFound => {
+            data.delivery.iter().map(track(TrackState::Failed)).collect()
+        }
+        ReceiptKind::Acceptance | ReceiptKind::NonAcceptance | ReceiptKind::LateDelivery => {
+            Vec::new()
+        }
+    }
+}
+
+/// A receipt for a mailbox that is not there is logged and dropped, never answered (doubt D-22).
+fn drop_receipt(
+    site: &Site,
+    job: &Job,
+    receipt: &VerifiedNotification,
+    to: &Address,
+    at: Moment,
+) -> anyhow::Result<()> {
+    let data = receipt.certification();
+    let transaction = Transaction {
+        at: at.instant(),
+        consume: vec![job.id],
+        track: learned(receipt, at),
+        log: vec![
+            record::of_data("rifiuto", data, at)
+                .by(receipt.signer())
+                .delivery(to)
+                .error("no-dest", "la casella a cui la ricevuta è destinata non esiste")
+                .build(),
+        ],
+        ..Transaction::default()
+    };
+    Ok(commit(site, transaction, "drop")?)
+}
+
+fn warn_full(to: &Address) {
+    metrics::counter!("ceralacca_receipts_waiting_total").increment(1);
+    tracing::warn!(target: "flow", account = %to, "a receipt waits: the mailbox and its reserve are full");
+}

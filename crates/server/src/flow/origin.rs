@@ -1,0 +1,60 @@
+//! The first three tests of the incoming point: is it signed, by whom, and does it hold
+//! (PEC-PR-01 to PEC-PR-03).
+
+use crypto::{Revocation, VerifyError};
+use pec::incoming::{Class, OriginFault, Routing, SignedBy, judge};
+use pec::inspect::Examination;
+use pec::moment::Moment;
+
+use crate::site::Site;
+
+/// What a message is, and what was out of order without deciding it.
+pub(super) struct Judged {
+    pub(super) class: Class,
+    pub(super) note: Option<String>,
+}
+
+/// Makes the four tests, in their order.
+///
+/// # Errors
+///
+/// When the cryptography itself failed, which says nothing about the message.
+pub(super) fn test(
+    site: &Site,
+    examination: &Examination<'_>,
+    routing: &Routing<'_>,
+    at: Moment,
+) -> anyhow::Result<Judged> {
+    let ordinary = |fault| Ok(Judged { class: judge(examination, Err(fault), routing), note: None });
+    let (Some(entity), Some(signature)) = (examination.entity(), examination.signature()) else {
+        return ordinary(OriginFault::NotSigned);
+    };
+    let certificate = match crypto::signer_certificate(signature) {
+        Ok(certificate) => certificate,
+        Err(VerifyError::Fault(cause)) => anyhow::bail!("a signature cannot be looked into: {cause}"),
+        Err(_) => return ordinary(OriginFault::NotSigned),
+    };
+    // The hash only finds the record; what decides is that the certificates are the same octets.
+    let records = site.providers.by_certificate(certificate.to_der());
+    if records.is_empty() {
+        return ordinary(OriginFault::NotAProvider);
+    }
+    let verified = match crypto::verify(signature, entity, &site.trust, at.instant()) {
+        Ok(verified) => verified,
+        Err(VerifyError::Fault(cause)) => anyhow::bail!("a signature cannot be verified: {cause}"),
+        Err(_) => return ordinary(OriginFault::NotValid),
+    };
+    let note = match verified.revocation {
+        Revocation::Checked => None,
+        Revocation::NotAvailable if site.config.load().trust.require_crl => {
+            return ordinary(OriginFault::NotValid);
+        }
+        Revocation::NotAvailable => {
+            metrics::counter!("ceralacca_crl_unavailable_total").increment(1);
+            Some("no revocation list could be had for the signer".to_owned())
+        }
+    };
+    let emails = certificate.emails();
+    let signed_by = SignedBy { records: &records, emails: &emails };
+    Ok(Judged { class: judge(examination, Ok(signed_by), routing), note })
+}

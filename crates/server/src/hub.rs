@@ -1,0 +1,68 @@
+//! Who is told what: sessions of changed mailboxes and of changed accounts.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use store::{AccountId, MailboxId};
+use tokio::sync::{broadcast, watch};
+
+/// Changes of accounts that a session may be behind; one that falls further back looks at its
+/// account anyhow.
+const ACCOUNT_CHANGES: usize = 64;
+
+/// Where the store's and the operator's changes are handed on to sessions.
+pub(crate) struct Hub {
+    mailboxes: Mutex<HashMap<MailboxId, watch::Sender<()>>>,
+    accounts: broadcast::Sender<AccountId>,
+}
+
+impl Hub {
+    pub(crate) fn new() -> Self {
+        Self { mailboxes: Mutex::default(), accounts: broadcast::channel(ACCOUNT_CHANGES).0 }
+    }
+
+    /// Something in this mailbox changed. Called by the store's writer: returns at once.
+    pub(crate) fn mailbox_changed(&self, mailbox: MailboxId) {
+        let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        if mailboxes.get(&mailbox).is_some_and(|sender| sender.send(()).is_err()) {
+            // The last session that had it open is gone.
+            mailboxes.remove(&mailbox);
+        }
+    }
+
+    /// To be told of changes of a mailbox from now on.
+    pub(crate) fn watch_mailbox(&self, mailbox: MailboxId) -> watch::Receiver<()> {
+        let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        mailboxes.entry(mailbox).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+
+    /// This account's credentials or state changed: its sessions end.
+    pub(crate) fn account_changed(&self, account: AccountId) {
+        // No session, nobody to tell.
+        let _ = self.accounts.send(account);
+    }
+
+    /// To be told of changes of accounts from now on.
+    pub(crate) fn watch_accounts(&self) -> broadcast::Receiver<AccountId> {
+        self.accounts.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_is_told_and_a_mailbox_nobody_watches_is_forgotten() {
+        let hub = Hub::new();
+        let mut watcher = hub.watch_mailbox(MailboxId(1));
+        hub.mailbox_changed(MailboxId(2));
+        assert!(!watcher.has_changed().unwrap());
+        hub.mailbox_changed(MailboxId(1));
+        assert!(watcher.has_changed().unwrap());
+        watcher.mark_unchanged();
+        drop(watcher);
+        hub.mailbox_changed(MailboxId(1));
+        assert!(hub.mailboxes.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,298 @@
+//! Who may sign in: passwords compared, guesses slowed down.
+//!
+//! An unknown user and a wrong password get the same answer after the same time. Verified
+//! passwords are remembered for some minutes, since each comparison costs 27 ms of a core; what is
+//! remembered is a keyed hash, and it is bound to the credentials as they are stored now.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crypto::ScramKeys;
+use store::{Account, AccountId, State, Store, StoreError};
+use tokio::sync::Semaphore;
+
+use crate::limits::Connections;
+
+/// For this long a password that was right need not be compared again.
+const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+/// Verified passwords remembered at most.
+const REMEMBERED_MAX: usize = 20_000;
+/// The delay of the first failure; each further one doubles it.
+const DELAY_FIRST: Duration = Duration::from_millis(250);
+/// And the longest.
+const DELAY_MAX: Duration = Duration::from_secs(8);
+/// Addresses and logins that failures are counted for at most; beyond, the oldest are forgotten.
+const FAILING_MAX: usize = 50_000;
+
+/// Why somebody may not sign in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// Unknown user or wrong password: nobody outside learns which.
+    Wrong,
+    /// What was sent is no message of the mechanism.
+    Malformed,
+    /// The password is right and the account is suspended.
+    Suspended,
+    /// Too many failures: nothing was compared.
+    Later,
+    /// We cannot tell now.
+    Unavailable(String),
+}
+
+impl From<StoreError> for Denied {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Compares passwords for all sessions.
+pub(crate) struct Logins {
+    store: Arc<dyn Store>,
+    connections: Arc<Connections>,
+    /// Comparisons at once: each takes a core and 19 MiB.
+    comparing: Semaphore,
+    /// For the made-up keys of users who are not there.
+    secret: Vec<u8>,
+    /// Keys what is remembered; new at each start.
+    remember_key: [u8; 32],
+    remembered: Mutex<HashMap<AccountId, Remembered>>,
+    failures: Mutex<HashMap<Failing, Failures>>,
+    /// Failures from one address, or for one login, after which nothing is compared any more.
+    failures_max: u32,
+    /// Failures are forgotten after this long without another.
+    forgotten_after: Duration,
+}
+
+struct Remembered {
+    proof: [u8; 32],
+    at: Instant,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Failing {
+    Address(IpAddr),
+    Login(String),
+}
+
+struct Failures {
+    count: u32,
+    last: Instant,
+}
+
+impl Logins {
+    /// `secret` is the same at every start.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        connections: Arc<Connections>,
+        secret: Vec<u8>,
+        limits: &crate::config::Limits,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        Self {
+            store,
+            connections,
+            comparing: Semaphore::new(cores),
+            secret,
+            remember_key: crypto::random(),
+            remembered: Mutex::default(),
+            failures: Mutex::default(),
+            failures_max: u32::try_from(limits.login_failures_max).unwrap_or(u32::MAX),
+            forgotten_after: limits.login_window,
+        }
+    }
+
+    /// A turn to compare: holds back when all cores compare already.
+    pub(crate) async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        // Closed never.
+        self.comparing.acquire().await.ok()
+    }
+
+    /// Whether `password` is that of `login`. Blocks for some 27 ms.
+    pub(crate) fn check(&self, login: &str, password: &str, from: IpAddr) -> Result<Account, Denied> {
+        self.refuse_when_failing(login, from)?;
+        let account = self.store.account_by_login(login)?;
+        let known = account.and_then(|account| Some((account.credentials.clone()?, account)));
+        let Some((credentials, account)) = known else {
+            crypto::password::dummy(password);
+            return Err(Denied::Wrong);
+        };
+        let proof = self.proof(&credentials.phc, password);
+        if !self.is_remembered(account.id, &proof) {
+            match crypto::password::verify(&credentials.phc, password) {
+                Ok(true) => self.remember(account.id, proof),
+                Ok(false) => return Err(Denied::Wrong),
+                Err(error) => return Err(Denied::Unavailable(error.to_string())),
+            }
+        }
+        admit(account)
+    }
+
+    /// The SCRAM keys of `login`, made up when there is nobody of that name.
+    pub(crate) fn scram_keys(
+        &self,
+        login: &str,
+        from: IpAddr,
+    ) -> Result<(Option<Account>, ScramKeys), Denied> {
+        self.refuse_when_failing(login, from)?;
+        let account = self.store.account_by_login(login)?;
+        let keys = account
+            .as_ref()
+            .and_then(|account| ScramKeys::parse(&account.credentials.as_ref()?.scram));
+        Ok(match keys {
+            Some(keys) => (account, keys),
+            None => (None, ScramKeys::unknown(&self.secret, login)),
+        })
+    }
+
+    /// How long to wait before a failure is told, and from when on it counts.
+    pub(crate) fn failed(&self, login: &str, from: IpAddr) -> Duration {
+        metrics::counter!("ceralacca_login_failures_total").increment(1);
+        if self.connections.is_unthrottled(from) {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= FAILING_MAX {
+            failures.retain(|_, entry| now - entry.last < self.forgotten_after);
+            if failures.len() >= FAILING_MAX {
+                failures.clear();
+            }
+        }
+        let mut worst = 0;
+        for key in [Failing::Address(from), Failing::Login(login.to_lowercase())] {
+            let entry = failures.entry(key).or_insert(Failures { count: 0, last: now });
+            if now - entry.last >= self.forgotten_after {
+                entry.count = 0;
+            }
+            entry.count = entry.count.saturating_add(1);
+            entry.last = now;
+            worst = worst.max(entry.count);
+        }
+        delay(worst)
+    }
+
+    /// Somebody signed in: that login's failures are forgotten.
+    pub(crate) fn succeeded(&self, login: &str) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.remove(&Failing::Login(login.to_lowercase()));
+    }
+
+    fn refuse_when_failing(&self, login: &str, from: IpAddr) -> Result<(), Denied> {
+        if self.connections.is_unthrottled(from) {
+            return Ok(());
+        }
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failing = [Failing::Address(from), Failing::Login(login.to_lowercase())];
+        let too_often = failing.iter().filter_map(|key| failures.get(key)).any(|entry| {
+            entry.count >= self.failures_max && entry.last.elapsed() < self.forgotten_after
+        });
+        if too_often { Err(Denied::Later) } else { Ok(()) }
+    }
+
+    fn proof(&self, phc: &str, password: &str) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.remember_key);
+        hasher.update(&(phc.len() as u64).to_le_bytes());
+        hasher.update(phc.as_bytes());
+        hasher.update(password.as_bytes());
+        hasher.finalize().into()
+    }
+
+    fn is_remembered(&self, account: AccountId, proof: &[u8; 32]) -> bool {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.get(&account).is_some_and(|known| {
+            // blake3's own comparison takes the same time for any two hashes.
+            blake3::Hash::from(known.proof) == blake3::Hash::from(*proof)
+                && known.at.elapsed() < REMEMBERED_FOR
+        })
+    }
+
+    fn remember(&self, account: AccountId, proof: [u8; 32]) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.retain(|_, known| known.at.elapsed() < REMEMBERED_FOR);
+            if remembered.len() >= REMEMBERED_MAX {
+                remembered.clear();
+            }
+        }
+        remembered.insert(account, Remembered { proof, at: Instant::now() });
+    }
+}
+
+/// Lets in who has proved to be the account, unless it is suspended.
+pub(crate) fn admit(account: Account) -> Result<Account, Denied> {
+    match account.state {
+        State::Active => Ok(account),
+        State::Suspended => Err(Denied::Suspended),
+    }
+}
+
+fn delay(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    (DELAY_FIRST * 2_u32.pow(doublings)).min(DELAY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use store::{Credentials, NewAccount, Owner, Quota, Role, Timestamp};
+
+    use super::*;
+
+    const FAILURES_MAX: usize = 5;
+    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn logins() -> Logins {
+        let store = Arc::new(store::memory::MemoryStore::new());
+        let secret = crypto::Secret::derive("giusta", &[7; 16]).unwrap();
+        let account = NewAccount {
+            address: mail::Address::parse("anna@pec.example").unwrap(),
+            user_id: Some("anna".to_owned()),
+            owner: Owner::Holder,
+            role: Role::None,
+            credentials: Some(Credentials { phc: secret.phc, scram: secret.scram.encode() }),
+            quota: Quota { octets_max: 1000, messages_max: None, receipt_reserve_octets: 0 },
+            ordinary_mail: None,
+        };
+        store.add_account(account, Timestamp::UNIX_EPOCH).unwrap();
+        let limits = crate::config::Limits { login_failures_max: FAILURES_MAX, ..crate::config::Limits::default() };
+        Logins::new(store, Connections::new(10, 10, Vec::new()), b"secret".to_vec(), &limits)
+    }
+
+    #[test]
+    fn the_right_password_opens_by_address_and_by_user_id_and_is_remembered() {
+        let logins = logins();
+        assert!(logins.check("anna@pec.example", "giusta", FROM).is_ok());
+        assert!(logins.check("ANNA", "giusta", FROM).is_ok());
+        let anna = logins.check("anna", "giusta", FROM).unwrap();
+        let phc = anna.credentials.unwrap().phc;
+        assert!(logins.is_remembered(anna.id, &logins.proof(&phc, "giusta")));
+        assert!(!logins.is_remembered(anna.id, &logins.proof(&phc, "sbagliata")));
+        assert!(!logins.is_remembered(anna.id, &logins.proof("$another", "giusta")));
+    }
+
+    #[test]
+    fn wrong_and_unknown_are_told_apart_by_nobody() {
+        let logins = logins();
+        assert_eq!(logins.check("anna", "sbagliata", FROM).unwrap_err(), Denied::Wrong);
+        assert_eq!(logins.check("nessuno", "giusta", FROM).unwrap_err(), Denied::Wrong);
+    }
+
+    #[test]
+    fn one_failure_past_the_limit_compares_nothing_more() {
+        let logins = logins();
+        for _ in 0..FAILURES_MAX {
+            logins.failed("anna", FROM);
+        }
+        assert_eq!(logins.check("anna", "giusta", FROM).unwrap_err(), Denied::Later);
+        let elsewhere = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+        assert_eq!(logins.check("anna", "giusta", elsewhere).unwrap_err(), Denied::Later);
+        assert_eq!(logins.check("nessuno", "x", elsewhere).unwrap_err(), Denied::Wrong);
+    }
+
+    #[test]
+    fn delays_double_up_to_eight_seconds() {
+        let millis: Vec<u128> = [1, 2, 3, 6, 7, 1000].map(|n| delay(n).as_millis()).into();
+        assert_eq!(millis, [250, 500, 1000, 8000, 8000, 8000]);
+    }
+}

@@ -1,0 +1,230 @@
+//! The shell around a session of [`imap`]: sockets, passwords, the store and the changes that an
+//! idling client waits for.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imap::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret, Session, Settings, Step};
+use store::{Account, BlobId, MailboxId};
+use tokio::sync::watch;
+
+use crate::drive::Connection;
+use crate::login::Denied;
+use crate::sasl::{self, Exchange, Outcome};
+use crate::site::Site;
+use crate::submission::{blocking, stopped};
+
+/// How long a client may be silent: RFC 3501 §5.4 wants thirty minutes at least.
+const IDLE_WAIT: Duration = Duration::from_secs(31 * 60);
+/// Before it has signed in, it has less: this is where strangers hold connections open.
+const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
+/// How often an idling client gets a sign of life.
+const KEEPALIVE: Duration = Duration::from_secs(120);
+/// Octets of a stored message that are in memory at once while it is sent.
+const PIECE_OCTETS: u64 = 64 * 1024;
+
+/// What all sessions share.
+pub(crate) fn settings(site: &Site) -> Arc<Settings> {
+    Arc::new(Settings {
+        host: site.host(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        append_octets_max: site.config.load().limits.append_octets,
+        zone: pec::moment::rome().clone(),
+    })
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    site: Arc<Site>,
+    mut connection: Connection,
+    settings: Arc<Settings>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut session = Session::new(settings, connection.is_tls());
+    let mut desk = Desk { site: site.clone(), exchange: None, account: None, watched: None };
+    let mut accounts = site.hub.watch_accounts();
+    let mut silent_since = tokio::time::Instant::now();
+    loop {
+        match act(&mut session, &mut desk, &mut connection).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                tracing::debug!(target: "imap", peer = %connection.peer(), %error, "connection lost");
+                return;
+            }
+        }
+        desk.watch(session.selected());
+        let wait = if session.is_authenticated() { IDLE_WAIT } else { IDLE_WAIT_BEFORE_LOGIN };
+        let keepalive = if session.is_idle() { KEEPALIVE } else { wait };
+        tokio::select! {
+            read = connection.read(), if session.wants_octets() => match read {
+                Ok(octets) if !octets.is_empty() => {
+                    silent_since = tokio::time::Instant::now();
+                    session.handle_octets(&octets);
+                }
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(target: "imap", peer = %connection.peer(), %error, "connection lost");
+                    break;
+                }
+            },
+            () = desk.changed() => session.handle_changed(),
+            () = tokio::time::sleep_until(silent_since + wait) => session.handle_timeout(),
+            () = tokio::time::sleep(keepalive) => session.handle_keepalive(),
+            () = stopped(&mut stop) => session.handle_shutdown(),
+            changed = accounts.recv() => {
+                if let Some(account) = &desk.account
+                    && sasl::is_changed(&site, account, changed.ok()).await
+                {
+                    session.handle_shutdown();
+                }
+            }
+        }
+    }
+    connection.close().await;
+}
+
+/// Does what the session wants until it waits for the client; false when the connection ends.
+async fn act(
+    session: &mut Session,
+    desk: &mut Desk,
+    connection: &mut Connection,
+) -> io::Result<bool> {
+    while let Some(step) = session.poll() {
+        match step {
+            Step::Send(octets) => connection.write(&octets).await?,
+            Step::SendStored { blob, start, end } => {
+                desk.send_stored(connection, blob, start, end).await?;
+            }
+            Step::Sasl(step) => {
+                if let Some(answer) = desk.sasl(step, connection.peer().ip()).await {
+                    session.authenticated(answer);
+                }
+            }
+            Step::Perform(job) => {
+                let site = desk.site.clone();
+                let run = blocking(move || job.run(&*site.store, site.clock.now()));
+                session.finish(run.await.map_err(io::Error::other)?);
+            }
+            Step::StartTls => {
+                connection.start_tls(desk.site.tls.acceptor()).await?;
+                session.handle_tls_started();
+            }
+            Step::Fault(cause) => {
+                tracing::error!(target: "imap", peer = %connection.peer(), %cause, "a command failed");
+                metrics::counter!("ceralacca_imap_faults_total").increment(1);
+            }
+            Step::Close => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Where what the session asks for is found.
+struct Desk {
+    site: Arc<Site>,
+    exchange: Option<Exchange>,
+    account: Option<Box<Account>>,
+    watched: Option<(MailboxId, watch::Receiver<()>)>,
+}
+
+impl Desk {
+    /// `None`: no answer is awaited.
+    async fn sasl(&mut self, step: SaslStep, from: std::net::IpAddr) -> Option<SaslAnswer> {
+        let outcome = match step {
+            SaslStep::Abort => {
+                self.exchange = None;
+                return None;
+            }
+            SaslStep::Login { user, password } => {
+                let (Ok(user), Ok(password)) =
+                    (String::from_utf8(user.0), String::from_utf8(password.0))
+                else {
+                    return Some(SaslAnswer::Failure(SaslFailure::Credentials));
+                };
+                sasl::login(&self.site, user, password, from).await
+            }
+            SaslStep::Start { mechanism, initial } => {
+                let mechanism = match mechanism {
+                    Mechanism::Plain => sasl::Mechanism::Plain,
+                    Mechanism::Login => sasl::Mechanism::Login,
+                    Mechanism::ScramSha256 => sasl::Mechanism::ScramSha256,
+                };
+                let initial = initial.map(|Secret(octets)| octets);
+                sasl::step(&self.site, Exchange::Begin(mechanism), initial, from).await
+            }
+            SaslStep::Response(Secret(response)) => match self.exchange.take() {
+                Some(exchange) => sasl::step(&self.site, exchange, Some(response), from).await,
+                None => return Some(SaslAnswer::Failure(SaslFailure::Malformed)),
+            },
+        };
+        Some(match outcome {
+            Outcome::Challenge(exchange, octets) => {
+                self.exchange = Some(exchange);
+                SaslAnswer::Challenge(Secret(octets))
+            }
+            Outcome::Success(account, data) => {
+                tracing::info!(target: "imap", peer = %from, account = %account.address, "signed in");
+                let id = account.id;
+                self.account = Some(account);
+                SaslAnswer::Success { account: id, data: data.map(Secret) }
+            }
+            Outcome::Failure(denied, login) => {
+                tracing::info!(target: "imap", peer = %from, %login, ?denied, "login refused");
+                SaslAnswer::Failure(match denied {
+                    Denied::Wrong => SaslFailure::Credentials,
+                    Denied::Malformed => SaslFailure::Malformed,
+                    Denied::Suspended => SaslFailure::Suspended,
+                    Denied::Later => SaslFailure::TooMany,
+                    Denied::Unavailable(_) => SaslFailure::Unavailable,
+                })
+            }
+        })
+    }
+
+    /// Sends stored octets piece by piece: a large message is never whole in memory.
+    async fn send_stored(
+        &self,
+        connection: &mut Connection,
+        blob: BlobId,
+        start: u64,
+        end: u64,
+    ) -> io::Result<()> {
+        let mut at = start;
+        while at < end {
+            let next = end.min(at + PIECE_OCTETS);
+            let store = self.site.store.clone();
+            let read = blocking(move || store.read(blob, at, next));
+            let piece = read.await.map_err(io::Error::other)?.map_err(|error| {
+                // The size was promised: all that is left is to cut the connection.
+                tracing::error!(target: "imap", blob = blob.0, %error, "a message cannot be read");
+                io::Error::other(error)
+            })?;
+            if piece.len() as u64 != next - at {
+                return Err(io::Error::other("a stored message is shorter than it was"));
+            }
+            connection.write(&piece).await?;
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Listens to the mailbox that is selected now.
+    fn watch(&mut self, selected: Option<MailboxId>) {
+        if self.watched.as_ref().map(|(mailbox, _)| *mailbox) != selected {
+            self.watched = selected.map(|mailbox| (mailbox, self.site.hub.watch_mailbox(mailbox)));
+        }
+    }
+
+    /// Waits until the selected mailbox changes; for ever, when none is selected.
+    async fn changed(&mut self) {
+        let changed = match &mut self.watched {
+            Some((_, receiver)) => receiver.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            std::future::pending::<()>().await;
+        }
+    }
+}

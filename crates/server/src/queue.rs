@@ -1,0 +1,189 @@
+//! Takes due jobs from the store's queue and has them done: the one loop behind the pipeline.
+//!
+//! A job is done by its step's commit, which consumes it ([`crate::flow`]). One that fails stays in
+//! the queue and is tried again later, with growing delay. What is under way is known in memory
+//! only: after a crash every job is simply due again.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use store::{Job, JobId, StoreError, Timestamp};
+
+use crate::site::Site;
+
+/// Steps under way at once: enough to keep every signing core busy while others wait for a commit.
+const WORKERS: usize = 24;
+/// Jobs that are in memory at once, however many wait.
+const JOBS_IN_MEMORY_MAX: usize = 512;
+/// Without a word of new jobs, the queue is looked at this often, for those put off.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The first delay after a failure; each further one doubles it.
+const RETRY_FIRST_SECS: i64 = 1;
+/// And the last.
+const RETRY_MAX_SECS: i64 = 900;
+
+/// The queue's loop: told of new jobs, and stopped, from any thread.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// There may be jobs that nobody has looked at.
+    fresh: bool,
+    stopping: bool,
+    under_way: HashSet<JobId>,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State { fresh: true, ..State::default() }),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// There are new jobs.
+    pub(crate) fn wake(&self) {
+        self.lock().fresh = true;
+        self.changed.notify_all();
+    }
+
+    /// No new step begins; those under way end. [`run`](Self::run) returns then.
+    pub(crate) fn stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Does jobs until [`stop`](Self::stop).
+    pub(crate) fn run(self: &Arc<Self>, site: &Arc<Site>) -> std::io::Result<()> {
+        let (hand_out, jobs) = mpsc::sync_channel::<Job>(JOBS_IN_MEMORY_MAX);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let mut workers = Vec::with_capacity(WORKERS);
+        for number in 0..WORKERS {
+            let (queue, site, jobs) = (self.clone(), site.clone(), jobs.clone());
+            let worker = move || {
+                loop {
+                    let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = next else { return };
+                    queue.perform(&site, job);
+                }
+            };
+            let name = format!("step-{number}");
+            workers.push(std::thread::Builder::new().name(name).spawn(worker)?);
+        }
+        // Jobs come in the order of their numbers; those put off have to be looked for again.
+        let mut seen: Option<JobId> = None;
+        let mut look_back = std::time::Instant::now();
+        loop {
+            if self.wait_for_room() {
+                break;
+            }
+            if look_back.elapsed() >= LOOK_EVERY {
+                seen = None;
+                look_back = std::time::Instant::now();
+            }
+            // Before the look, not after it: who wakes us meanwhile is not forgotten.
+            self.lock().fresh = false;
+            match site.store.jobs_due(site.clock.now(), seen, JOBS_IN_MEMORY_MAX) {
+                Ok(due) => {
+                    if due.len() == JOBS_IN_MEMORY_MAX {
+                        self.lock().fresh = true;
+                    }
+                    for job in due {
+                        seen = Some(job.id);
+                        let mut state = self.lock();
+                        if state.under_way.len() >= JOBS_IN_MEMORY_MAX {
+                            // Looked at again from here when there is room.
+                            seen = Some(JobId(job.id.0.saturating_sub(1)));
+                            state.fresh = true;
+                            break;
+                        }
+                        if state.under_way.insert(job.id) && hand_out.try_send(job).is_err() {
+                            tracing::error!(target: "queue", "more jobs in memory than there may be");
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(target: "queue", %error, "the queue cannot be read");
+                }
+            }
+        }
+        drop(hand_out);
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!(target: "queue", "a worker had panicked");
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there may be something to hand out and room for it; true when stopping.
+    fn wait_for_room(&self) -> bool {
+        let state = self.lock();
+        let idle = |state: &mut State| {
+            !state.stopping && (!state.fresh || state.under_way.len() >= JOBS_IN_MEMORY_MAX / 2)
+        };
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, LOOK_EVERY, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.stopping
+    }
+
+    fn perform(&self, site: &Arc<Site>, job: Job) {
+        let (id, attempts) = (job.id, job.attempts);
+        if !self.lock().stopping {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                crate::flow::perform(site, &job)
+            }));
+            let failure = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("{error:#}")),
+                Err(_) => Some("the step panicked".to_owned()),
+            };
+            if let Some(reason) = failure {
+                tracing::error!(target: "queue", job = id.0, attempts, %reason, "a step failed and is tried again");
+                metrics::counter!("ceralacca_step_failures_total").increment(1);
+                self.put_off(site, id, attempts, &reason);
+            }
+        }
+        self.lock().under_way.remove(&id);
+        self.changed.notify_all();
+    }
+
+    fn put_off(&self, site: &Site, id: JobId, attempts: u32, reason: &str) {
+        let now = site.clock.now();
+        let due = now.checked_add(retry_after(attempts)).unwrap_or(Timestamp::MAX);
+        match site.store.postpone(id, due, reason) {
+            // Gone: the commit had happened, and only what came after it failed.
+            Ok(()) | Err(StoreError::JobGone(_)) => {}
+            Err(error) => {
+                tracing::error!(target: "queue", job = id.0, %error, "a job cannot be put off");
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// 1 s, 2 s, 4 s, ... 15 min.
+fn retry_after(attempts: u32) -> jiff::SignedDuration {
+    let secs = RETRY_FIRST_SECS.checked_shl(attempts.min(30)).unwrap_or(RETRY_MAX_SECS);
+    jiff::SignedDuration::from_secs(secs.clamp(RETRY_FIRST_SECS, RETRY_MAX_SECS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_a_quarter_of_an_hour() {
+        let secs: Vec<i64> = [0, 1, 2, 9, 10, 31, u32::MAX].map(|n| retry_after(n).as_secs()).into();
+        assert_eq!(secs, [1, 2, 4, 512, 900, 900, 900]);
+    }
+}

@@ -1,0 +1,211 @@
+//! The mechanisms of SASL, for SMTP and IMAP alike: PLAIN (RFC 4616), LOGIN and SCRAM-SHA-256
+//! (RFC 7677). Framing and base64 are the sessions'; passwords are [`crate::login`]'s.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crypto::{ChannelBinding, ScramChallenge, ScramServer};
+use store::{Account, AccountId};
+
+use crate::login::{Denied, Logins, admit};
+use crate::site::Site;
+
+/// Octets of a user name at most.
+const LOGIN_OCTETS_MAX: usize = 512;
+
+/// A mechanism that is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    Plain,
+    Login,
+    ScramSha256,
+}
+
+/// An exchange that is going on: what the next response of the client is.
+pub(crate) enum Exchange {
+    /// The initial response, or its absence.
+    Begin(Mechanism),
+    /// PLAIN's one message, after an empty challenge.
+    Plain,
+    /// LOGIN's user name.
+    LoginUser,
+    /// LOGIN's password.
+    LoginPassword(String),
+    /// SCRAM's first message, after an empty challenge.
+    ScramFirst,
+    /// SCRAM's last.
+    ScramFinal { challenge: Box<ScramChallenge>, login: String, account: Option<Box<Account>> },
+}
+
+/// What comes of a response.
+pub(crate) enum Outcome {
+    /// Ask on with these octets.
+    Challenge(Exchange, Vec<u8>),
+    /// It is this account; with data of the mechanism's for the client.
+    Success(Box<Account>, Option<Vec<u8>>),
+    /// It is not; as whom it tried, for the count of failures.
+    Failure(Denied, String),
+}
+
+impl Exchange {
+    /// Takes the client's next response; `None` is an initial response that is absent. Blocks.
+    pub(crate) fn step(self, response: Option<Vec<u8>>, logins: &Logins, from: IpAddr) -> Outcome {
+        match (self, response) {
+            (Self::Begin(Mechanism::Plain), None) => Outcome::Challenge(Self::Plain, Vec::new()),
+            (Self::Begin(Mechanism::Plain) | Self::Plain, Some(message)) => {
+                plain(&message, logins, from)
+            }
+            (Self::Begin(Mechanism::Login), None) => {
+                // To the letter: Outlook compares them.
+                Outcome::Challenge(Self::LoginUser, b"Username:".to_vec())
+            }
+            (Self::Begin(Mechanism::Login) | Self::LoginUser, Some(user)) => match text(&user) {
+                // Outlook may end the name with a space.
+                Some(user) => Outcome::Challenge(
+                    Self::LoginPassword(user.trim().to_owned()),
+                    b"Password:".to_vec(),
+                ),
+                None => Outcome::Failure(Denied::Malformed, String::new()),
+            },
+            (Self::LoginPassword(user), Some(password)) => match text(&password) {
+                Some(password) => check(&user, password, logins, from),
+                None => Outcome::Failure(Denied::Malformed, user),
+            },
+            (Self::Begin(Mechanism::ScramSha256), None) => {
+                Outcome::Challenge(Self::ScramFirst, Vec::new())
+            }
+            (Self::Begin(Mechanism::ScramSha256) | Self::ScramFirst, Some(first)) => {
+                scram_first(&first, logins, from)
+            }
+            (Self::ScramFinal { challenge, login, account }, Some(last)) => {
+                scram_final(*challenge, login, account, &last, logins)
+            }
+            // The sessions give `None` only with `Begin`.
+            (_, None) => Outcome::Failure(Denied::Malformed, String::new()),
+        }
+    }
+}
+
+/// `[authzid] NUL authcid NUL passwd`, RFC 4616 §2.
+fn plain(message: &[u8], logins: &Logins, from: IpAddr) -> Outcome {
+    let mut parts = message.splitn(3, |&octet| octet == 0).map(text);
+    let (Some(Some(authzid)), Some(Some(user)), Some(Some(password))) =
+        (parts.next(), parts.next(), parts.next())
+    else {
+        return Outcome::Failure(Denied::Malformed, String::new());
+    };
+    // To act as somebody else is for administrators of other servers; here each is itself.
+    if !authzid.is_empty() && !authzid.eq_ignore_ascii_case(user) {
+        return Outcome::Failure(Denied::Wrong, user.to_owned());
+    }
+    check(user, password, logins, from)
+}
+
+/// The way in with user name and password, whatever brought them.
+pub(crate) fn check(user: &str, password: &str, logins: &Logins, from: IpAddr) -> Outcome {
+    if user.is_empty() || user.len() > LOGIN_OCTETS_MAX {
+        return Outcome::Failure(Denied::Wrong, String::new());
+    }
+    match logins.check(user, password, from) {
+        Ok(account) => {
+            logins.succeeded(user);
+            Outcome::Success(Box::new(account), None)
+        }
+        Err(denied) => Outcome::Failure(denied, user.to_owned()),
+    }
+}
+
+fn scram_first(first: &[u8], logins: &Logins, from: IpAddr) -> Outcome {
+    let Ok(server) = ScramServer::start(first, ChannelBinding::NotOffered) else {
+        return Outcome::Failure(Denied::Malformed, String::new());
+    };
+    let login = server.user().to_owned();
+    if login.len() > LOGIN_OCTETS_MAX {
+        return Outcome::Failure(Denied::Wrong, String::new());
+    }
+    match logins.scram_keys(&login, from) {
+        Ok((account, keys)) => {
+            let (challenge, octets) = server.challenge(keys);
+            let account = account.map(Box::new);
+            Outcome::Challenge(Exchange::ScramFinal { challenge: Box::new(challenge), login, account }, octets)
+        }
+        Err(denied) => Outcome::Failure(denied, login),
+    }
+}
+
+fn scram_final(
+    challenge: ScramChallenge,
+    login: String,
+    account: Option<Box<Account>>,
+    last: &[u8],
+    logins: &Logins,
+) -> Outcome {
+    match (challenge.finish(last), account) {
+        (Ok(signature), Some(account)) => match admit(*account) {
+            Ok(account) => {
+                logins.succeeded(&login);
+                Outcome::Success(Box::new(account), Some(signature))
+            }
+            Err(denied) => Outcome::Failure(denied, login),
+        },
+        _ => Outcome::Failure(Denied::Wrong, login),
+    }
+}
+
+fn text(octets: &[u8]) -> Option<&str> {
+    std::str::from_utf8(octets).ok()
+}
+
+/// One step of an exchange, where blocking is allowed, and the delay that a failure costs.
+pub(crate) async fn step(
+    site: &Arc<Site>,
+    exchange: Exchange,
+    response: Option<Vec<u8>>,
+    from: IpAddr,
+) -> Outcome {
+    run(site, from, move |logins| exchange.step(response, logins, from)).await
+}
+
+/// As [`step`], for IMAP's LOGIN command, which is no exchange.
+pub(crate) async fn login(site: &Arc<Site>, user: String, password: String, from: IpAddr) -> Outcome {
+    run(site, from, move |logins| check(&user, &password, logins, from)).await
+}
+
+async fn run(
+    site: &Arc<Site>,
+    from: IpAddr,
+    work: impl FnOnce(&Logins) -> Outcome + Send + 'static,
+) -> Outcome {
+    let turn = site.logins.turn().await;
+    let shared = site.clone();
+    let outcome = tokio::task::spawn_blocking(move || work(&shared.logins)).await;
+    drop(turn);
+    let outcome = outcome.unwrap_or_else(|error| {
+        Outcome::Failure(Denied::Unavailable(error.to_string()), String::new())
+    });
+    if let Outcome::Failure(Denied::Wrong | Denied::Malformed, login) = &outcome {
+        tokio::time::sleep(site.logins.failed(login, from)).await;
+    }
+    outcome
+}
+
+/// Whether a session must end because its account was suspended, removed or given another
+/// password. `None`: some changes were missed, so the account is looked at in any case.
+pub(crate) async fn is_changed(
+    site: &Arc<Site>,
+    account: &Account,
+    changed: Option<AccountId>,
+) -> bool {
+    if changed.is_some_and(|changed| changed != account.id) {
+        return false;
+    }
+    let (store, id) = (site.store.clone(), account.id);
+    match tokio::task::spawn_blocking(move || store.account(id)).await {
+        Ok(Ok(Some(now))) => {
+            now.state != account.state || now.credentials != account.credentials
+        }
+        Ok(Ok(None)) => true,
+        // We cannot tell, and the next command will fail by itself.
+        Ok(Err(_)) | Err(_) => false,
+    }
+}

@@ -1,0 +1,360 @@
+//! A running provider: what `serve` and `demo` start, and how it stops.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use crypto::{Certificate, Crl, Identity, Signer, Trust};
+use pec::providers::Index;
+use smtp::Role;
+use store::Store;
+use store::embedded::EmbeddedStore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::config::{Config, CrlSource, IndexSource, Service};
+use crate::drive::Connection;
+use crate::hub::Hub;
+use crate::limits::Connections;
+use crate::login::Logins;
+use crate::queue::Queue;
+use crate::ready::Ready;
+use crate::signer::SignerProcess;
+use crate::site::{Site, WORK_KIB_MAX};
+use crate::tls::Tls;
+use crate::{control, http, mailbox_service, submission};
+
+/// How long sessions have to end by themselves when the program stops.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+/// What an accept that failed (no file descriptor left, most often) waits before the next.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Runs a provider until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When it cannot start, in one sentence that says why; when its store cannot be closed.
+pub(crate) fn run(config: Config, ready: Ready) -> anyhow::Result<()> {
+    // First, while this process is small and has no threads: the other one, with the key.
+    let signer = SignerProcess::start(&config.signing.key)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config, ready, signer.clone()));
+    // Steps under way have ended; nothing signs any more.
+    signer.stop();
+    runtime.shutdown_timeout(STOP_WAIT);
+    result
+}
+
+async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyhow::Result<()> {
+    let metrics = http::install_metrics()?;
+    let mut listeners = Vec::new();
+    for service in [
+        Service::Smtp,
+        Service::Http,
+        Service::Imap,
+        Service::Submissions,
+        Service::Submission,
+        Service::Imaps,
+    ] {
+        let address = config.listen_addr(service);
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("{} cannot listen on {address}: stop what does, or change [listen]", service.name())
+        })?;
+        listeners.push((service, listener));
+    }
+    let bound: BTreeMap<&'static str, SocketAddr> = listeners
+        .iter()
+        .map(|(service, listener)| Ok((service.name(), listener.local_addr()?)))
+        .collect::<std::io::Result<_>>()?;
+
+    let site = open(config, signer.clone())?;
+    let queue = {
+        let (queue, site) = (site.queue.clone(), site.clone());
+        std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
+    };
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let current: Arc<dyn Fn() -> Arc<Config> + Send + Sync> = {
+        let site = site.clone();
+        Arc::new(move || site.config.load_full())
+    };
+    let status = http::Status::new(current.clone(), probe(site.clone(), signer), metrics);
+    for (service, listener) in listeners {
+        match service {
+            Service::Http => {
+                let (status, stopping) = (status.clone(), stopping.clone());
+                tasks.spawn(async move { http::serve(listener, status, stopping).await });
+            }
+            other => {
+                tasks.spawn(accept(site.clone(), other, listener, stopping.clone()));
+            }
+        }
+    }
+    let control = control::Server::bind(&site.config.load().control_socket())?;
+    let hub = site.hub.clone();
+    let desk = control::Desk {
+        store: site.store.clone(),
+        config: current,
+        on_change: Arc::new(move |account| hub.account_changed(account)),
+    };
+    tasks.spawn(control::serve(control, desk, stopping.clone()));
+    ready.announce(&site.config.load(), &bound)?;
+    tracing::info!(target: "server", ?bound, "ready");
+
+    wait_for_stop(&site).await?;
+    tracing::info!(target: "server", "stopping");
+    status.stopping();
+    // No error: the tasks that wait for it may have ended already.
+    let _ = stop.send(true);
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
+        tracing::warn!(target: "server", "some connections did not end in time and are cut");
+        tasks.shutdown().await;
+    }
+    site.queue.stop();
+    tokio::task::spawn_blocking(move || queue.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the queue's thread had panicked"))?
+        .context("the queue could not be worked on")?;
+    tracing::info!(target: "server", "stopped");
+    Ok(())
+}
+
+/// Puts the parts together.
+fn open(config: Config, signer: Arc<SignerProcess>) -> anyhow::Result<Arc<Site>> {
+    let store = EmbeddedStore::open(&config.store_directory(), store::embedded::Options::default())
+        .with_context(|| format!("the store {} cannot be opened", config.store_directory().display()))?;
+    assemble(config, Arc::new(store), signer, Clock::system())
+}
+
+/// The same, on any store, signer and clock.
+pub(crate) fn assemble(
+    config: Config,
+    store: Arc<dyn Store>,
+    signer: Arc<dyn Signer>,
+    clock: Clock,
+) -> anyhow::Result<Arc<Site>> {
+    let tls = Tls::load(config.tls.certificate.clone(), config.tls.key.clone())?;
+    let trust = load_trust(&config)?;
+    let identity = load_identity(&config, &trust)?;
+    let providers = load_index(&config)?;
+    let (Some(author), Some(service_mailbox)) =
+        (config.provider.author(), config.provider.service_mailbox())
+    else {
+        anyhow::bail!("the provider has no domain: name one in [provider] domains");
+    };
+    let provider = pec::exchange::Provider { name: config.provider.name.clone(), author, service_mailbox };
+    let connections = Connections::new(
+        config.limits.connections_max,
+        config.limits.connections_per_address_max,
+        config.limits.unthrottled.clone(),
+    );
+    // Anything that is secret and the same at every start will do.
+    let secret = std::fs::read(&config.tls.key)?;
+    let logins = Logins::new(store.clone(), connections.clone(), secret, &config.limits);
+    let hub = Arc::new(Hub::new());
+    let told = hub.clone();
+    store.listen(Box::new(move |mailbox| told.mailbox_changed(mailbox)));
+    Ok(Arc::new(Site {
+        config: ArcSwap::from_pointee(config),
+        clock,
+        store,
+        hub,
+        connections,
+        logins,
+        tls,
+        signer,
+        identity,
+        provider,
+        providers,
+        trust,
+        queue: Queue::new(),
+        work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
+    }))
+}
+
+/// The authorities that may issue providers' certificates, and what they revoked.
+pub(crate) fn load_trust(config: &Config) -> anyhow::Result<Trust> {
+    let mut authorities = Vec::new();
+    for file in &config.trust.authorities {
+        let pem = std::fs::read(file)
+            .with_context(|| format!("the authority {} cannot be read", file.display()))?;
+        authorities.extend(
+            Certificate::all_from_pem(&pem)
+                .with_context(|| format!("{} holds no certificates", file.display()))?,
+        );
+    }
+    let mut crls = Vec::new();
+    for source in &config.trust.crls {
+        let CrlSource::File(file) = source else { continue };
+        let octets = std::fs::read(file)
+            .with_context(|| format!("the revocation list {} cannot be read", file.display()))?;
+        crls.push(
+            Crl::read(&octets)
+                .with_context(|| format!("{} is no revocation list", file.display()))?,
+        );
+    }
+    Ok(Trust::new(authorities, crls)?)
+}
+
+/// The signing certificate, with the authorities above it.
+fn load_identity(config: &Config, trust: &Trust) -> anyhow::Result<Identity> {
+    let file = &config.signing.certificate;
+    let pem = std::fs::read(file)
+        .with_context(|| format!("the signing certificate {} cannot be read", file.display()))?;
+    let mut certificates = Certificate::all_from_pem(&pem)
+        .with_context(|| format!("{} holds no certificate", file.display()))?
+        .into_iter();
+    let Some(certificate) = certificates.next() else {
+        anyhow::bail!("{} holds no certificate", file.display());
+    };
+    let mut chain: Vec<Certificate> = certificates.collect();
+    if chain.is_empty() {
+        // The CA's certificate goes along, as providers do it.
+        let issuer = certificate.issuer();
+        chain.extend(trust.authorities().iter().filter(|ca| ca.subject() == issuer).cloned());
+    }
+    Ok(Identity::new(certificate, chain)?)
+}
+
+/// The index of providers. A record at fault is left out and told; it does not hold up the rest.
+fn load_index(config: &Config) -> anyhow::Result<Index> {
+    let IndexSource::File(file) = &config.index else {
+        anyhow::bail!("this release reads the index of providers from a file only: see [index] source");
+    };
+    let ldif = std::fs::read(file)
+        .with_context(|| format!("the index of providers {} cannot be read", file.display()))?;
+    let (index, faults) = Index::from_ldif(&ldif)
+        .with_context(|| format!("the index of providers {} cannot be used", file.display()))?;
+    for fault in faults {
+        tracing::warn!(target: "server", record = %fault.dn, fault = fault.fault, "a record of the index of providers is left out");
+    }
+    Ok(index)
+}
+
+/// Takes connections in until told to stop.
+async fn accept(
+    site: Arc<Site>,
+    service: Service,
+    listener: TcpListener,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let role = if service == Service::Smtp { Role::Transport } else { Role::Submission };
+    let smtp = submission::settings(&site, role);
+    let imap = mailbox_service::settings(&site);
+    let mut sessions = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // Ended sessions are cleared away as they end.
+            Some(_) = sessions.join_next() => continue,
+            () = submission::stopped(&mut stopping) => break,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(target: "server", service = service.name(), %error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        metrics::counter!("ceralacca_connections_total", "service" => service.name()).increment(1);
+        let (site, smtp, imap) = (site.clone(), smtp.clone(), imap.clone());
+        let stop = stopping.clone();
+        sessions.spawn(async move {
+            let Some(_counted) = site.connections.enter(peer.ip()) else {
+                refuse(service, socket).await;
+                return;
+            };
+            let mut connection = match Connection::new(socket, peer) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::debug!(target: "server", %peer, %error, "connection lost");
+                    return;
+                }
+            };
+            if matches!(service, Service::Submissions | Service::Imaps) {
+                if let Err(error) = connection.start_tls(site.tls.acceptor()).await {
+                    metrics::counter!("ceralacca_tls_failures_total").increment(1);
+                    tracing::debug!(target: "server", %peer, %error, "no TLS");
+                    return;
+                }
+            }
+            match service {
+                Service::Imap | Service::Imaps => {
+                    mailbox_service::serve(site, connection, imap, stop).await;
+                }
+                _ => submission::serve(site, connection, smtp, stop).await,
+            }
+        });
+    }
+    drop(listener);
+    while sessions.join_next().await.is_some() {}
+}
+
+/// Tells a connection that is one too many.
+async fn refuse(service: Service, socket: TcpStream) {
+    metrics::counter!("ceralacca_connections_refused_total", "service" => service.name()).increment(1);
+    let text = match service {
+        // Nothing can be said before the handshake, and that is what is to be saved.
+        Service::Imaps | Service::Submissions => return,
+        Service::Imap => b"* BYE [LIMIT] Too many connections: close some or try again later\r\n".to_vec(),
+        _ => smtp::reply::TOO_MANY_CONNECTIONS.to_octets(),
+    };
+    // One small write into an empty buffer: it does not wait, and who does not take it goes anyway.
+    let _ = socket.try_write(&text);
+}
+
+/// Waits for SIGTERM or SIGINT; on SIGHUP reads certificates and configuration again.
+async fn wait_for_stop(site: &Arc<Site>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(site),
+        }
+    }
+}
+
+/// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.
+fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
+    Arc::new(move || {
+        let (waiting, _) = site.store.jobs_waiting().map_err(|error| error.to_string())?;
+        #[expect(clippy::cast_precision_loss, reason = "a gauge needs no 53 bits")]
+        metrics::gauge!("ceralacca_jobs_waiting").set(waiting as f64);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge needs no 53 bits")]
+        metrics::gauge!("ceralacca_connections").set(site.connections.count() as f64);
+        if signer.is_ready() { Ok(()) } else { Err("the signing process is not running".to_owned()) }
+    })
+}
+
+/// What can change while connections live: the TLS certificate, and of the configuration the
+/// limits and policies. Who the provider is and where it listens stays as it started.
+fn reload(site: &Site) {
+    let old = site.config.load_full();
+    match Config::load(&old.file) {
+        Ok(mut next) => {
+            next.provider = old.provider.clone();
+            next.listen = old.listen.clone();
+            next.data = old.data.clone();
+            site.config.store(Arc::new(next));
+            tracing::info!(target: "server", "configuration read again");
+        }
+        Err(errors) => tracing::error!(target: "server", %errors, "the old configuration stays"),
+    }
+    match site.tls.reload() {
+        Ok(()) => tracing::info!(target: "server", "TLS certificate read again"),
+        Err(error) => {
+            tracing::error!(target: "server", error = %format!("{error:#}"), "the old TLS certificate stays");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What the sessions and the pipeline share: who this provider is, and what it works with.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use crypto::{Identity, Signer, Trust};
+use mail::Domain;
+use store::Store;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::limits::Connections;
+use crate::login::Logins;
+use crate::queue::Queue;
+use crate::tls::Tls;
+
+/// KiB of messages that are being admitted or certified at once, in memory. One more than fits
+/// waits for its turn.
+pub(crate) const WORK_KIB_MAX: u32 = 1024 * 1024;
+
+/// A running provider.
+pub(crate) struct Site {
+    /// As read at start, and again on SIGHUP.
+    pub(crate) config: ArcSwap<Config>,
+    pub(crate) clock: Clock,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) logins: Logins,
+    pub(crate) tls: Tls,
+    /// Asks the second process.
+    pub(crate) signer: Arc<dyn Signer>,
+    /// The certificate that goes with the signer's key.
+    pub(crate) identity: Identity,
+    /// Who we are, in the words of the law.
+    pub(crate) provider: pec::exchange::Provider,
+    /// The providers we know, ourselves included.
+    pub(crate) providers: pec::providers::Index,
+    /// Whom we believe when a provider signs.
+    pub(crate) trust: Trust,
+    pub(crate) queue: Arc<Queue>,
+    /// Bounds the memory of messages that are worked on, in KiB.
+    pub(crate) work: Arc<Semaphore>,
+}
+
+impl Site {
+    /// Whether we manage this domain.
+    pub(crate) fn manages(&self, domain: &Domain) -> bool {
+        self.config.load().provider.domains.contains(domain)
+    }
+
+    /// The name we go by in greetings and trace fields.
+    pub(crate) fn host(&self) -> String {
+        match self.config.load().provider.domains.first() {
+            Some(domain) => domain.to_string(),
+            None => "localhost".to_owned(),
+        }
+    }
+}
+
+/// A fresh random word of 128 bits, in hexadecimal: for identifiers and boundaries.
+pub(crate) fn fresh_word() -> String {
+    crypto::random::<16>().iter().map(|octet| format!("{octet:02x}")).collect()
+}

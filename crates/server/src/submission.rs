@@ -1,0 +1,342 @@
+//! Submission: the shell around a session of [`smtp`], and the access point's door.
+//!
+//! Who may send what as whom is decided here; whether a message is certified, in
+//! [`crate::flow::access`]. `250` to the end of data leaves after the commit that holds the message,
+//! its identity, its time and its log records (PEC-AP-29).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail::{Address, ForwardPath, ReversePath};
+use smtp::reply;
+use smtp::{Answer, Mechanism, Question, Role, SaslAnswer, SaslStep, Session, Settings, Step};
+use store::{Account, Spool};
+use tokio::sync::watch;
+
+use crate::drive::Connection;
+use crate::flow::access;
+use crate::login::Denied;
+use crate::sasl::{self, Exchange, Outcome};
+use crate::site::Site;
+
+/// How long a client may be silent: RFC 5321 §4.5.3.2.7 wants five minutes at least.
+const IDLE_WAIT: Duration = Duration::from_secs(300);
+/// Before it has signed in, it has less: this is where strangers hold connections open.
+const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
+/// Octets of content collected before they go to the spool, which may write to disk.
+const SPOOL_PIECE_OCTETS: usize = 128 * 1024;
+
+/// What every session of one listener shares.
+pub(crate) fn settings(site: &Site, role: Role) -> Arc<Settings> {
+    let config = site.config.load();
+    Arc::new(Settings {
+        host: site.host(),
+        role,
+        size_max: config.limits.refuse_above_octets,
+        recipients_max: config.limits.recipients,
+        mechanisms: Mechanism::ALL.to_vec(),
+        starttls: true,
+    })
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    site: Arc<Site>,
+    mut connection: Connection,
+    settings: Arc<Settings>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let tls = connection.is_tls();
+    let mut session = Session::new(settings, tls);
+    let mut desk = Desk::new(site.clone(), &connection);
+    let mut accounts = site.hub.watch_accounts();
+    loop {
+        match act(&mut session, &mut desk, &mut connection).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                tracing::debug!(target: "smtp", peer = %connection.peer(), %error, "connection lost");
+                session.handle_closed();
+                // What was open is unwound; nothing can be sent.
+                while session.poll().is_some() {}
+                return;
+            }
+        }
+        let wait = if desk.account.is_some() { IDLE_WAIT } else { IDLE_WAIT_BEFORE_LOGIN };
+        tokio::select! {
+            read = tokio::time::timeout(wait, connection.read()), if session.wants_octets() => match read {
+                Err(_) => session.handle_timeout(),
+                Ok(Ok(octets)) if octets.is_empty() => session.handle_closed(),
+                Ok(Ok(octets)) => session.handle_octets(&octets),
+                Ok(Err(error)) => {
+                    tracing::debug!(target: "smtp", peer = %connection.peer(), %error, "connection lost");
+                    session.handle_closed();
+                }
+            },
+            () = stopped(&mut stop) => session.handle_shutdown(),
+            changed = accounts.recv() => {
+                let account = desk.account.clone();
+                if let Some(account) = account
+                    && sasl::is_changed(&site, &account, changed.ok()).await
+                {
+                    session.handle_shutdown();
+                }
+            }
+        }
+    }
+    connection.close().await;
+}
+
+/// Does what the session wants until it waits for the client; false when the connection ends.
+async fn act(
+    session: &mut Session,
+    desk: &mut Desk,
+    connection: &mut Connection,
+) -> io::Result<bool> {
+    while let Some(step) = session.poll() {
+        match step {
+            Step::Send(octets) => connection.write(&octets).await?,
+            Step::Ask(question) => {
+                let trace = Trace {
+                    protocol: session.protocol(),
+                    hello: session.hello().unwrap_or_default().to_owned(),
+                };
+                let answer = desk.answer(question, trace).await;
+                session.answer(answer);
+            }
+            Step::Content(octets) => desk.content(&octets).await,
+            Step::Discard => desk.discard(),
+            Step::SaslAbort => {
+                desk.exchange = None;
+                desk.account = None;
+            }
+            Step::StartTls => {
+                connection.start_tls(desk.site.tls.acceptor()).await?;
+                session.handle_tls_started();
+            }
+            Step::Close => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// What the session says about itself for the trace field.
+struct Trace {
+    protocol: &'static str,
+    hello: String,
+}
+
+/// Where the session's questions are answered.
+struct Desk {
+    site: Arc<Site>,
+    peer: std::net::SocketAddr,
+    exchange: Option<Exchange>,
+    account: Option<Box<Account>>,
+    reverse_path: Option<Address>,
+    forward_paths: Vec<Address>,
+    spool: Option<Box<dyn Spool>>,
+    /// Content that has not gone to the spool yet.
+    piece: Vec<u8>,
+    /// The spool failed: the message will be refused at its end.
+    spool_failed: bool,
+}
+
+impl Desk {
+    fn new(site: Arc<Site>, connection: &Connection) -> Self {
+        Self {
+            site,
+            peer: connection.peer(),
+            exchange: None,
+            account: None,
+            reverse_path: None,
+            forward_paths: Vec::new(),
+            spool: None,
+            piece: Vec::new(),
+            spool_failed: false,
+        }
+    }
+
+    async fn answer(&mut self, question: Question, trace: Trace) -> Answer {
+        match question {
+            Question::Sasl(step) => self.sasl(step).await,
+            Question::Mail { path, size: _ } => self.mail(path),
+            Question::Recipient { path } => self.recipient(path),
+            Question::Data => self.open_spool().await,
+            Question::EndOfData { octets } => self.end_of_data(octets, trace).await,
+        }
+    }
+
+    async fn sasl(&mut self, step: SaslStep) -> Answer {
+        let (exchange, response) = match step {
+            SaslStep::Start { mechanism, initial } => {
+                let mechanism = match mechanism {
+                    Mechanism::Plain => sasl::Mechanism::Plain,
+                    Mechanism::Login => sasl::Mechanism::Login,
+                    Mechanism::ScramSha256 => sasl::Mechanism::ScramSha256,
+                };
+                (Exchange::Begin(mechanism), initial)
+            }
+            SaslStep::Response(response) => match self.exchange.take() {
+                Some(exchange) => (exchange, Some(response)),
+                None => return Answer::Sasl(SaslAnswer::Failure(reply::AUTH_FAILED)),
+            },
+        };
+        let outcome = sasl::step(&self.site, exchange, response, self.peer.ip()).await;
+        Answer::Sasl(match outcome {
+            Outcome::Challenge(exchange, octets) => {
+                self.exchange = Some(exchange);
+                SaslAnswer::Challenge(octets)
+            }
+            Outcome::Success(account, data) => {
+                tracing::info!(target: "smtp", peer = %self.peer, account = %account.address, "signed in");
+                self.account = Some(account);
+                SaslAnswer::Success(data)
+            }
+            Outcome::Failure(denied, login) => {
+                tracing::info!(target: "smtp", peer = %self.peer, %login, ?denied, "login refused");
+                SaslAnswer::Failure(match denied {
+                    Denied::Wrong | Denied::Malformed => reply::AUTH_FAILED,
+                    Denied::Suspended => reply::ACCOUNT_SUSPENDED,
+                    Denied::Later => reply::AUTH_LATER,
+                    Denied::Unavailable(_) => reply::AUTH_UNAVAILABLE,
+                })
+            }
+        })
+    }
+
+    /// PEC-AP-02: the reverse-path is an address that the account may use.
+    fn mail(&mut self, path: ReversePath) -> Answer {
+        self.forward_paths.clear();
+        self.reverse_path = None;
+        let Some(account) = &self.account else {
+            // A stranger may begin; that nobody is there for him, RCPT tells.
+            return Answer::Accept;
+        };
+        match path {
+            ReversePath::Address(address) if address == account.address => {
+                self.reverse_path = Some(address);
+                Answer::Accept
+            }
+            _ => Answer::Refuse(reply::SENDER_NOT_YOURS),
+        }
+    }
+
+    fn recipient(&mut self, path: ForwardPath) -> Answer {
+        if self.account.is_none() {
+            return Answer::Refuse(reply::NO_RELAY);
+        }
+        let address = match path {
+            ForwardPath::Address(address) => address,
+            ForwardPath::Postmaster => self.site.config.load().provider.postmaster.clone(),
+        };
+        // An unknown account of ours is taken: its sender gets a signed notice (PEC-PR-30).
+        if !self.site.manages(address.domain()) {
+            return Answer::Refuse(reply::NO_ROUTE);
+        }
+        self.forward_paths.push(address);
+        Answer::Accept
+    }
+
+    async fn open_spool(&mut self) -> Answer {
+        self.discard();
+        let store = self.site.store.clone();
+        match blocking(move || store.spool()).await {
+            Ok(Ok(spool)) => {
+                self.spool = Some(spool);
+                Answer::Accept
+            }
+            Ok(Err(error)) => self.fault(&error),
+            Err(error) => self.fault(&error),
+        }
+    }
+
+    async fn content(&mut self, octets: &[u8]) {
+        self.piece.extend_from_slice(octets);
+        if self.piece.len() >= SPOOL_PIECE_OCTETS {
+            self.write_piece().await;
+        }
+    }
+
+    async fn write_piece(&mut self) {
+        let Some(mut spool) = self.spool.take() else { return };
+        let piece = std::mem::take(&mut self.piece);
+        let written = blocking(move || spool.write(&piece).map(|()| spool)).await;
+        match written {
+            Ok(Ok(spool)) => self.spool = Some(spool),
+            Ok(Err(error)) => {
+                self.spool_failed = true;
+                tracing::error!(target: "smtp", %error, "a message cannot be spooled");
+            }
+            Err(error) => {
+                self.spool_failed = true;
+                tracing::error!(target: "smtp", %error, "a message cannot be spooled");
+            }
+        }
+    }
+
+    fn discard(&mut self) {
+        self.spool = None;
+        self.piece = Vec::new();
+        self.spool_failed = false;
+    }
+
+    async fn end_of_data(&mut self, octets: u64, trace: Trace) -> Answer {
+        self.write_piece().await;
+        let failed = std::mem::take(&mut self.spool_failed);
+        let (Some(spool), false) = (self.spool.take(), failed) else {
+            return Answer::Refuse(reply::LOCAL_ERROR);
+        };
+        let (Some(_), Some(reverse_path)) = (&self.account, self.reverse_path.take()) else {
+            return Answer::Refuse(reply::AUTH_FIRST);
+        };
+        let submitted = access::Submitted {
+            reverse_path,
+            forward_paths: std::mem::take(&mut self.forward_paths),
+            trace: access::Trace {
+                hello: trace.hello,
+                peer: self.peer.ip(),
+                protocol: trace.protocol,
+            },
+        };
+        // Several messages of 100 MB at once shall not exhaust the memory.
+        let kib = u32::try_from(octets / 1024 + 1).unwrap_or(u32::MAX);
+        let kib = kib.saturating_mul(access::COPIES_IN_MEMORY).min(crate::site::WORK_KIB_MAX);
+        let Ok(permit) = self.site.work.clone().acquire_many_owned(kib).await else {
+            return Answer::Refuse(reply::STOPPING);
+        };
+        let site = self.site.clone();
+        let admitted = blocking(move || {
+            let _permit = permit;
+            access::take(&site, &submitted, spool)
+        })
+        .await;
+        match admitted {
+            Ok(Ok(id)) => Answer::Accepted { id },
+            Ok(Err(access::Refusal::Say(reply))) => Answer::Refuse(reply),
+            Ok(Err(access::Refusal::Fault(error))) => {
+                tracing::error!(target: "smtp", error = %format!("{error:#}"), "a message cannot be taken");
+                Answer::Refuse(reply::LOCAL_ERROR)
+            }
+            Err(error) => self.fault(&error),
+        }
+    }
+
+    fn fault(&self, error: &dyn std::fmt::Display) -> Answer {
+        tracing::error!(target: "smtp", peer = %self.peer, %error, "this server failed");
+        Answer::Refuse(reply::LOCAL_ERROR)
+    }
+}
+
+/// Runs what may block where blocking is allowed.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    tokio::task::spawn_blocking(work).await
+}
+
+/// Waits until the program stops.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error: who would say so is gone, and the program with it.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
