@@ -60,7 +60,7 @@ pub fn free_port_base() -> anyhow::Result<u16> {
     for _ in 0..200 {
         let probe = TcpListener::bind(("127.0.0.1", 0))?;
         let base = probe.local_addr()?.port();
-        if base > u16::MAX - 1000 || base < 1024 {
+        if !(1024..=u16::MAX - 1000).contains(&base) {
             continue;
         }
         let free = |port: u16| TcpListener::bind(("127.0.0.1", base + port)).is_ok();

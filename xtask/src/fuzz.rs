@@ -4,7 +4,6 @@
 //! address sanitizer is not among them: our own crates have no unsafe code to find with it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use xtask::manifest::Manifest;
@@ -17,7 +16,7 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
-    --cfg fuzzing -Ccodegen-units=1 -Cdebug-assertions=on -Coverflow-checks=on";
+    --cfg fuzzing -Ccodegen-units=1";
 /// An input longer than this teaches no grammar of ours anything new.
 const INPUT_OCTETS_MAX: usize = 64 * 1024;
 /// A target that holds more has lost a bound.
@@ -60,45 +59,46 @@ fn targets() -> Result<Vec<String>> {
 }
 
 fn some(targets: &[String], seconds: u64) -> Result<String> {
-    let fuzz = tree::root().join("fuzz");
     let host = host()?;
     // With `--target` the flags reach the program only, not its build scripts.
     Run::new("cargo build --release --manifest-path fuzz/Cargo.toml --bins --target")
         .argument(&host)
         .set("RUSTFLAGS", COVERAGE)
-        .set("CARGO_TARGET_DIR", fuzz.join("target"))
+        .set("CARGO_TARGET_DIR", "fuzz/target")
         .run()?;
-    let binaries = fuzz.join("target").join(&host).join("release");
     let mut inputs = 0;
     for target in targets {
-        let ran = one(&fuzz, &binaries.join(target), target, seconds)?;
+        let ran = one(&host, target, seconds)?;
         println!("    {target}: {ran} inputs");
         inputs += ran;
     }
     Ok(format!("{} targets, {inputs} inputs", targets.len()))
 }
 
-fn one(fuzz: &Path, binary: &Path, target: &str, seconds: u64) -> Result<u64> {
-    let found = folder(&fuzz.join("target/corpus").join(target))?;
-    let artifacts = folder(&fuzz.join("artifacts").join(target))?;
-    let log = fuzz.join("target").join(format!("{target}.log"));
-    let run = Run::new(&binary.to_string_lossy())
+fn one(host: &str, target: &str, seconds: u64) -> Result<u64> {
+    let root = tree::root();
+    let found = format!("fuzz/target/corpus/{target}");
+    let artifacts = format!("fuzz/artifacts/{target}");
+    for folder in [&found, &artifacts] {
+        fs::create_dir_all(root.join(folder)).with_context(|| format!("cannot make {folder}"))?;
+    }
+    let log = root.join(format!("fuzz/target/{target}.log"));
+    let run = Run::new(&format!("fuzz/target/{host}/release/{target} -print_final_stats=1"))
         .argument(format!("-max_total_time={seconds}"))
         .argument(format!("-max_len={INPUT_OCTETS_MAX}"))
         .argument(format!("-rss_limit_mb={RESIDENT_MIB_MAX}"))
         .argument(format!("-timeout={INPUT_SECONDS_MAX}"))
-        .argument("-print_final_stats=1")
-        .argument(format!("-artifact_prefix={}/", artifacts.display()))
+        .argument(format!("-artifact_prefix={artifacts}/"))
         // What is found goes to the first folder; the seeds beside the sources stay as they are.
-        .argument(&found)
-        .argument(fuzz.join("corpus").join(target))
+        .argument(found)
+        .argument(format!("fuzz/corpus/{target}"))
         .log_to(&log)?;
     let outcome = run.run();
     let told = fs::read_to_string(&log).unwrap_or_default();
     if outcome.is_err() {
         println!("{told}");
     }
-    outcome.with_context(|| format!("target {target} failed: see {}", artifacts.display()))?;
+    outcome.with_context(|| format!("target {target} failed: see {artifacts}"))?;
     Ok(executed(&told))
 }
 
@@ -106,11 +106,6 @@ fn one(fuzz: &Path, binary: &Path, target: &str, seconds: u64) -> Result<u64> {
 fn executed(told: &str) -> u64 {
     let line = told.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
     line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
-}
-
-fn folder(path: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(path.to_owned())
 }
 
 /// The triple of this machine, as rustc names it.

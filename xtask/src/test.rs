@@ -68,7 +68,16 @@ pub(crate) fn run(fuzz_seconds: u64) -> Result<()> {
 fn dependencies() -> Result<String> {
     println!("    advisories are left out: they need a database from the network.");
     println!("    `cargo deny check advisories` looks at them where that can be reached.");
-    Run::new("cargo deny --offline check licenses bans sources").run()?;
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let deny = Run::new("cargo deny --offline --manifest-path").argument(manifest);
+        deny.argument("--config")
+            .argument("deny.toml")
+            .argument("check")
+            .argument("licenses")
+            .argument("bans")
+            .argument("sources")
+            .run()?;
+    }
     Ok("licences, bans and sources as deny.toml has them".to_owned())
 }
 
