@@ -345,3 +345,6 @@ fn requested(message: &Message<'_>) -> DeliveryForm {
 fn subject(message: &Message<'_>) -> Option<Subject> {
     message.field("Subject").map(|field| Subject::of(&field))
 }
+
+#[cfg(test)]
+mod tests;

@@ -246,3 +246,6 @@ mod optional_text {
         Ok(Option::<Text>::deserialize(from)?.map(|text| text.0))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -396,3 +396,6 @@ fn addresses(message: &Message<'_>, name: &str) -> Vec<Address> {
     let list = message.all(name).filter_map(|field| field.addresses().ok());
     list.flatten().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,3 +279,116 @@ pub fn with_crlf(octets: &[u8]) -> Cow<'_, [u8]> {
     out.extend_from_slice(&octets[from..]);
     Cow::Owned(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+
+    fn signed(message: &[u8]) -> Option<(String, Vec<u8>)> {
+        let examination = examine(message);
+        let entity = String::from_utf8(examination.entity()?.to_vec()).unwrap();
+        Some((entity, examination.signature()?.to_vec()))
+    }
+
+    const SMALL: &str = "From: a@b.example\r\n\
+        Content-Type: multipart/signed; protocol=\"x\"; boundary=\"=_a.b\"\r\n\r\npreamble\r\n\
+        --=_a.b\r\nA: b\r\n\r\nbody\r\n\r\n--=_a.b \t\r\n\
+        Content-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+        Y2lhbw==\r\n--=_a.b--\r\nepilogue\r\n";
+
+    // PEC-PR-01 PEC-SIG-05 PEC-SIG-08
+    #[test]
+    fn the_signed_octets_are_the_first_part_without_the_crlf_of_the_delimiter() {
+        let small = Some(("A: b\r\n\r\nbody\r\n".to_owned(), b"ciao".to_vec()));
+        assert_eq!(signed(SMALL.as_bytes()), small);
+        let older = SMALL.replace("application/pkcs7", "application/x-pkcs7");
+        assert_eq!(signed(older.as_bytes()), small);
+        let open = SMALL.replace("--=_a.b--\r\nepilogue\r\n", "");
+        assert_eq!(signed(open.as_bytes()), small);
+        // What only looks like a delimiter is none.
+        let inside =
+            SMALL.replace("body", "--=_a.bc\r\n x--=_a.b\r\n--=_a.b-\r\n --=_a.b\r\n--=_a");
+        assert!(signed(inside.as_bytes()).unwrap().0.ends_with("--=_a\r\n"));
+        let (entity, signature) = signed(ENVELOPE).unwrap();
+        assert!(entity.starts_with("Content-Type: multipart/mixed;"));
+        assert!(entity.ends_with("------=_MIX_0004_PecSpecExample--"));
+        assert_eq!(&signature[..2], b"\x30\x82");
+    }
+
+    // PEC-PR-01
+    #[test]
+    fn what_is_no_signed_message_has_no_signature() {
+        for message in [
+            "",
+            "\r\n",
+            "Content-Type: text/plain\r\n\r\nciao",
+            &SMALL.replace("multipart/signed", "multipart/mixed"),
+            &SMALL.replace("; boundary=\"=_a.b\"", ""),
+            &SMALL.replace("application/pkcs7-signature", "text/plain"),
+            &SMALL.replace("Y2lhbw==", ""),
+            &SMALL.replace("--=_a.b \t\r\n", ""),
+            // A third part
+            &SMALL.replace("--=_a.b--", "--=_a.b\r\n\r\nx\r\n--=_a.b--"),
+            // Two types: two readers could take two
+            &SMALL.replace("From:", "Content-Type: text/plain\r\nFrom:"),
+            // Wrapped, as by a mailing list
+            &format!(
+                "Content-Type: multipart/mixed; boundary=l\r\n\r\n--l\r\n{SMALL}\r\n--l--\r\n"
+            ),
+        ] {
+            assert_eq!(signed(message.as_bytes()), None, "{message}");
+        }
+        assert_eq!(signed(ORIGINAL), None);
+    }
+
+    #[test]
+    fn parts_and_signatures_are_bounded() {
+        let parts = |count: usize| {
+            let part = "--=_a.b\r\n\r\nx\r\n".repeat(count);
+            SMALL.replace("preamble\r\n", &part)
+        };
+        assert_eq!(signed(parts(PARTS_MAX + 1).as_bytes()), None);
+        assert_eq!(signed(parts(1_000_000).as_bytes()), None);
+        let long = SMALL.replace("Y2lhbw==", &"A".repeat(SIGNATURE_OCTETS_MAX + 1));
+        assert_eq!(signed(long.as_bytes()), None);
+        // Ten thousand parts inside each other are one part here.
+        let mut nested = String::from("A: b\r\n\r\n");
+        for depth in 0..10_000 {
+            nested += &format!(
+                "--b{depth}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n",
+                depth + 1
+            );
+        }
+        let deep = SMALL.replace("A: b\r\n\r\n", &nested);
+        assert_eq!(signed(deep.as_bytes()).unwrap().0.len(), nested.len() + "body\r\n".len());
+    }
+
+    // PEC-FMT-06
+    #[test]
+    fn parts_are_found_by_their_names() {
+        let examination = examine(ENVELOPE);
+        let parts = examination.parts().unwrap();
+        assert_eq!(parts.originals[0].body(), ORIGINAL);
+        assert_eq!(&ENVELOPE[parts.originals[0].range.clone()], ORIGINAL);
+        let xml = parts.certifications[0].certification().unwrap();
+        assert_eq!(xml, &include_bytes!("../examples/daticert/posta-certificata.xml")[..]);
+        let text = parts.text.unwrap().text().unwrap();
+        assert!(text.starts_with("Messaggio di posta certificata\r\nIl giorno 14/09/2026"));
+        // A text without an alternative, unquoted names, other places (Appendix B of the rules)
+        let plain = with(ENVELOPE, "multipart/alternative", "multipart/related");
+        assert!(examine(&plain).parts().unwrap().text.is_some());
+        let none = with(ENVELOPE, "text/plain; charset=\"iso", "text/other; charset=\"iso");
+        assert!(examine(&none).parts().unwrap().text.is_none());
+    }
+
+    // PEC-SIG-09
+    #[test]
+    fn lf_line_ends_become_crlf_and_crlf_stay() {
+        let lf = with(ENVELOPE, "\r\n", "\n");
+        assert_eq!(with_crlf(&lf), ENVELOPE);
+        assert!(matches!(with_crlf(ENVELOPE), Cow::Borrowed(_)));
+        assert_eq!(with_crlf(b"\na\r\n\nb\rc"), &b"\r\na\r\n\r\nb\rc"[..]);
+        assert_eq!(with_crlf(b""), &b""[..]);
+    }
+}

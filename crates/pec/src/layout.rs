@@ -177,3 +177,64 @@ const SIGNATURE: &str = "\
 Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n\
 Content-Transfer-Encoding: base64\r\n\
 Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Limits;
+    use crate::inspect::examine;
+    use crate::testing::*;
+
+    fn envelope() -> Unsigned {
+        let submission = submission();
+        crate::envelope::enclose(submission.accepted(), submission.original(), &alfa(), 7)
+    }
+
+    // PEC-SIG-02 PEC-SIG-08
+    #[test]
+    fn what_is_signed_is_what_a_reader_takes_for_signed() {
+        let unsigned = envelope();
+        let entity = unsigned.entity().to_vec();
+        let sealed = unsigned.seal(&[0x30, 0x80, 0, 0]);
+        let examination = examine(&sealed);
+        assert_eq!(examination.entity(), Some(&entity[..]));
+        assert_eq!(examination.signature(), Some(&[0x30, 0x80, 0, 0][..]));
+    }
+
+    // PEC-SIG-10 PEC-FMT-08
+    #[test]
+    fn all_is_seven_bit_with_crlf_only() {
+        let octets = with(SUBMITTED, "Si allega istanza.", "Perch\u{e9} no?");
+        let forward = [PROTOCOLLO, ORDINARY, UFFICIO];
+        let submission = submit(&octets, &forward, &Limits::default()).unwrap();
+        let envelope =
+            crate::envelope::enclose(submission.accepted(), submission.original(), &alfa(), 7);
+        let sealed = envelope.seal(&[0x30; 5_000]);
+        assert!(mail::sevenbit::is_seven_bit(&sealed));
+        let lines = sealed.iter().filter(|&&b| b == b'\n').count();
+        assert_eq!(sealed.windows(2).filter(|w| w == b"\r\n").count(), lines);
+        assert_eq!(sealed.iter().filter(|&&b| b == b'\r').count(), lines);
+    }
+
+    #[test]
+    fn boundaries_are_of_all_128_bits() {
+        let boundaries = Boundaries::of(u128::MAX - 1);
+        assert_eq!(boundaries.signed, "----=_SIG_fffffffffffffffffffffffffffffffe");
+        assert!(boundaries.signed.len() <= 70, "RFC 2046 \u{a7}5.1.1");
+        assert_ne!(Boundaries::of(1), Boundaries::of(2));
+    }
+
+    // PEC-BT-01: an original that plays with delimiters comes back as it was
+    #[test]
+    fn an_original_cannot_end_its_part() {
+        let body = "------=_MIX_00000000000000000000000000000008\r\n--x--\r\n.\r\n\r\n";
+        let octets = with(SUBMITTED, "Si allega istanza.", body);
+        let forward = [PROTOCOLLO, ORDINARY, UFFICIO];
+        let submission = submit(&octets, &forward, &Limits::default()).unwrap();
+        let original = submission.original();
+        let envelope = crate::envelope::enclose(submission.accepted(), original, &alfa(), 7);
+        let sealed = envelope.seal(b"x");
+        assert_eq!(verified(&sealed).original(&sealed), original);
+        assert!(String::from_utf8_lossy(original).contains(body));
+    }
+}

@@ -31,6 +31,7 @@ pub mod subject;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod verification;
 
 pub use access::{Accepted, Draft, Limits, NonAcceptance, Submission, admit};
 pub use certification::Certification;

@@ -86,7 +86,8 @@ impl fmt::Display for Moment {
     }
 }
 
-fn rome() -> &'static TimeZone {
+/// The zone of the legal time of Italy (PEC-DT-01), from data that is part of the program.
+pub fn rome() -> &'static TimeZone {
     static ROME: OnceLock<TimeZone> = OnceLock::new();
     ROME.get_or_init(|| {
         TimeZone::get("Europe/Rome")

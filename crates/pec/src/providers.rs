@@ -309,3 +309,6 @@ fn same_dn(a: &str, b: &str) -> bool {
     let (a, b): (Option<Vec<(String, String)>>, _) = (lower(a), lower(b));
     a.is_some() && a == b
 }
+
+#[cfg(test)]
+mod tests;

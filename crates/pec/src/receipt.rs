@@ -379,8 +379,9 @@ impl Receipt<'_> {
         write_field(&mut header, "To", &to.to_string());
         write_field(&mut header, "Message-ID", &fresh.message_id.in_brackets());
         write_reference(&mut header, exchange);
-        let text = Text::of(&event, exchange, at, &provider.name);
-        let certification = Certification::of(&event, exchange, at, &provider.name).write();
+        let certification = Certification::of(&event, exchange, at, &provider.name);
+        let text = Text::of(&event, exchange, at, certification.error_text.as_deref());
+        let certification = certification.write();
         let original = original.map(Attached::seven_bit);
         Unsigned::lay_out(
             header,

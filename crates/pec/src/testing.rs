@@ -7,9 +7,11 @@ use crate::access::{Accepted, Draft, Limits, NonAcceptance, Submission, admit};
 use crate::exchange::{Exchange, Fresh, PecId, Provider, RecipientKind};
 use crate::incoming::{Class, OriginFault, Routing, SignedBy, VerifiedEnvelope, judge};
 use crate::inspect::examine;
-use crate::layout::Unsigned;
+use crate::layout::{Attached, Boundaries, Unsigned};
 use crate::moment::Moment;
 use crate::providers::Index;
+use crate::receipt::Event;
+use crate::text::Text;
 
 macro_rules! eml {
     ($name:literal) => {
@@ -77,7 +79,7 @@ pub(crate) fn fresh(message_id: &str) -> Fresh {
     Fresh { message_id: PecId::parse(message_id).unwrap(), token: 7 }
 }
 
-pub(crate) fn kind(domain: &Domain) -> RecipientKind {
+pub(crate) fn kind_of(domain: &Domain) -> RecipientKind {
     let certified = ["pec.rossi.example", "pec.comune.example", "alfapec.example"];
     if certified.contains(&domain.as_str()) {
         RecipientKind::Certified
@@ -104,7 +106,7 @@ pub(crate) fn submit(
         trace: trace(),
     };
     let identifier = PecId::parse(IDENTIFIER).unwrap();
-    admit(&draft, &alfa(), limits, &kind, identifier, at("09:30:12"))
+    admit(&draft, &alfa(), limits, &kind_of, identifier, at("09:30:12"))
 }
 
 /// The message of the examples, admitted.
@@ -191,4 +193,13 @@ pub(crate) fn assert_is_example(unsigned: &Unsigned, example: &[u8]) {
     let (_, example) = example.split_once("\r\n").unwrap();
     let (example, _) = example.split_once(SIGNATURE).unwrap();
     assert_eq!(ours, example);
+}
+
+/// A signed message of any content: fields, `daticert.xml`, `postacert.eml`.
+pub(crate) fn message(header: &str, xml: Option<&str>, original: Option<&[u8]>) -> Vec<u8> {
+    let boundaries = Boundaries::of(7);
+    let text = Text::of(&Event::Transport, &exchange(), at("09:30:12"), None);
+    let original = original.map(Attached::seven_bit);
+    let header = header.as_bytes().to_vec();
+    Unsigned::lay_out(header, &boundaries, &text, xml, original).seal(b"x")
 }

@@ -202,8 +202,8 @@ pub struct Text {
 }
 
 impl Text {
-    /// What a certified event reads like.
-    pub fn of(event: &Event<'_>, exchange: &Exchange, at: Moment, provider: &str) -> Self {
+    /// What a certified event reads like. `reason` is that of the event ([`Event::reason`]).
+    pub fn of(event: &Event<'_>, exchange: &Exchange, at: Moment, reason: Option<&str>) -> Self {
         let (model, recipient) = match event {
             Event::Transport => (&TRANSPORT, None),
             Event::Acceptance => (&ACCEPTANCE, None),
@@ -235,7 +235,7 @@ impl Text {
             sender: exchange.sender.to_string(),
             recipient: recipient.map(ToString::to_string).unwrap_or_default(),
             identifier: exchange.identifier.as_str(),
-            reason: event.reason(provider).unwrap_or_default(),
+            reason: reason.unwrap_or_default(),
             recipients,
         };
         model.fill(&values)
@@ -255,7 +255,7 @@ impl Text {
             sender: sender.to_owned(),
             recipient: String::new(),
             identifier: "",
-            reason: anomaly_reason(reason).to_owned(),
+            reason: anomaly_reason(reason),
             recipients: recipients.iter().map(|address| (address, None)).collect(),
         };
         ANOMALY.fill(&values)
@@ -264,6 +264,12 @@ impl Text {
     /// The lines, without line ends.
     pub fn lines(&self) -> &[String] {
         &self.lines
+    }
+
+    /// The lines as they are read back, with the losses of ISO-8859-1 and no blanks at their ends.
+    pub fn latin1_lines(&self) -> Vec<String> {
+        let line = |line: &String| line.chars().map(|c| char::from(latin1(c))).collect::<String>();
+        self.lines.iter().map(|l| line(l).trim_end().to_owned()).collect()
     }
 
     /// `text/plain` in ISO-8859-1 with CRLF line ends; `?` for what the charset lacks
@@ -302,7 +308,7 @@ struct Values<'a> {
     sender: String,
     recipient: String,
     identifier: &'a str,
-    reason: String,
+    reason: &'a str,
     recipients: Vec<Line<'a>>,
 }
 
@@ -346,7 +352,7 @@ impl Values<'_> {
                 "mittente" => out.push_str(&one_line(&self.sender)),
                 "destinatario" => out.push_str(&one_line(&self.recipient)),
                 "identificativo" => out.push_str(&one_line(self.identifier)),
-                _ => out.push_str(&one_line(&self.reason)),
+                _ => out.push_str(&one_line(self.reason)),
             }
             rest = after;
         }
@@ -452,6 +458,81 @@ pub fn lateness(notice: Notice) -> &'static str {
         Notice::First => "il messaggio non è stato consegnato nelle prime dodici ore dal suo invio",
         Notice::Second => {
             "il messaggio non è stato consegnato nelle ventiquattro ore successive al suo invio"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::Subject;
+    use crate::testing::{at, exchange};
+
+    fn text(subject: &str) -> Text {
+        let mut exchange = exchange();
+        exchange.subject = Some(Subject::from_text(subject));
+        Text::of(&Event::Acceptance, &exchange, at("09:30:12"), None)
+    }
+
+    // PEC-FMT-03 PEC-FMT-11
+    #[test]
+    fn html_says_the_same_and_loads_and_runs_nothing() {
+        let text = text("<script>alert(1)</script> & <img src=http://x/>");
+        let html = String::from_utf8(text.html().iter().map(|&b| b & 127).collect()).unwrap();
+        assert!(
+            html.contains(
+                "\"&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;img src=http://x/&gt;\""
+            )
+        );
+        let tags: Vec<&str> =
+            html.split('<').skip(1).map(|tag| tag.split('>').next().unwrap()).collect();
+        let known = ["html", "head", "title", "body", "p", "br"];
+        assert!(tags.iter().all(|tag| known.contains(&tag.trim_start_matches('/'))), "{tags:?}");
+        let plain = String::from_utf8_lossy(&text.plain()).into_owned();
+        let body = html.split("<p>").nth(1).unwrap().split("</p>").next().unwrap();
+        assert_eq!(body.split("<br>\r\n").count(), plain.lines().count());
+    }
+
+    // PEC-FMT-09
+    #[test]
+    fn what_iso_8859_1_lacks_becomes_a_question_mark() {
+        let plain = text("citt\u{e0} \u{2013} \u{20ac} \u{1f4e7}").plain();
+        assert!(plain.windows(14).any(|w| w == b"\"citt\xe0 ? ? ?\" "));
+        assert_eq!(
+            text("\u{20ac}").latin1_lines()[2],
+            "\"?\" proveniente da \"mario.rossi@pec.rossi.example\""
+        );
+    }
+
+    // PEC-FMT-11: a subject stays on its line, and is not a model
+    #[test]
+    fn a_subject_cannot_write_lines_of_the_model() {
+        let lines =
+            text("x\"\r\nIdentificativo messaggio: falso\r\n{mittente}\u{2028}y").lines().to_vec();
+        assert_eq!(lines.len(), 9);
+        assert_eq!(
+            lines[2],
+            "\"x\"  Identificativo messaggio: falso  {mittente} y\" proveniente da \
+             \"mario.rossi@pec.rossi.example\""
+        );
+        assert_eq!(lines[8], "Identificativo messaggio: 20260914093012.4c1f9e27@alfapec.example");
+    }
+
+    #[test]
+    fn each_reason_has_its_sentence() {
+        for (reason, sentence) in [
+            (
+                AnomalyReason::NotSigned,
+                "il messaggio non proviene da un gestore di posta elettronica certificata",
+            ),
+            (
+                AnomalyReason::NotAProvider,
+                "la firma del messaggio non appartiene a un gestore di posta elettronica certificata",
+            ),
+            (AnomalyReason::NotValid, "la firma digitale del messaggio non risulta attendibile"),
+            (AnomalyReason::Form, "il formato del messaggio non \u{e8} conforme"),
+        ] {
+            assert_eq!(anomaly_reason(reason), sentence);
         }
     }
 }

@@ -117,9 +117,15 @@ struct Open {
 impl Open {
     /// The declaration of a child with this name, here or further on.
     fn child(&mut self, name: &str) -> Result<&'static Element, E> {
+        let children = self.element.children;
+        let again = |e: &Element| matches!(e.times, Times::AtLeastOnce | Times::Any);
+        let gone = |e: &Element| self.seen && !again(e);
+        let passed = self.next + usize::from(children.get(self.next).is_some_and(gone));
+        if !children[passed..].iter().any(|child| child.name == name) {
+            return Err(E::NotInDtd(name.to_owned()));
+        }
         while let Some(child) = self.element.children.get(self.next) {
-            let again = matches!(child.times, Times::AtLeastOnce | Times::Any);
-            if child.name == name && (!self.seen || again) {
+            if child.name == name && (!self.seen || again(child)) {
                 self.seen = true;
                 return Ok(child);
             }

@@ -139,12 +139,24 @@ fn the_non_delivery_notice_for_a_virus_has_the_data_of_the_detection() {
     assert_is_example(&notice, NON_DELIVERY_VIRUS);
     let (_, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(sealed(notice).ends_with(body));
-    // PEC-RV-06: what older servers send
-    let mut older = found.clone().certification().clone();
-    older.taken = older.delivery.take().into_iter().collect();
-    assert_eq!(older.taken, [recipient]);
     let taken = verified_notification(TAKE_CHARGE, BETA);
     assert_eq!(non_delivery_virus(&taken, &alfa(), at("09:30:20"), id), None);
+}
+
+// PEC-RV-06
+#[test]
+fn an_older_detection_has_its_recipient_in_ricezione() {
+    let xml = include_str!("../../examples/daticert/rilevazione-virus.xml");
+    let older = xml.replace("consegna>", "ricezione>");
+    let header = format!("X-Ricevuta: rilevazione-virus\r\nFrom: {BETA}\r\n");
+    let found = verified_notification(&message(&header, Some(&older), None), BETA);
+    assert!(found.is_authoritative());
+    let id = fresh("a@alfapec.example");
+    let notice = sealed(non_delivery_virus(&found, &alfa(), at("09:30:20"), id.clone()).unwrap());
+    assert!(notice.contains("destinato all'utente \"p=\r\nrotocollo@pec.comune.example\"\r\n"));
+    let nobody = older.replace(&format!("<ricezione>{PROTOCOLLO}</ricezione>"), "");
+    let found = verified_notification(&message(&header, Some(&nobody), None), BETA);
+    assert_eq!(non_delivery_virus(&found, &alfa(), at("09:30:20"), id), None);
 }
 
 // PEC-TO-07 PEC-TO-08 PEC-TO-09 PEC-TO-10 PEC-TO-11 PEC-TO-12

@@ -1,0 +1,234 @@
+use super::*;
+use crate::exchange::RecipientKind;
+use crate::testing::*;
+
+const XML: &str = include_str!("../../examples/daticert/posta-certificata.xml");
+const RECEIPT_XML: &str = include_str!("../../examples/daticert/avvenuta-consegna-completa.xml");
+const RECEIPT: &str =
+    "X-Ricevuta: avvenuta-consegna\r\nFrom: posta-certificata@betacert.example\r\n";
+
+fn fault(octets: &[u8], signer: &str) -> FormFault {
+    match judged(octets, signer) {
+        Class::Anomaly(fault) => fault,
+        other => panic!("not an anomaly: {other:?}"),
+    }
+}
+
+// PEC-PR-05 PEC-PR-10 PEC-PR-11 PEC-PR-13 PEC-PR-14 PEC-PR-15 PEC-PR-16 PEC-PR-17
+#[test]
+fn the_examples_are_what_they_are() {
+    use ReceiptKind as Kind;
+    let class = judged(ENVELOPE, ALFA);
+    let Class::Envelope(envelope) = class else { panic!("{class:?}") };
+    assert_eq!(envelope.exchange(), &exchange());
+    assert_eq!(envelope.signer(), "Alfa PEC S.p.A.");
+    assert_eq!(envelope.original(ENVELOPE), ORIGINAL);
+    assert_eq!(envelope.original(b"short"), b"");
+    assert!(envelope.manages_author());
+    assert_eq!(envelope.place(&address(PROTOCOLLO)), Place::Primary);
+    assert_eq!(envelope.place(&address(UFFICIO)), Place::Copy);
+    for (octets, signer, kind) in [
+        (ACCEPTANCE, ALFA, Kind::Acceptance),
+        (TAKE_CHARGE, BETA, Kind::TakeCharge),
+        (DELIVERY, BETA, Kind::Delivery),
+        (DELIVERY_COPY, BETA, Kind::Delivery),
+        (DELIVERY_BRIEF, BETA, Kind::Delivery),
+        (DELIVERY_CONCISE, BETA, Kind::Delivery),
+        (NON_DELIVERY, BETA, Kind::NonDelivery),
+        (NON_ACCEPTANCE, ALFA, Kind::NonAcceptance),
+        (NON_ACCEPTANCE_VIRUS, ALFA, Kind::NonAcceptance),
+        (VIRUS_FOUND, BETA, Kind::VirusFound),
+        (LATE_FIRST, ALFA, Kind::LateDelivery),
+        (LATE_SECOND, ALFA, Kind::LateDelivery),
+    ] {
+        let class = judged(octets, signer);
+        let Class::Notification(notification) = class else { panic!("{class:?}") };
+        assert_eq!(notification.kind(), kind);
+        assert_eq!(notification.certification().identifier.as_str(), IDENTIFIER);
+        assert!(notification.is_authoritative() && notification.manages_author());
+    }
+    // Signed by the sender's own provider, about a recipient who is another's: the data come from
+    // the detection, and no tracker waits for it.
+    let class = judged(NON_DELIVERY_VIRUS, ALFA);
+    let Class::Notification(notification) = class else { panic!("{class:?}") };
+    assert!(!notification.is_authoritative());
+    // An anomaly envelope is no certified mail, whoever signed it.
+    assert_eq!(fault(ANOMALY, BETA), FormFault::Kind);
+}
+
+// PEC-PR-01 PEC-PR-08
+#[test]
+fn what_is_not_proved_to_come_from_a_provider_is_ordinary() {
+    for reason in [OriginFault::NotSigned, OriginFault::NotAProvider, OriginFault::NotValid] {
+        let class = judged_for(ENVELOPE, Err(reason), SENDER, &[PROTOCOLLO]);
+        assert_eq!(class, Class::Ordinary(reason));
+    }
+    assert_eq!(
+        judged(ENVELOPE, "posta-certificata@nessuno.example"),
+        Class::Ordinary(OriginFault::NotAProvider)
+    );
+}
+
+// PEC-PR-18
+#[test]
+fn names_of_fields_have_no_case() {
+    let octets =
+        with(ENVELOPE, "X-Trasporto: posta-certificata", "x-trasporto:  Posta-Certificata ");
+    let octets =
+        with(&octets, "\r\nX-TipoRicevuta: completa\r\nMIME", "\r\nX-Tiporicevuta: breve\r\nMIME");
+    assert_eq!(verified(&octets).exchange().requested, DeliveryForm::Brief);
+}
+
+// PEC-PR-07 PEC-PR-10 PEC-PR-11 PEC-PR-13 PEC-PR-14 PEC-PR-15 PEC-FMT-10
+#[test]
+fn an_edited_header_makes_an_anomaly() {
+    const X: &str = "X-Trasporto: posta-certificata\r\n";
+    const ID: &str = "\r\nMessage-ID: <20260914093012.4c1f9e27@alfapec.example>\r\nX-Riferimento-Message-ID: <20260914.093001.7f3a@pc-mario.example>\r\nX-TipoRicevuta";
+    const FROM: &str = " <posta-certificata@alfapec.example>";
+    for (from, to, expected) in [
+        (X, "", FormFault::Kind),
+        (X, "X-Trasporto: errore\r\n", FormFault::Kind),
+        (X, &X.repeat(2), FormFault::Kind),
+        (X, &format!("{X}X-Ricevuta: accettazione\r\n"), FormFault::Kind),
+        (X, "X-Ricevuta: mancata-consegna\r\n", FormFault::Kind),
+        // A signed envelope cannot be turned into a receipt.
+        (X, "X-Ricevuta: avvenuta-consegna\r\n", FormFault::KindDiffers),
+        (
+            ID,
+            "\r\nMessage-ID: <altro@alfapec.example>\r\nX-TipoRicevuta",
+            FormFault::IdentifierDiffers,
+        ),
+        (ID, "\r\nX-TipoRicevuta", FormFault::IdentifierDiffers),
+        (FROM, " <altro@alfapec.example>", FormFault::Author),
+        (FROM, " <posta-certificata@alfapec.example>, a@b.example", FormFault::Author),
+        (FROM, " <posta-certificata@alfapec.example>\r\nFrom: a@b.example", FormFault::Author),
+        (X, &format!("{X}X-Altro: citt\u{e0}\r\n"), FormFault::HeaderNotAscii),
+        (ALFA, "posta-certificata@betacert.example", FormFault::Author),
+    ] {
+        let text = String::from_utf8(ENVELOPE.to_vec()).unwrap();
+        let octets = text.replacen(from, to, 1).into_bytes();
+        assert_ne!(octets, ENVELOPE);
+        assert_eq!(fault(&octets, ALFA), expected, "{to}");
+    }
+    // Nor a receipt of one kind into another.
+    let octets = with(NON_DELIVERY, "X-Ricevuta: errore-consegna", "X-Ricevuta: avvenuta-consegna");
+    assert_eq!(fault(&octets, BETA), FormFault::KindDiffers);
+}
+
+// PEC-PR-16
+#[test]
+fn the_paths_are_those_that_are_certified() {
+    let other = judged_for(ENVELOPE, Ok(ALFA), "altro@pec.rossi.example", &[PROTOCOLLO]);
+    assert_eq!(other, Class::Anomaly(FormFault::Sender));
+    let hidden = judged_for(ENVELOPE, Ok(ALFA), SENDER, &[PROTOCOLLO, "x@pec.comune.example"]);
+    let fault = FormFault::Recipient(address("x@pec.comune.example"));
+    assert_eq!(hidden, Class::Anomaly(fault));
+    let upper = ["PROTOCOLLO@PEC.comune.example"];
+    let case = judged_for(ENVELOPE, Ok(ALFA), "Mario.Rossi@pec.ROSSI.example", &upper);
+    assert!(matches!(case, Class::Envelope(_)));
+}
+
+// PEC-PR-12 PEC-FMT-06
+#[test]
+fn there_is_one_daticert_where_providers_put_it() {
+    let header = "X-Trasporto: posta-certificata\r\nFrom: posta-certificata@alfapec.example\r\n\
+        Message-ID: <20260914093012.4c1f9e27@alfapec.example>\r\n";
+    assert!(matches!(
+        judged(&message(header, Some(XML), Some(ORIGINAL)), ALFA),
+        Class::Envelope(_)
+    ));
+    let none = message(header, None, Some(ORIGINAL));
+    assert_eq!(fault(&none, ALFA), FormFault::CertificationCount);
+    let no_original = message(header, Some(XML), None);
+    assert_eq!(fault(&no_original, ALFA), FormFault::OriginalCount);
+    let bad = message(header, Some("<postacert/>"), Some(ORIGINAL));
+    let missing = CertificationError::Missing("postacert/@tipo");
+    assert_eq!(fault(&bad, ALFA), FormFault::Certification(missing));
+    // A file of the user's with the same name, inside the original, is none.
+    let user = with(ORIGINAL, "istanza.pdf", "daticert.xml");
+    let class = judged(&message(header, Some(XML), Some(&user)), ALFA);
+    assert!(matches!(class, Class::Envelope(_)), "{class:?}");
+    let class = judged(&message(header, None, Some(&user)), ALFA);
+    assert_eq!(class, Class::Anomaly(FormFault::CertificationCount));
+    // The original must be the one that is certified.
+    let other = with(ORIGINAL, "4c1f9e27@", "00000000@");
+    let class = judged(&message(header, Some(XML), Some(&other)), ALFA);
+    assert_eq!(class, Class::Anomaly(FormFault::IdentifierDiffers));
+    // By name, not by place: another part between the two, and the two in another order
+    let octets = with(
+        ENVELOPE,
+        "------=_MIX_0004_PecSpecExample\r\nContent-Type: application/xml; name=\"daticert.xml\"",
+        "------=_MIX_0004_PecSpecExample\r\nContent-Type: application/pdf; name=\"guida.pdf\"\r\n\r\nx\r\n\
+         ------=_MIX_0004_PecSpecExample\r\nContent-Type: Application/XML; name=DATICERT.xml",
+    );
+    assert!(matches!(judged(&octets, ALFA), Class::Envelope(_)));
+    let encoded = with(
+        ENVELOPE,
+        "name=\"postacert.eml\"\r\nContent-Transfer-Encoding: 7bit",
+        "name=\"postacert.eml\"\r\nContent-Transfer-Encoding: base64",
+    );
+    assert_eq!(fault(&encoded, ALFA), FormFault::OriginalCount);
+    let typed = with(ENVELOPE, "application/xml", "text/plain");
+    assert_eq!(fault(&typed, ALFA), FormFault::CertificationCount);
+    let layout =
+        with(ENVELOPE, "multipart/mixed; boundary=\"----", "multipart/related; boundary=\"----");
+    assert_eq!(fault(&layout, ALFA), FormFault::Layout);
+}
+
+// PEC-PR-27
+#[test]
+fn a_receipt_counts_only_from_the_provider_of_its_recipient() {
+    let by_another = message(&RECEIPT.replace("betacert", "alfapec"), Some(RECEIPT_XML), None);
+    let class = judged(&by_another, ALFA);
+    let Class::Notification(notification) = class else { panic!("{class:?}") };
+    assert!(!notification.is_authoritative());
+    let class = judged(&message(RECEIPT, Some(RECEIPT_XML), None), BETA);
+    let Class::Notification(notification) = class else { panic!("{class:?}") };
+    assert!(notification.is_authoritative());
+    // One of several is another's
+    let xml = include_str!("../../examples/daticert/presa-in-carico.xml");
+    let xml = xml.replace("<ricezione>ufficio@pec.comune", "<ricezione>info@ordinaria");
+    let header = RECEIPT.replace("avvenuta-consegna", "presa-in-carico");
+    let class = judged(&message(&header, Some(&xml), None), BETA);
+    let Class::Notification(notification) = class else { panic!("{class:?}") };
+    assert!(!notification.is_authoritative());
+}
+
+// PEC-PR-06: doubt D-21
+#[test]
+fn an_author_of_a_domain_that_is_not_managed_is_told_of() {
+    let (index, _) = crate::providers::Index::from_ldif(INDEX).unwrap();
+    let records = [&index.records()[0]];
+    let emails = ["posta-certificata@altrove.example".to_owned()];
+    let octets = with(ACCEPTANCE, ALFA, &emails[0]);
+    let examination = crate::inspect::examine(&octets);
+    let routing = Routing { reverse_path: &ReversePath::Null, forward_paths: &[] };
+    let signed_by = SignedBy { records: &records, emails: &emails };
+    let class = judge(&examination, Ok(signed_by), &routing);
+    let Class::Notification(notification) = class else { panic!("{class:?}") };
+    assert!(!notification.manages_author());
+}
+
+// PEC-IDX-13 PEC-PIC-04
+#[test]
+fn of_several_records_the_one_of_the_senders_domain_is_meant() {
+    let (index, _) = crate::providers::Index::from_ldif(INDEX).unwrap();
+    let [alfa, beta, unit] = index.records() else { panic!("three records") };
+    let domain = |text: &str| Domain::parse(text).unwrap();
+    let both = [unit, beta];
+    let found = |sender: &str| record(&both, &domain(sender)).unwrap().mail_receipt.to_string();
+    assert_eq!(found("personale.betacert.example"), "presaincarico@sec.betacert.example");
+    assert_eq!(found("pec.comune.example"), "presaincarico@betacert.example");
+    assert_eq!(found("altrove.example"), "presaincarico@betacert.example");
+    assert_eq!(record(&[], &domain("x.example")), None);
+    let receipts_to = envelope().receipts_to().clone();
+    assert_eq!(receipts_to, alfa.mail_receipt);
+}
+
+#[test]
+fn a_job_can_carry_what_was_judged() {
+    let envelope = envelope();
+    let json = serde_json::to_string(&envelope).unwrap();
+    assert_eq!(serde_json::from_str::<VerifiedEnvelope>(&json).unwrap(), envelope);
+    assert_eq!(envelope.exchange().recipients[1].kind, RecipientKind::Ordinary);
+}
