@@ -193,6 +193,23 @@ fn every_rule_that_is_cited_is_a_rule() {
 }
 
 #[test]
+fn every_doubt_that_is_cited_is_told() {
+    let told = tree_text("docs/doubts.md");
+    let mut unknown = Vec::new();
+    for file in rust_files() {
+        for (line, text) in file.lines() {
+            for (at_word, _) in text.match_indices("doubt D-") {
+                let id: String = text[at_word + "doubt ".len()..].chars().take(4).collect();
+                if !told.contains(&format!("| {id} |")) {
+                    unknown.push(format!("{}: {id}", at(&file, line)));
+                }
+            }
+        }
+    }
+    none("not in docs/doubts.md", &unknown);
+}
+
+#[test]
 fn no_file_holds_more_than_one_idea() {
     let long = rust_files().into_iter().filter_map(|file| {
         let lines = file.text.lines().count();
