@@ -97,12 +97,9 @@ fn rust_citations(file: &File, all_of_it: bool, found: &mut Vec<Citation>) {
     let items: Vec<TestItem> = regions.iter().flat_map(|lines| source.items(lines)).collect();
     for (line, text) in file.lines() {
         for id in cited(text) {
-            let item = items.iter().find(|item| item.lines.contains(&line));
-            let in_test = regions.iter().any(|lines| lines.contains(&line));
-            let test = match item {
-                Some(item) => Some(item.name.clone()),
-                None => in_test.then(|| "(the file)".to_owned()),
-            };
+            // In test code and yet in no test, it speaks of all of them and proves nothing.
+            let test = items.iter().find(|item| item.lines.contains(&line));
+            let test = test.map(|item| item.name.clone());
             found.push(Citation { id, path: file.path.clone(), line, test });
         }
     }
@@ -225,6 +222,7 @@ mod tests {
             file("tests/transcripts/pec/c.txt", transcript),
             file("tests/clients/d.py", "def test_it():\n    # PEC-QQ-08\n"),
             file("docs/e.md", "PEC-QQ-09"),
+            file("crates/a/tests/f.rs", "//! PEC-QQ-10\n\n#[test]\nfn proves() {}\n"),
         ];
         let found = citations(&files);
         let found: Vec<_> =
@@ -241,6 +239,7 @@ mod tests {
                 ("PEC-QQ-07", Some("Two.")),
                 ("PEC-QQ-08", Some("test_it")),
                 ("PEC-QQ-09", None),
+                ("PEC-QQ-10", None),
             ]
         );
     }
