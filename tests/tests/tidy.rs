@@ -20,7 +20,7 @@ const PICTURE: &[(&str, &str, &[&str])] = &[
     ("imap", "crates/imap", &["mail", "store"]),
     ("server", "crates/server", &["mail", "crypto", "store", "smtp", "imap", "pec"]),
     ("scenarios", "tests", &[]),
-    ("benches", "benches", &["crypto", "scenarios"]),
+    ("benches", "benches", &["mail", "crypto", "store", "smtp", "imap", "pec", "scenarios"]),
     ("xtask", "xtask", &[]),
     ("fuzz", "fuzz", &["mail", "smtp", "imap", "pec", "store"]),
 ];
