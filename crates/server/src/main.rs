@@ -1,8 +1,100 @@
 //! ceralacca: one binary, one provider of certified mail.
+//!
+//! The outer half is here: arguments, configuration, the commands. What runs is [`serve`]'s.
 
+mod account;
+mod args;
+mod check;
+mod clock;
 mod config;
 mod control;
+mod demo;
+mod drive;
+mod flow;
 mod http;
+mod hub;
+mod limits;
+mod log;
+mod login;
+mod mailbox_service;
+mod material;
+mod queue;
 mod ready;
+mod sasl;
+mod serve;
+mod setup;
+mod signer;
+mod site;
+mod submission;
+mod tls;
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use config::{Config, ConfigErrors};
+use ready::Ready;
+
+/// Refused, or not valid. Used wrongly is 2, and clap's.
+const REFUSED: u8 = 1;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(REFUSED),
+        Err(error) => {
+            // Nobody is left to tell when standard error is closed.
+            let _ = match error.downcast_ref::<ConfigErrors>() {
+                // Each complaint has its file and line, and needs nothing before it.
+                Some(errors) => writeln!(std::io::stderr(), "{errors}"),
+                None => writeln!(std::io::stderr(), "ceralacca: {error:#}"),
+            };
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Does a command. `false`: it says no, and has said why.
+fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Demo(demo) => {
+            let (config, ready) = demo::prepare(&demo.data, demo.port_base, demo.json)?;
+            start(config, ready)
+        }
+        Command::Init(init) => {
+            let plan = setup::Plan {
+                name: init.provider,
+                domains: init.domains,
+                port_base: init.port_base,
+                ordinary_mail: config::OrdinaryMail::Reject,
+                unthrottled: Vec::new(),
+                accounts: Vec::new(),
+            };
+            setup::create(&init.folder, &plan, store::Timestamp::now())?;
+            let file = init.folder.join(config::FILE_NAME);
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{} is made in {}", plan.name, init.folder.display())?;
+            writeln!(out, "Start it with `ceralacca serve --config {}`", file.display())?;
+            Ok(true)
+        }
+        Command::Serve(serve) => {
+            start(Config::load(&serve.config.path())?, Ready::serve(serve.json))
+        }
+        Command::Check(check) => check::run(&check.config.path(), check.json),
+        Command::Account(account) => account::run(account.command),
+        Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
+    }
+}
+
+/// Runs a provider until it is told to stop.
+fn start(config: Config, ready: Ready) -> anyhow::Result<bool> {
+    if !config.unbuilt.is_empty() {
+        return Err(ConfigErrors(config.unbuilt).into());
+    }
+    log::start(&config.log);
+    for doubt in &config.doubts {
+        tracing::warn!(target: "server", "{doubt}");
+    }
+    serve::run(config, ready).map(|()| true)
+}

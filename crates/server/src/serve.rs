@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use crypto::{Certificate, Crl, Identity, Signer, Trust};
-use pec::providers::Index;
+use crypto::Signer;
 use smtp::Role;
 use store::Store;
 use store::embedded::EmbeddedStore;
@@ -18,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::config::{Config, CrlSource, IndexSource, Service};
+use crate::config::{Config, Service};
 use crate::drive::Connection;
 use crate::hub::Hub;
 use crate::limits::Connections;
@@ -28,7 +27,7 @@ use crate::ready::Ready;
 use crate::signer::SignerProcess;
 use crate::site::{Site, WORK_KIB_MAX};
 use crate::tls::Tls;
-use crate::{control, http, mailbox_service, submission};
+use crate::{control, http, mailbox_service, material, submission};
 
 /// How long sessions have to end by themselves when the program stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
@@ -43,12 +42,23 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) fn run(config: Config, ready: Ready) -> anyhow::Result<()> {
     // First, while this process is small and has no threads: the other one, with the key.
     let signer = SignerProcess::start(&config.signing.key)?;
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, ready, signer.clone()));
     // Steps under way have ended; nothing signs any more.
     signer.stop();
     runtime.shutdown_timeout(STOP_WAIT);
     result
+}
+
+/// Every connection is a file descriptor, and the usual soft limit of 1024 is for programs that use
+/// `select`: the hard limit is what the operator allows.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, most) {
+        tracing::warn!(target: "server", %error, "the limit of open files stays as it is");
+    }
 }
 
 async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyhow::Result<()> {
@@ -141,9 +151,13 @@ pub(crate) fn assemble(
     clock: Clock,
 ) -> anyhow::Result<Arc<Site>> {
     let tls = Tls::load(config.tls.certificate.clone(), config.tls.key.clone())?;
-    let trust = load_trust(&config)?;
-    let identity = load_identity(&config, &trust)?;
-    let providers = load_index(&config)?;
+    let trust = material::trust(&config)?;
+    let identity = material::identity(&config, &trust)?;
+    let (providers, faults) = material::index(&config)?;
+    for fault in faults {
+        // It does not hold up the rest.
+        tracing::warn!(target: "server", fault, "a record of the index of providers is left out");
+    }
     let (Some(author), Some(service_mailbox)) =
         (config.provider.author(), config.provider.service_mailbox())
     else {
@@ -177,65 +191,6 @@ pub(crate) fn assemble(
         queue: Queue::new(),
         work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
     }))
-}
-
-/// The authorities that may issue providers' certificates, and what they revoked.
-pub(crate) fn load_trust(config: &Config) -> anyhow::Result<Trust> {
-    let mut authorities = Vec::new();
-    for file in &config.trust.authorities {
-        let pem = std::fs::read(file)
-            .with_context(|| format!("the authority {} cannot be read", file.display()))?;
-        authorities.extend(
-            Certificate::all_from_pem(&pem)
-                .with_context(|| format!("{} holds no certificates", file.display()))?,
-        );
-    }
-    let mut crls = Vec::new();
-    for source in &config.trust.crls {
-        let CrlSource::File(file) = source else { continue };
-        let octets = std::fs::read(file)
-            .with_context(|| format!("the revocation list {} cannot be read", file.display()))?;
-        crls.push(
-            Crl::read(&octets)
-                .with_context(|| format!("{} is no revocation list", file.display()))?,
-        );
-    }
-    Ok(Trust::new(authorities, crls)?)
-}
-
-/// The signing certificate, with the authorities above it.
-fn load_identity(config: &Config, trust: &Trust) -> anyhow::Result<Identity> {
-    let file = &config.signing.certificate;
-    let pem = std::fs::read(file)
-        .with_context(|| format!("the signing certificate {} cannot be read", file.display()))?;
-    let mut certificates = Certificate::all_from_pem(&pem)
-        .with_context(|| format!("{} holds no certificate", file.display()))?
-        .into_iter();
-    let Some(certificate) = certificates.next() else {
-        anyhow::bail!("{} holds no certificate", file.display());
-    };
-    let mut chain: Vec<Certificate> = certificates.collect();
-    if chain.is_empty() {
-        // The CA's certificate goes along, as providers do it.
-        let issuer = certificate.issuer();
-        chain.extend(trust.authorities().iter().filter(|ca| ca.subject() == issuer).cloned());
-    }
-    Ok(Identity::new(certificate, chain)?)
-}
-
-/// The index of providers. A record at fault is left out and told; it does not hold up the rest.
-fn load_index(config: &Config) -> anyhow::Result<Index> {
-    let IndexSource::File(file) = &config.index else {
-        anyhow::bail!("this release reads the index of providers from a file only: see [index] source");
-    };
-    let ldif = std::fs::read(file)
-        .with_context(|| format!("the index of providers {} cannot be read", file.display()))?;
-    let (index, faults) = Index::from_ldif(&ldif)
-        .with_context(|| format!("the index of providers {} cannot be used", file.display()))?;
-    for fault in faults {
-        tracing::warn!(target: "server", record = %fault.dn, fault = fault.fault, "a record of the index of providers is left out");
-    }
-    Ok(index)
 }
 
 /// Takes connections in until told to stop.

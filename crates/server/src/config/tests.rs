@@ -30,20 +30,16 @@ fn every_key_has_its_default() {
     assert_eq!(config.listen_addr(Service::Imaps).to_string(), "127.0.0.1:10993");
     assert_eq!(config.index, IndexSource::File(PathBuf::from("/etc/providers.ldif")));
     assert_eq!(config.trust.authorities, [PathBuf::from("/etc/ca.pem")]);
-    assert!(config.trust.signers.is_empty() && config.trust.crls.is_empty());
+    assert!(config.trust.crls.is_empty());
     assert!(!config.trust.require_crl);
     assert_eq!(config.clamd, None);
-    assert_eq!(config.timestamp_authority, None);
-    assert_eq!(config.deadlines.first, Duration::from_secs(12 * 3600));
-    assert_eq!(config.deadlines.second, Duration::from_secs(23 * 3600));
-    assert_eq!(config.deadlines.queue, Duration::from_secs(24 * 3600));
     assert_eq!(config.ordinary_mail, OrdinaryMail::Reject);
     assert_eq!(config.limits.message_octets, 31_457_280);
     assert_eq!(config.limits.recipients, 500);
     assert_eq!(config.limits.refuse_above_octets, 104_857_600);
     assert_eq!(config.limits.append_octets, 104_857_600);
     assert_eq!(config.limits.receipt_reserve, 1_048_576);
-    assert!(!config.is_unthrottled([127, 0, 0, 1].into()));
+    assert!(config.limits.unthrottled.is_empty());
     assert_eq!(config.data, PathBuf::from("/etc"));
     assert_eq!(config.store_directory(), PathBuf::from("/etc/store"));
     assert_eq!(config.signing.key, PathBuf::from("/etc/signing.key"));
@@ -80,8 +76,8 @@ fn limits_take_numbers_and_sizes() {
     );
     assert_eq!(config.limits.message_octets, 2048);
     assert_eq!(config.limits.receipt_reserve, 2 << 20);
-    assert!(config.is_unthrottled([127, 1, 2, 3].into()));
-    assert!(!config.is_unthrottled([192, 0, 2, 1].into()));
+    assert_eq!(config.limits.unthrottled.len(), 2);
+    assert!(config.limits.unthrottled[0].contains([127, 1, 2, 3].into()));
     assert_eq!(config.limits.login_window, Duration::from_secs(90));
 }
 
@@ -233,11 +229,12 @@ fn what_is_not_built_is_remembered_and_not_ignored() {
     let config = with(
         "[antivirus]\nclamd = \"127.0.0.1:3310\"\n[timestamp]\nauthority = \"https://t.example\"\n\
          [index]\nsource = \"https://i.example/i.p7m\"\n[ordinary_mail]\npolicy = \"forward\"\n\
-         [trust]\ncrls = [\"http://c.example/crl\"]\n[routes]\n\"b.example\" = \"b.example:25\"",
+         [trust]\ncrls = [\"http://c.example/crl\"]\nsigners = [\"s.pem\"]\n[routes]\n\"b.example\" = \"b.example:25\"",
     );
     let mut lines: Vec<usize> = config.unbuilt.iter().map(|complaint| complaint.line).collect();
     lines.sort_unstable();
-    assert_eq!(lines, [5, 7, 9, 11, 13, 15]);
+    assert_eq!(lines, [5, 7, 9, 11, 13, 14, 16]);
+    assert_eq!(with("[index]\nsource = \"i.ldif.p7m\"").unbuilt.len(), 1);
     let config = with("[antivirus]\nclamd = \"off\"\n[timestamp]\nauthority = \"internal\"");
     assert!(config.unbuilt.is_empty());
 }

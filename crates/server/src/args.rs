@@ -1,0 +1,308 @@
+//! The command line. Only commands that work are here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use mail::Domain;
+
+use crate::config::{self, OrdinaryMail, Service};
+
+/// Where the configuration is looked for when nothing is said, in this order.
+const CONFIG_PLACES: [&str; 2] = [config::FILE_NAME, "/etc/ceralacca/ceralacca.toml"];
+
+/// A certified-mail (PEC) provider in one program.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ceralacca",
+    version,
+    max_term_width = 100,
+    after_help = "Example: ceralacca demo",
+    infer_subcommands = false
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// A whole provider on this machine, ready to use
+    #[command(after_help = "Example: ceralacca demo --data ./demo --port-base 10000")]
+    Demo(Demo),
+    /// Make a provider: keys, configuration, empty store
+    #[command(after_help = "Example: ceralacca init alfa --provider 'Alfa PEC S.p.A.' --domain \
+                      pec.alfa.example pec.studi.example")]
+    Init(Init),
+    /// Run a provider until SIGTERM or Ctrl-C
+    #[command(after_help = "Example: ceralacca serve --config alfa/ceralacca.toml")]
+    Serve(Serve),
+    /// Say whether serve would start, and what is doubtful
+    #[command(after_help = "Example: ceralacca check --config alfa/ceralacca.toml")]
+    Check(Check),
+    /// Manage accounts, with the server running or stopped
+    #[command(after_help = "Example: ceralacca account add anna@pec.alfa.example --user-id anna")]
+    Account(Account),
+    /// The process that signs; started by serve
+    #[command(hide = true, after_help = "Example: ceralacca signer --key signing.key")]
+    Signer(Signer),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration; default: ceralacca.toml here, then in /etc/ceralacca
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The file that was named, or the first that is there, or the first place to look at.
+    pub(crate) fn path(&self) -> PathBuf {
+        let found = CONFIG_PLACES.iter().map(PathBuf::from).find(|place| place.is_file());
+        self.config.clone().or(found).unwrap_or_else(|| PathBuf::from(CONFIG_PLACES[0]))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub(crate) data: PathBuf,
+    /// Added to each standard port, for this run
+    #[arg(long, value_name = "N", value_parser = port_base())]
+    pub(crate) port_base: Option<u16>,
+    /// Print one line of JSON when every listener accepts
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// A folder that is empty or not there yet
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The provider's name, as it will be in the index of providers
+    #[arg(long, value_name = "NAME", value_parser = provider_name)]
+    pub(crate) provider: String,
+    /// A domain that it manages; the first gets the service addresses
+    #[arg(long = "domain", value_name = "DOMAIN", required = true, num_args = 1.., value_parser = domain)]
+    pub(crate) domains: Vec<Domain>,
+    /// Added to each standard port
+    #[arg(long, value_name = "N", default_value_t = config::DEFAULT_PORT_BASE, value_parser = port_base())]
+    pub(crate) port_base: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+    /// Print one line of JSON when every listener accepts
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+    /// Print one object with what was found
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Account {
+    #[command(subcommand)]
+    pub(crate) command: AccountCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Add an account
+    #[command(after_help = "Example: ceralacca account add anna@pec.alfa.example --user-id anna \
+                            --quota '2 GiB'")]
+    Add(Add),
+    /// List all accounts
+    #[command(after_help = "Example: ceralacca account list --json")]
+    List(List),
+    /// Show one account with its quota and what it holds
+    #[command(after_help = "Example: ceralacca account show anna@pec.alfa.example")]
+    Show(Show),
+    /// Change the password of an account
+    #[command(after_help = "Example: ceralacca account passwd anna@pec.alfa.example")]
+    Passwd(Passwd),
+    /// Change what an account may hold
+    #[command(after_help = "Example: ceralacca account quota anna@pec.alfa.example '2 GiB'")]
+    Quota(QuotaArgs),
+    /// Suspend an account: it neither sends nor receives
+    #[command(after_help = "Example: ceralacca account suspend anna@pec.alfa.example")]
+    Suspend(OneAccount),
+    /// Let a suspended account send and receive again
+    #[command(after_help = "Example: ceralacca account resume anna@pec.alfa.example")]
+    Resume(OneAccount),
+    /// Remove an account with all its messages
+    #[command(after_help = "Example: ceralacca account remove anna@pec.alfa.example")]
+    Remove(OneAccount),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// The address, of one of the provider's domains
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// What its holder may sign in with instead of the address
+    #[arg(long, value_name = "ID")]
+    pub(crate) user_id: Option<String>,
+    /// What it may hold; default: 1 GiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) quota: Option<u64>,
+    /// What becomes of ordinary mail for it; default: ordinary_mail.policy
+    #[arg(long, value_name = "POLICY", value_parser = OrdinaryMail::ALL.map(OrdinaryMail::word))]
+    pub(crate) ordinary_mail: Option<String>,
+    #[command(flatten)]
+    pub(crate) password: PasswordSource,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Print a list of JSON objects
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Passwd {
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+    #[command(flatten)]
+    pub(crate) password: PasswordSource,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuotaArgs {
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// As in `1 GiB`, or octets
+    #[arg(value_name = "SIZE", value_parser = size)]
+    pub(crate) quota: u64,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneAccount {
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+/// Where a password comes from: never an argument, which everybody on the machine could read.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct PasswordSource {
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Read the password from the first line of a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// No password: nobody can sign in
+    #[arg(long)]
+    pub(crate) no_password: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Signer {
+    /// The private key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+}
+
+fn port_base() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(0..=i64::from(Service::PORT_BASE_MAX))
+}
+
+fn domain(text: &str) -> Result<Domain, String> {
+    Domain::parse(text).map_err(|error| error.to_string())
+}
+
+fn provider_name(text: &str) -> Result<String, String> {
+    config::check_provider_name(text).map(|()| text.to_owned())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    config::size(text).ok_or_else(|| "write a number of octets, or as in `1 GiB`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_made() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn look(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.starts_with("Example: ceralacca "), "{}", command.get_name());
+                assert!(help.contains(command.get_name()), "{}", command.get_name());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Cli::command());
+    }
+
+    #[test]
+    fn domains_follow_each_other_or_their_option() {
+        for line in [
+            "ceralacca init alfa --provider Alfa --domain a.example b.example",
+            "ceralacca init alfa --provider Alfa --domain a.example --domain b.example",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Command::Init(init) = cli.command else { panic!("{line}") };
+            assert_eq!(init.domains.len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for line in [
+            "ceralacca",
+            "ceralacca init alfa --provider Alfa",
+            "ceralacca init alfa --domain a.example",
+            "ceralacca init alfa --provider Alfa --domain a..b",
+            "ceralacca demo --port-base 64541",
+            "ceralacca account add a@b.example --password secret",
+            "ceralacca account add a@b.example --password-stdin --no-password",
+            "ceralacca account add a@b.example --ordinary-mail bounce",
+            "ceralacca account quota a@b.example lots",
+            "ceralacca queue list",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

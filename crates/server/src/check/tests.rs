@@ -1,0 +1,142 @@
+//! What is found in a provider as made, and in one that was tampered with.
+
+use std::fs;
+
+use jiff::ToSpan;
+use mail::Domain;
+
+use super::*;
+use crate::config::FILE_NAME;
+use crate::setup::{Plan, create};
+
+/// A provider in a new folder, on ports of its own choice.
+fn provider() -> (tempfile::TempDir, Config) {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        name: "Alfa PEC S.p.A.".to_owned(),
+        domains: vec![Domain::parse("pec.alfa.example").unwrap()],
+        port_base: 20_000,
+        ordinary_mail: OrdinaryMail::Reject,
+        unthrottled: Vec::new(),
+        accounts: Vec::new(),
+    };
+    create(folder.path(), &plan, Timestamp::now()).unwrap();
+    let mut config = Config::load(&folder.path().join(FILE_NAME)).unwrap();
+    for service in Service::ALL {
+        config.listen.overrides.insert(service, "127.0.0.1:0".parse().unwrap());
+    }
+    (folder, config)
+}
+
+fn faults(config: &Config) -> Vec<String> {
+    look(config, Timestamp::now()).faults
+}
+
+#[test]
+fn what_init_makes_would_start() {
+    let (_folder, config) = provider();
+    let found = look(&config, Timestamp::now());
+    assert_eq!(found.faults, [""; 0]);
+    assert_eq!(
+        found.doubts,
+        ["nothing is scanned for viruses: a provider must, before it certifies or delivers \
+             (DPR 68/2005 art. 12)"]
+    );
+}
+
+#[test]
+fn certificates_end() {
+    let (_folder, config) = provider();
+    let after = |days: i64| look(&config, Timestamp::now() + (days * 24).hours());
+    let soon = after(820 - 29);
+    assert!(soon.faults.is_empty());
+    assert!(soon.doubts.iter().any(|d| d.starts_with("the TLS certificate ends on ")));
+    let late = after(3 * 365 + 1).faults;
+    for expected in ["the TLS certificate ended on ", "the signing certificate ended on "] {
+        assert!(late.iter().any(|fault| fault.starts_with(expected)), "{late:?}");
+    }
+    let early = look(&config, Timestamp::now() - 1.hour()).faults;
+    assert!(early.iter().any(|f| f.starts_with("the signing certificate begins on ")), "{early:?}");
+}
+
+#[test]
+fn keys_and_certificates_belong_together() {
+    let (folder, config) = provider();
+    let (other, _) = provider();
+    fs::copy(other.path().join("signing.key"), folder.path().join("signing.key")).unwrap();
+    let found = faults(&config);
+    assert!(found[0].contains(" is not the key of "), "{found:?}");
+    fs::copy(other.path().join("tls.key"), folder.path().join("tls.key")).unwrap();
+    assert_eq!(faults(&config).len(), 2);
+}
+
+#[test]
+fn keys_are_their_owners_only() {
+    let (folder, config) = provider();
+    let key = folder.path().join("signing.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let doubts = look(&config, Timestamp::now()).doubts;
+    let expected = format!(
+        "{} can be read by others (mode 644): run `chmod 600 {}`",
+        key.display(),
+        key.display()
+    );
+    assert!(doubts.contains(&expected), "{doubts:?}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let (_folder, mut config) = provider();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    config.listen.overrides.insert(Service::Imaps, address);
+    let found = faults(&config);
+    let [fault] = &found[..] else { panic!("{found:?}") };
+    assert!(fault.starts_with(&format!("imaps cannot listen on {address} (")), "{fault}");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (name, expected) in [
+        ("signing.key", "signing.key cannot be read"),
+        ("signing.pem", "signing.pem cannot be read"),
+        ("tls.pem", "tls.pem cannot be read"),
+        ("ca.pem", "ca.pem cannot be read"),
+        ("crl.pem", "crl.pem cannot be read"),
+        ("providers.ldif", "providers.ldif cannot be read"),
+    ] {
+        let (folder, config) = provider();
+        fs::remove_file(folder.path().join(name)).unwrap();
+        let found = faults(&config);
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{name}: {found:?}");
+    }
+    let (folder, config) = provider();
+    fs::remove_dir_all(folder.path().join("store")).unwrap();
+    assert!(faults(&config)[0].starts_with("there is no store in "));
+    assert!(!folder.path().join("store").exists(), "check changes nothing");
+}
+
+#[test]
+fn the_own_record_is_in_the_index() {
+    let (folder, mut config) = provider();
+    config.provider.domains.push(Domain::parse("pec.beta.example").unwrap());
+    assert_eq!(
+        faults(&config),
+        ["the provider's own record in the index does not manage pec.beta.example: add it there, \
+          or take it out of provider.domains"]
+    );
+    let (other, _) = provider();
+    let index = "providers.ldif";
+    fs::copy(other.path().join(index), folder.path().join(index)).unwrap();
+    assert!(faults(&config)[0].starts_with("the signing certificate is in no record"));
+}
+
+#[test]
+fn what_is_not_built_does_not_start() {
+    let (folder, _) = provider();
+    let file = folder.path().join(FILE_NAME);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text + "\n[antivirus]\nclamd = \"127.0.0.1:3310\"\n").unwrap();
+    let config = Config::load(&file).unwrap();
+    assert!(faults(&config)[0].contains("cannot do it yet: scanning with clamd"));
+}

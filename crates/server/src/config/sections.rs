@@ -1,0 +1,372 @@
+//! Each section of the file, read into its part of [`Config`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mail::{Address, Domain};
+use toml::de::DeValue;
+
+use super::complaint::Complaint;
+use super::reader::{Reader, Section, Wrong};
+use super::values::{
+    Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
+};
+use super::{
+    Config, CrlSource, DEFAULT_PORT_BASE, IndexSource, KeyPair, Limits, Listen, LogConfig,
+    LogFormat, OrdinaryMail, Provider, Service, TrustConfig, check_provider_name,
+};
+
+/// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
+const LEGAL_FIRST: Duration = Duration::from_secs(12 * 3_600);
+const LEGAL_SECOND: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(22 * 3_600)..=Duration::from_secs(24 * 3_600);
+const LEGAL_QUEUE: Duration = Duration::from_secs(24 * 3_600);
+
+/// Reads all sections; nothing when one that is needed cannot be.
+pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) -> Option<Config> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let mut unbuilt = Unbuilt { reader, found: Vec::new() };
+
+    let provider = read_provider(reader, root.section("provider"));
+    let listen = read_listen(root.section("listen"));
+    read_routes(reader, root.section("routes"), &mut unbuilt);
+    let index = read_index(root.section("index"), folder, &mut unbuilt);
+    let trust = read_trust(root.section("trust"), folder, &mut unbuilt);
+
+    let mut section = root.section("antivirus");
+    let clamd = section.get("clamd", |v| read_text(v).map(str::to_owned));
+    let clamd = clamd.filter(|word| word != "off");
+    if clamd.is_some() {
+        unbuilt.add(section.line_of("clamd"), "scanning with clamd", "write clamd = \"off\"");
+    }
+    section.finish();
+
+    let mut section = root.section("timestamp");
+    let authority = section.get("authority", |v| read_text(v).map(str::to_owned));
+    let authority = authority.filter(|word| word != "internal");
+    if authority.is_some() {
+        let line = section.line_of("authority");
+        unbuilt.add(line, "an outside timestamp authority", "write authority = \"internal\"");
+    }
+    section.finish();
+
+    let doubts = read_deadlines(reader, root.section("deadlines"));
+
+    let mut section = root.section("ordinary_mail");
+    let ordinary_mail = section.get("policy", read_policy).unwrap_or(OrdinaryMail::Reject);
+    if ordinary_mail == OrdinaryMail::Forward {
+        let line = section.line_of("policy");
+        unbuilt.add(line, "forwarding ordinary mail", "write policy = \"reject\" or \"deliver\"");
+    }
+    section.finish();
+
+    let limits = read_limits(root.section("limits"));
+    let signing = read_pair(root.section("signing"), folder, "signing");
+    let tls = read_pair(root.section("tls"), folder, "tls");
+
+    let mut section = root.section("store");
+    let data = section.get("directory", |v| read_path(v, folder));
+    section.finish();
+
+    let mut section = root.section("log");
+    let log = LogConfig {
+        level: section.get("level", read_level).unwrap_or_else(|| "info".into()),
+        format: section.get("format", read_format).unwrap_or(LogFormat::Text),
+    };
+    section.finish();
+    root.finish();
+
+    Some(Config {
+        file: file.to_owned(),
+        data: data.unwrap_or_else(|| folder.to_owned()),
+        provider: provider?,
+        listen,
+        index,
+        trust,
+        clamd,
+        ordinary_mail,
+        limits,
+        signing,
+        tls,
+        log,
+        unbuilt: unbuilt.found,
+        doubts,
+    })
+}
+
+/// What is asked for and not built.
+struct Unbuilt<'r, 'a> {
+    reader: &'r Reader<'a>,
+    found: Vec<Complaint>,
+}
+
+impl Unbuilt<'_, '_> {
+    fn add(&mut self, line: usize, what: &str, suggestion: &str) {
+        let what = format!("this version of ceralacca cannot do it yet: {what}");
+        self.found.push(self.reader.complaint(line, what, suggestion.to_owned()));
+    }
+}
+
+fn read_provider(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Option<Provider> {
+    let name = section.require("name", "name = \"Alfa PEC S.p.A.\"", |v| {
+        let name = read_text(v)?;
+        check_provider_name(name).map_err(|what| (what, "write the provider's name".into()))?;
+        Ok(name.to_owned())
+    });
+    let domains = section.require("domains", "domains = [\"pec.alfa.example\"]", |v| {
+        let domains = read_list(v, |text| {
+            Domain::parse(text).map_err(|_| wrong(format!("`{text}` is no domain"), DOMAIN_EXAMPLE))
+        })?;
+        if domains.is_empty() {
+            return Err(wrong("a provider without a domain", DOMAIN_EXAMPLE));
+        }
+        match domains.iter().enumerate().find(|(at, domain)| domains[..*at].contains(domain)) {
+            Some((_, twice)) => Err(wrong(format!("`{twice}` is there twice"), "remove one")),
+            None => Ok(domains),
+        }
+    });
+    let postmaster = section.get("postmaster", |v| {
+        let text = read_text(v)?;
+        let example = "write an account's address, as in \"postmaster@pec.alfa.example\"";
+        Address::parse(text).map_err(|error| wrong(format!("`{text}`: {error}"), example))
+    });
+    let line = section.line_of("postmaster");
+    section.finish();
+    let domains = domains?;
+    let postmaster = match postmaster {
+        Some(address) => address,
+        None => Address::parse(&format!("postmaster@{}", domains.first()?)).ok()?,
+    };
+    if !domains.contains(postmaster.domain()) {
+        let what = format!("provider.postmaster: {postmaster} is of none of provider.domains");
+        reader.complain(line, what, "name an account of this provider".into());
+    }
+    Some(Provider { name: name?, domains, postmaster })
+}
+
+const DOMAIN_EXAMPLE: &str = "write domains as in [\"pec.alfa.example\"]";
+
+fn read_listen(mut section: Section<'_, '_>) -> Listen {
+    let address = section.get("address", |v| {
+        let text = read_text(v)?;
+        let example = "write \"127.0.0.1\" or \"::\"; a name is not looked up";
+        text.parse().map_err(|_| wrong(format!("`{text}` is no IP address"), example))
+    });
+    let port_base =
+        section.get("port_base", |v| read_number(v, 0..=u64::from(Service::PORT_BASE_MAX)));
+    let mut overrides = BTreeMap::new();
+    for service in Service::ALL {
+        if let Some(address) = section.get(service.name(), read_socket) {
+            overrides.insert(service, address);
+        }
+    }
+    section.finish();
+    Listen {
+        address: address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port_base: port_base.and_then(|base| u16::try_from(base).ok()).unwrap_or(DEFAULT_PORT_BASE),
+        overrides,
+    }
+}
+
+fn read_routes(reader: &Reader<'_>, section: Section<'_, '_>, unbuilt: &mut Unbuilt<'_, '_>) {
+    for (name, line, value) in section.entries() {
+        let complain = |what: String, suggestion: &str| {
+            reader.complain(line, format!("routes: {what}"), suggestion.to_owned());
+        };
+        if Domain::parse(&name).is_err() {
+            complain(format!("`{name}` is no domain"), ROUTE_EXAMPLE);
+            continue;
+        }
+        let Some(target) = value.as_str() else {
+            complain(format!("`{name}` has no target"), ROUTE_EXAMPLE);
+            continue;
+        };
+        let port = target.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
+            complain(format!("`{target}` is no host with a port"), ROUTE_EXAMPLE);
+            continue;
+        }
+        unbuilt.add(line, "mail to other providers", "remove the route");
+    }
+}
+
+const ROUTE_EXAMPLE: &str = "write \"pec.beta.example\" = \"127.0.0.1:20025\", with the quotes";
+
+fn read_index(
+    mut section: Section<'_, '_>,
+    folder: &Path,
+    unbuilt: &mut Unbuilt<'_, '_>,
+) -> IndexSource {
+    let source = section.get("source", |v| {
+        let text = read_text(v)?;
+        if text.starts_with("https://") || text.starts_with("ldaps://") {
+            return Ok(IndexSource::Url(text.to_owned()));
+        }
+        if text.contains("://") {
+            let what = format!("`{text}` is not protected on its way");
+            return Err(wrong(what, "write a file, https://... or ldaps://..."));
+        }
+        Ok(IndexSource::File(folder.join(text)))
+    });
+    let what = match &source {
+        Some(IndexSource::Url(_)) => Some("fetching the index"),
+        Some(IndexSource::File(file)) if file.extension().is_some_and(|e| e == "p7m") => {
+            Some("reading a signed index")
+        }
+        _ => None,
+    };
+    if let Some(what) = what {
+        let line = section.line_of("source");
+        unbuilt.add(line, what, "write source = \"providers.ldif\"");
+    }
+    section.finish();
+    source.unwrap_or_else(|| IndexSource::File(folder.join("providers.ldif")))
+}
+
+fn read_trust(
+    mut section: Section<'_, '_>,
+    folder: &Path,
+    unbuilt: &mut Unbuilt<'_, '_>,
+) -> TrustConfig {
+    let files = |v: &DeValue<'_>| read_list(v, |text| Ok(folder.join(text)));
+    let authorities = section.get("authorities", |v| match files(v)? {
+        none if none.is_empty() => {
+            Err(wrong("nobody would be trusted", "write authorities = [\"ca.pem\"]"))
+        }
+        some => Ok(some),
+    });
+    // Whose signature an index must have matters when one that is signed can be read.
+    if section.get("signers", files).is_some_and(|signers| !signers.is_empty()) {
+        let line = section.line_of("signers");
+        unbuilt.add(line, "verifying who signed the index", "write signers = []");
+    }
+    let crls = section.get("crls", |v| {
+        read_list(v, |text| {
+            Ok(match text.contains("://") {
+                true => CrlSource::Url(text.to_owned()),
+                false => CrlSource::File(folder.join(text)),
+            })
+        })
+    });
+    let crls = crls.unwrap_or_default();
+    if crls.iter().any(|crl| matches!(crl, CrlSource::Url(_))) {
+        let line = section.line_of("crls");
+        unbuilt.add(line, "fetching revocation lists", "write crls with files only");
+    }
+    let require_crl = section.get("require_crl", read_bool).unwrap_or(false);
+    section.finish();
+    TrustConfig {
+        authorities: authorities.unwrap_or_else(|| vec![folder.join("ca.pem")]),
+        crls,
+        require_crl,
+    }
+}
+
+fn read_deadlines(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Vec<Complaint> {
+    let first = section.get("first", read_duration).unwrap_or(LEGAL_FIRST);
+    let default = Duration::from_secs(23 * 3_600);
+    let second = section.get("second", read_duration).unwrap_or(default);
+    let queue = section.get("queue", read_duration).unwrap_or(LEGAL_QUEUE);
+    let mut doubts = Vec::new();
+    let mut doubt = |key: &str, what: &str, legal: &str| {
+        let what = format!("deadlines.{key} is not the legal one: {what}");
+        doubts.push(reader.complaint(section.line_of(key), what, format!("write \"{legal}\"")));
+    };
+    if first != LEGAL_FIRST {
+        doubt("first", "the first notice is due after 12 hours", "12h");
+    }
+    if !LEGAL_SECOND.contains(&second) {
+        doubt("second", "the second notice is due between 22 and 24 hours", "23h");
+    }
+    if queue != LEGAL_QUEUE {
+        doubt("queue", "a message is tried for 24 hours", "24h");
+    }
+    if first >= second {
+        let line = section.line_of("first");
+        let what = "deadlines.first is not before deadlines.second".to_owned();
+        reader.complain(line, what, "write first = \"12h\" and second = \"23h\"".into());
+    }
+    section.finish();
+    doubts
+}
+
+fn read_limits(mut section: Section<'_, '_>) -> Limits {
+    // No limit may be so low that nothing works, nor higher than what the machine can count.
+    let count = |v: &DeValue<'_>| {
+        read_number(v, 1..=1_000_000).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    };
+    let octets = |v: &DeValue<'_>| match read_size(v)? {
+        octets if octets >= 1024 => Ok(octets),
+        _ => Err(wrong("too small for any message", "write at least 1024 octets")),
+    };
+    let mut limits = Limits::default();
+    let read = &mut limits;
+    set(&mut read.message_octets, section.get("message_octets", octets));
+    set(&mut read.recipients, section.get("recipients", count));
+    set(&mut read.refuse_above_octets, section.get("refuse_above_octets", octets));
+    set(&mut read.append_octets, section.get("append_octets", octets));
+    set(&mut read.receipt_reserve, section.get("receipt_reserve", read_size));
+    let networks = |v: &DeValue<'_>| {
+        read_list(v, |text| {
+            let example = "write networks as in \"127.0.0.0/8\"";
+            Network::parse(text).ok_or_else(|| wrong(format!("`{text}` is no network"), example))
+        })
+    };
+    set(&mut read.unthrottled, section.get("unthrottled", networks));
+    set(&mut read.connections_max, section.get("connections_max", count));
+    let per_address = section.get("connections_per_address_max", count);
+    set(&mut read.connections_per_address_max, per_address);
+    set(&mut read.login_failures_max, section.get("login_failures_max", count));
+    set(&mut read.login_window, section.get("login_window", read_duration));
+    section.finish();
+    limits
+}
+
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+fn read_pair(mut section: Section<'_, '_>, folder: &Path, stem: &str) -> KeyPair {
+    let key = section.get("key", |v| read_path(v, folder));
+    let certificate = section.get("certificate", |v| read_path(v, folder));
+    section.finish();
+    KeyPair {
+        key: key.unwrap_or_else(|| folder.join(format!("{stem}.key"))),
+        certificate: certificate.unwrap_or_else(|| folder.join(format!("{stem}.pem"))),
+    }
+}
+
+fn read_path(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
+    Ok(folder.join(read_text(value)?))
+}
+
+fn read_policy(value: &DeValue<'_>) -> Result<OrdinaryMail, Wrong> {
+    let word = read_text(value)?;
+    OrdinaryMail::parse(word).ok_or_else(|| {
+        wrong(format!("`{word}` is no policy"), "write \"reject\", \"deliver\" or \"forward\"")
+    })
+}
+
+fn read_level(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let text = read_text(value)?;
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(wrong(error.to_string(), "write \"info\", or \"info,server=debug\"")),
+    }
+}
+
+fn read_format(value: &DeValue<'_>) -> Result<LogFormat, Wrong> {
+    match read_text(value)? {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(wrong(format!("`{other}` is no format"), "write \"text\" or \"json\"")),
+    }
+}
+
+fn wrong(what: impl Into<String>, suggestion: impl Into<String>) -> Wrong {
+    (what.into(), suggestion.into())
+}

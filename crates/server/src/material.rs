@@ -1,0 +1,90 @@
+//! What the configuration names and must be read: authorities, revocation lists, the signing
+//! certificate, the index of providers. Never the signing key, which only the second process reads.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use crypto::{Certificate, Crl, Identity, Trust};
+use pec::providers::Index;
+
+use crate::config::{Config, CrlSource, IndexSource};
+
+/// The authorities that may issue providers' certificates, and what they revoked.
+///
+/// # Errors
+///
+/// When a file cannot be read or used; it is named.
+pub(crate) fn trust(config: &Config) -> anyhow::Result<Trust> {
+    let mut authorities = Vec::new();
+    for file in &config.trust.authorities {
+        authorities.extend(certificates(file)?);
+    }
+    let mut crls = Vec::new();
+    for source in &config.trust.crls {
+        // Lists that must be fetched are refused with the configuration.
+        let CrlSource::File(file) = source else { continue };
+        let list = Crl::read(&octets(file)?);
+        crls.push(list.with_context(|| format!("{} is no revocation list", file.display()))?);
+    }
+    Ok(Trust::new(authorities, crls)?)
+}
+
+/// The signing certificate, with the authorities above it: those in its file, or the one that
+/// issued it.
+///
+/// # Errors
+///
+/// When the file cannot be read or used.
+pub(crate) fn identity(config: &Config, trust: &Trust) -> anyhow::Result<Identity> {
+    let mut all = certificates(&config.signing.certificate)?.into_iter();
+    let Some(certificate) = all.next() else {
+        bail!("{} holds no certificate", config.signing.certificate.display());
+    };
+    let mut chain: Vec<Certificate> = all.collect();
+    if chain.is_empty() {
+        let issuer = certificate.issuer();
+        chain.extend(trust.authorities().iter().filter(|ca| ca.subject() == issuer).cloned());
+    }
+    Ok(Identity::new(certificate, chain)?)
+}
+
+/// The index of providers, without the records that cannot be used: those are in the second place,
+/// each a sentence for the log.
+///
+/// # Errors
+///
+/// When the file cannot be read or used at all.
+pub(crate) fn index(config: &Config) -> anyhow::Result<(Index, Vec<String>)> {
+    match &config.index {
+        IndexSource::File(file) => index_file(file),
+        IndexSource::Url(url) => bail!("the index of providers is not fetched yet from {url}"),
+    }
+}
+
+/// As [`index`], from this file.
+pub(crate) fn index_file(file: &Path) -> anyhow::Result<(Index, Vec<String>)> {
+    let (index, faults) = Index::from_ldif(&octets(file)?)
+        .with_context(|| format!("the index of providers {} cannot be used", file.display()))?;
+    let faults = faults.iter().map(|fault| format!("{}: {}", fault.dn, fault.fault)).collect();
+    Ok((index, faults))
+}
+
+/// Every certificate in a PEM file: at least one.
+pub(crate) fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
+    let all = Certificate::all_from_pem(&octets(file)?)
+        .with_context(|| format!("{} holds no certificates in PEM", file.display()))?;
+    if all.is_empty() {
+        bail!("{} holds no certificate in PEM", file.display());
+    }
+    Ok(all)
+}
+
+/// A file that is small enough to be what it should be.
+pub(crate) fn octets(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let unreadable = || format!("{} cannot be read", file.display());
+    let length = std::fs::metadata(file).with_context(unreadable)?.len();
+    if length > pec::providers::LDIF_OCTETS_MAX as u64 {
+        bail!("{} is larger than any such file", file.display());
+    }
+    std::fs::read(file).with_context(unreadable)
+}

@@ -1,0 +1,323 @@
+//! The program as a person or a script starts it: what it prints, and its exit status.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const REFUSED: i32 = 1;
+const USED_WRONGLY: i32 = 2;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ceralacca"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str], folder: &Path) -> Output {
+    program().args(arguments).current_dir(folder).output().unwrap()
+}
+
+/// As [`run`], with this on standard input.
+fn feed(arguments: &[&str], folder: &Path, input: &str) -> Output {
+    let mut command = program();
+    command.args(arguments).current_dir(folder);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What a command that was done printed.
+fn done(output: &Output) -> String {
+    assert_eq!((status(output), stderr(output)), (0, String::new()));
+    stdout(output)
+}
+
+/// The sentence of a command that was refused.
+fn refused(output: &Output) -> String {
+    assert_eq!((status(output), stdout(output)), (REFUSED, String::new()));
+    stderr(output)
+}
+
+/// A base such that all ports are free now.
+fn port_base() -> String {
+    for _ in 0..200 {
+        let base = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", base + port)).is_ok();
+        if base < 64_000 && [25, 80, 143, 465, 587, 993, 995].iter().all(free) {
+            return base.to_string();
+        }
+    }
+    panic!("no free ports")
+}
+
+/// A folder with a provider in it, made by `init`.
+fn provider() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let init = ["init", ".", "--provider", "Alfa", "--domain", "pec.alfa.example", "--port-base"];
+    done(&run(&[&init[..], &[&port_base()]].concat(), folder.path()));
+    folder
+}
+
+/// A provider that runs, killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a command and waits for its ready line.
+fn start(arguments: &[&str], folder: &Path) -> (Running, serde_json::Value) {
+    let log = std::fs::File::create(folder.join("log.txt")).unwrap();
+    let mut child = program()
+        .args(arguments)
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let running = Running(child);
+    let told = std::fs::read_to_string(folder.join("log.txt")).unwrap();
+    let ready = serde_json::from_str(&line);
+    (running, ready.unwrap_or_else(|error| panic!("{error}: {line}; {told}")))
+}
+
+fn stop(mut running: Running) {
+    let pid = running.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn help_has_an_example_and_status_0() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["", "demo", "init", "serve", "check", "account", "account add"] {
+        let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let text = done(&run(&arguments, folder.path()));
+        assert!(text.contains("Example: ceralacca "), "{command}");
+        assert!(!text.contains("signer"), "{command}");
+    }
+}
+
+#[test]
+fn used_wrongly_is_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &[][..],
+        &["dance"],
+        &["init", "x"],
+        &["init", "x", "--provider", "X", "--domain", "not a domain"],
+        &["account", "add"],
+        &["account", "add", "a@b.example", "--password", "secret"],
+        &["demo", "--port-base", "65000"],
+    ] {
+        let output = run(arguments, folder.path());
+        assert_eq!((status(&output), stdout(&output)), (USED_WRONGLY, String::new()));
+        assert!(!stderr(&output).is_empty());
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn init_makes_what_check_approves_and_nothing_twice() {
+    let folder = provider();
+    let told = done(&run(&["check"], folder.path()));
+    assert!(told.ends_with("serve would start\n"), "{told}");
+    let json: serde_json::Value =
+        serde_json::from_str(&done(&run(&["check", "--json"], folder.path()))).unwrap();
+    assert_eq!(json["starts"], true);
+    assert_eq!(json["faults"], serde_json::json!([]));
+
+    let again = ["init", ".", "--provider", "Beta", "--domain", "pec.beta.example"];
+    let sentence = refused(&run(&again, folder.path()));
+    assert!(sentence.starts_with("ceralacca: there is a provider in "), "{sentence}");
+}
+
+#[test]
+fn a_mistake_is_told_with_file_line_and_what_to_write() {
+    let folder = provider();
+    let file = folder.path().join("ceralacca.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("port_base", "portbase");
+    std::fs::write(&file, text).unwrap();
+    let file = file.canonicalize().unwrap();
+    let expected = format!(
+        "{}:9: there is no key `portbase` in [listen]; did you mean `port_base`?\n",
+        file.display()
+    );
+    for arguments in [&["serve"][..], &["account", "list"]] {
+        assert_eq!(refused(&run(arguments, folder.path())), expected);
+    }
+    let output = run(&["check"], folder.path());
+    assert_eq!(status(&output), REFUSED);
+    assert_eq!(stdout(&output), format!("fault  {expected}serve would not start\n"));
+    let sentence = refused(&run(&["serve", "--config", "none.toml"], folder.path()));
+    assert!(sentence.contains("none.toml: cannot be read ("), "{sentence}");
+    assert!(sentence.contains("make one with `ceralacca init`"), "{sentence}");
+}
+
+#[test]
+fn what_is_not_built_does_not_start() {
+    let folder = provider();
+    let file = folder.path().join("ceralacca.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "[antivirus]\nclamd = \"127.0.0.1:3310\"\n").unwrap();
+    let sentence = refused(&run(&["serve"], folder.path()));
+    assert!(sentence.contains("this version of ceralacca cannot do it yet: scanning with clamd"));
+    assert_eq!(status(&run(&["check"], folder.path())), REFUSED);
+}
+
+/// The same conversation with the server stopped and running.
+fn talk_of_accounts(folder: &Path) {
+    let anna = "anna@pec.alfa.example";
+    let add = ["account", "add", anna, "--user-id", "abianchi", "--quota", "2 MiB"];
+    let add = [&add[..], &["--password-stdin"]].concat();
+    assert_eq!(done(&feed(&add, folder, "segreta\n")), format!("{anna} is added\n"));
+    assert_eq!(
+        refused(&feed(&add, folder, "segreta\n")),
+        "ceralacca: the address or the user ID is taken: see `ceralacca account list`\n"
+    );
+    let show = done(&run(&["account", "show", anna, "--json"], folder));
+    let mut show: serde_json::Value = serde_json::from_str(&show).unwrap();
+    show["created"].take();
+    assert_eq!(
+        show,
+        serde_json::json!({
+            "address": anna, "user_id": "abianchi", "state": "active", "login": true,
+            "service": false, "ordinary_mail": null, "created": null,
+            "quota": {"octets": 2_097_152, "messages": null, "receipt_reserve_octets": 1_048_576},
+            "usage": {"octets": 0, "messages": 0}
+        })
+    );
+    for (arguments, told) in [
+        (&["quota", anna, "1 KiB"][..], format!("{anna} may hold 1024 octets\n")),
+        (&["suspend", anna], format!("{anna} is suspended\n")),
+        (&["resume", anna], format!("{anna} is active\n")),
+        (&["passwd", anna, "--no-password"], format!("nobody can sign in as {anna} any more\n")),
+    ] {
+        assert_eq!(done(&run(&[&["account"], arguments].concat(), folder)), told);
+    }
+    let passwd = ["account", "passwd", anna, "--password-stdin"];
+    assert_eq!(
+        done(&feed(&passwd, folder, "nuova\n")),
+        format!("the password of {anna} is changed\n")
+    );
+    assert_eq!(
+        refused(&feed(&passwd, folder, "\n")),
+        "ceralacca: standard input holds no password: its first line is empty\n"
+    );
+    assert_eq!(
+        refused(&run(&["account", "passwd", anna], folder)),
+        "ceralacca: there is no terminal to ask for the password: say --password-stdin\n"
+    );
+    let list = done(&run(&["account", "list", "--json"], folder));
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let addresses: Vec<_> =
+        list.as_array().unwrap().iter().map(|one| one["address"].as_str().unwrap()).collect();
+    let locals = ["anna", "posta-certificata", "postmaster", "ricevute"];
+    assert_eq!(addresses, locals.map(|local| format!("{local}@pec.alfa.example")));
+    assert_eq!(
+        refused(&run(&["account", "remove", "ricevute@pec.alfa.example"], folder)),
+        "ceralacca: ricevute@pec.alfa.example is a service address, which certified mail cannot \
+         work without: leave it as it is\n"
+    );
+    assert_eq!(
+        done(&run(&["account", "remove", anna], folder)),
+        format!("{anna} is removed with all its messages\n")
+    );
+}
+
+#[test]
+fn accounts_with_the_server_stopped_and_running() {
+    let folder = provider();
+    talk_of_accounts(folder.path());
+    let (running, ready) = start(&["serve", "--json"], folder.path());
+    assert_eq!(ready["provider"], "Alfa");
+    assert!(ready.get("accounts").is_none());
+    talk_of_accounts(folder.path());
+    let told = done(&run(&["check"], folder.path()));
+    assert!(told.contains("note   the server is running"), "{told}");
+    stop(running);
+    talk_of_accounts(folder.path());
+}
+
+#[test]
+fn a_server_that_was_killed_is_no_server() {
+    let folder = provider();
+    let (running, _) = start(&["serve", "--json"], folder.path());
+    drop(running);
+    assert!(folder.path().join("control.sock").exists());
+    talk_of_accounts(folder.path());
+    let (running, _) = start(&["serve", "--json"], folder.path());
+    stop(running);
+    assert!(!folder.path().join("control.sock").exists());
+}
+
+#[test]
+fn the_demo_is_ready_with_all_that_is_promised() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = port_base();
+    let demo = ["demo", "--port-base", &base, "--json"];
+    let (running, ready) = start(&demo, folder.path());
+    let data = folder.path().canonicalize().unwrap().join("demo");
+    assert_eq!(ready["ready"], true);
+    assert_eq!(ready["pid"], running.0.id());
+    assert_eq!(ready["provider"], "Demo PEC S.p.A.");
+    assert_eq!(ready["domains"], serde_json::json!(["pec.alfa.example", "pec.beta.example"]));
+    for (name, file) in
+        [("data", ""), ("config", "ceralacca.toml"), ("ca", "ca.pem"), ("index", "providers.ldif")]
+    {
+        let path = Path::new(ready[name].as_str().unwrap()).canonicalize().unwrap();
+        assert_eq!(path, data.join(file).canonicalize().unwrap());
+    }
+    let base: u16 = base.parse().unwrap();
+    let expected: serde_json::Map<_, _> = [
+        ("imaps", 993),
+        ("imap", 143),
+        ("submissions", 465),
+        ("submission", 587),
+        ("smtp", 25),
+        ("http", 80),
+    ]
+    .into_iter()
+    .map(|(name, port)| (name.to_owned(), format!("127.0.0.1:{}", base + port).into()))
+    .collect();
+    assert_eq!(ready["listeners"], serde_json::Value::Object(expected));
+    let accounts: Vec<_> = ready["accounts"].as_array().unwrap().iter().collect();
+    assert_eq!(accounts.len(), 5);
+    assert_eq!(
+        *accounts[0],
+        serde_json::json!({
+            "address": "mario.rossi@pec.alfa.example", "user_id": "mrossi",
+            "password": "ceralacca-demo"
+        })
+    );
+    stop(running);
+
+    // The same again on the next start, and no keys are made anew.
+    let ca = std::fs::read(data.join("ca.pem")).unwrap();
+    let (running, again) = start(&demo, folder.path());
+    assert_eq!(again["accounts"], ready["accounts"]);
+    assert_eq!(std::fs::read(data.join("ca.pem")).unwrap(), ca);
+    stop(running);
+}
