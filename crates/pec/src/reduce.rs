@@ -207,7 +207,7 @@ mod tests {
     const MIXED: &str =
         "Subject: x\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\npreamble\r\n";
 
-    // PEC-RB-01 PEC-RB-07 PEC-RB-10
+    // PEC-RB-01 PEC-RB-07 PEC-RB-10 PEC-RB-11
     #[test]
     fn parts_with_names_and_messages_are_replaced_and_all_else_is_copied() {
         let message = format!(

@@ -175,6 +175,25 @@ fn there_is_one_daticert_where_providers_put_it() {
     assert_eq!(fault(&layout, ALFA), FormFault::Layout);
 }
 
+// PEC-PR-09
+#[test]
+fn a_virus_does_not_make_an_envelope_incorrect() {
+    let eicar = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
+    let infected = with(ENVELOPE, "Si allega istanza.", eicar);
+    assert!(matches!(judged(&infected, ALFA), Class::Envelope(_)));
+}
+
+// PEC-BA-09 PEC-MC-02 PEC-PC-01 PEC-PC-02: receipts are made of a `VerifiedEnvelope`, and neither
+// an anomaly envelope, nor ordinary mail, nor a receipt, ever becomes one
+#[test]
+fn only_a_correct_envelope_can_be_answered() {
+    for (octets, signer) in [(ANOMALY, BETA), (DELIVERY, BETA), (ACCEPTANCE, ALFA)] {
+        assert!(!matches!(judged(octets, signer), Class::Envelope(_)));
+    }
+    let ordinary = judged_for(ORIGINAL, Err(OriginFault::NotSigned), SENDER, &[PROTOCOLLO]);
+    assert_eq!(ordinary, Class::Ordinary(OriginFault::NotSigned));
+}
+
 // PEC-PR-27
 #[test]
 fn a_receipt_counts_only_from_the_provider_of_its_recipient() {

@@ -229,7 +229,25 @@ fn each_kind_has_its_word() {
     assert_eq!(ReceiptKind::parse("mancata-consegna"), None);
 }
 
-// PEC-PIC-02
+// PEC-GEN-10 PEC-DT-07
+#[test]
+fn receipt_and_envelope_tell_of_one_instant() {
+    let (accepted, original) = submission().into_parts();
+    let receipt = acceptance(&accepted, &alfa(), fresh("a@alfapec.example")).seal(b"x");
+    let envelope = crate::envelope::enclose(&accepted, &original, &alfa(), 8).seal(b"x");
+    for octets in [&receipt, &envelope] {
+        let examination = crate::inspect::examine(octets);
+        let date = examination.message().field("Date").unwrap().unfolded();
+        assert_eq!(date, "Mon, 14 Sep 2026 09:30:12 +0200");
+        let parts = examination.parts().unwrap();
+        let xml = parts.certifications[0].certification().unwrap();
+        assert_eq!(Certification::parse(&xml).unwrap().at, accepted.at());
+        let text = parts.text.unwrap().text().unwrap();
+        assert!(text.contains("Il giorno 14/09/2026 alle ore 09:30:12 (+0200)"));
+    }
+}
+
+// PEC-PIC-02 PEC-PR-22
 #[test]
 fn two_kinds_are_for_providers_only() {
     let for_providers: Vec<_> =

@@ -1,0 +1,68 @@
+//! Any octets as a submission: what is accepted travels, and comes out of its envelope as it was.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mail::{Address, ReversePath};
+use pec::incoming::{Class, Routing, SignedBy};
+use pec::providers::ProviderRecord;
+use pec::{Draft, Fresh, Limits, Moment, PecId, Provider, RecipientKind};
+
+fuzz_target!(|octets: &[u8]| {
+    let address = |text: &str| Address::parse(text).expect("an address");
+    let sender = address("mario.rossi@pec.rossi.example");
+    let forward_paths = [
+        address("protocollo@pec.comune.example"),
+        address("info@ordinaria.example"),
+        address("ufficio@pec.comune.example"),
+    ];
+    let provider = Provider {
+        name: "Alfa".into(),
+        author: address("posta-certificata@alfapec.example"),
+        service_mailbox: address("ricevute@alfapec.example"),
+    };
+    let draft = Draft {
+        reverse_path: &sender,
+        forward_paths: &forward_paths,
+        octets,
+        trace: b"Received: x\r\n",
+    };
+    let id = || PecId::parse("1@alfapec.example").expect("an identifier");
+    let at = Moment::parse("14/09/2026", "09:30:12", "+0200").expect("a time");
+    let kind = |_: &mail::Domain| RecipientKind::Certified;
+    let limits = Limits::new(0, 0, false);
+    let fresh = Fresh { message_id: id(), token: 1 << 127 };
+    match pec::admit(&draft, &provider, &limits, &kind, id(), at) {
+        Ok(submission) => {
+            assert!(mail::sevenbit::is_seven_bit(submission.original()));
+            pec::receipt::acceptance(submission.accepted(), &provider, fresh);
+            let (accepted, original) = submission.into_parts();
+            let envelope = pec::envelope::enclose(&accepted, &original, &provider, 1 << 127);
+            let octets = envelope.seal(b"signature");
+            let record = ProviderRecord {
+                name: "Alfa".into(),
+                unit: None,
+                certificates: vec![],
+                mail_receipt: provider.service_mailbox.clone(),
+                domains: vec![provider.author.domain().clone()],
+                location: None,
+                description: None,
+            };
+            let emails = [provider.author.to_string()];
+            let signed_by = SignedBy { records: &[&record], emails: &emails };
+            let reverse_path = ReversePath::Address(sender.clone());
+            let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
+            match pec::judge(&pec::examine(&octets), Ok(signed_by), &routing) {
+                Class::Envelope(verified) => {
+                    assert_eq!(verified.original(&octets), original);
+                    assert_eq!(verified.exchange(), accepted.exchange());
+                }
+                other => panic!("our own envelope is {other:?}"),
+            }
+        }
+        Err(refused) => {
+            let notice = pec::receipt::non_acceptance(&refused, &provider, fresh).seal(b"x");
+            assert!(mail::sevenbit::is_seven_bit(&notice));
+        }
+    }
+});
