@@ -71,6 +71,17 @@ pub fn free_port_base() -> anyhow::Result<u16> {
     bail!("no range of free ports was found")
 }
 
+/// Lets this process, and the demos it starts, open as many files and sockets as the system allows.
+///
+/// # Errors
+///
+/// When the limit cannot be changed.
+pub fn raise_descriptor_limit() -> anyhow::Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, most)?)
+}
+
 impl Demo {
     /// Starts a demo in this folder, on free ports, and waits for its ready line.
     ///

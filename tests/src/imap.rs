@@ -9,6 +9,8 @@ use crate::wire::{self, Wire};
 
 /// Octets of a literal that is taken at most.
 const LITERAL_OCTETS_MAX: usize = 256 * 1024 * 1024;
+/// Messages that are fetched at once.
+const BATCH: u64 = 200;
 
 /// A connection to an IMAP server, past its greeting.
 pub struct Imap {
@@ -124,6 +126,37 @@ impl Imap {
         self.ok(&format!("EXAMINE \"{mailbox}\""))?;
         let replies = self.ok(&format!("UID FETCH 1:* (UID {item})"))?;
         replies.untagged.iter().filter(|r| is_fetch(r)).map(|r| fetched(r)).collect()
+    }
+
+    /// Hands every message of a mailbox, as UID and one octet string of it, to `look`: some at a
+    /// time, so that a large mailbox is never whole in memory. UIDs must ascend.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, and what `look` fails with.
+    pub fn each_message(
+        &mut self,
+        mailbox: &str,
+        item: &str,
+        look: &mut dyn FnMut(u32, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.ok(&format!("EXAMINE \"{mailbox}\""))?;
+        let messages = self.count(mailbox)?;
+        let (mut first, mut last_uid) = (1, 0);
+        while first <= messages {
+            let last = messages.min(first + BATCH - 1);
+            let replies = self.ok(&format!("FETCH {first}:{last} (UID {item})"))?;
+            for response in replies.untagged.iter().filter(|response| is_fetch(response)) {
+                let (uid, octets) = fetched(response)?;
+                if uid <= last_uid {
+                    bail!("UID {uid} after {last_uid} in {mailbox}");
+                }
+                last_uid = uid;
+                look(uid, &octets)?;
+            }
+            first = last + 1;
+        }
+        Ok(())
     }
 
     /// One response, its literals in place, without the last CRLF.

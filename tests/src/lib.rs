@@ -5,6 +5,10 @@
 
 pub mod demo;
 pub mod imap;
+pub mod ledger;
+pub mod load;
+pub mod process;
+pub mod shelf;
 pub mod smtp;
 pub mod wire;
 

@@ -23,14 +23,27 @@ pub fn pause() {
 /// # Errors
 ///
 /// What `ready` fails with; or that it never came.
-pub fn until<T>(what: &str, mut ready: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+pub fn until<T>(what: &str, ready: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    until_within(what, ANSWER_WAIT, ready)
+}
+
+/// As [`until`], for another time.
+///
+/// # Errors
+///
+/// As [`until`].
+pub fn until_within<T>(
+    what: &str,
+    wait: Duration,
+    mut ready: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let began = Instant::now();
     loop {
         if let Some(found) = ready()? {
             return Ok(found);
         }
-        if began.elapsed() > ANSWER_WAIT {
-            bail!("{what} did not come within {ANSWER_WAIT:?}");
+        if began.elapsed() > wait {
+            bail!("{what} did not come within {wait:?}");
         }
         pause();
     }
@@ -98,6 +111,18 @@ impl Wire {
         let mut stream = StreamOwned::new(connection, socket.into_inner());
         stream.conn.complete_io(&mut stream.sock)?;
         Ok(Self::Tls(Box::new(BufReader::new(stream))))
+    }
+
+    /// Waits this long for each answer from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is gone.
+    pub fn patience(&mut self, wait: Duration) -> io::Result<()> {
+        match self {
+            Self::Clear(socket) => socket.get_ref().set_read_timeout(Some(wait)),
+            Self::Tls(stream) => stream.get_ref().sock.set_read_timeout(Some(wait)),
+        }
     }
 
     /// Writes octets as they are.

@@ -152,11 +152,6 @@ impl SignerProcess {
         }
     }
 
-    /// The process's number, while it runs.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        lock(&self.child).as_ref().map(Child::id)
-    }
-
     fn spawn(&self) -> anyhow::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(&self.program)
