@@ -1,21 +1,23 @@
 //! Transfer encodings, written and read: base64 and quoted-printable (RFC 2045 §6.7, §6.8). Written
 //! with CRLF line ends, in lines of at most 76 characters; read leniently.
+//!
+//! base64 is mail-builder's and mail-parser's; quoted-printable is ours, since theirs changes
+//! octets (ADR 0006).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use mail_builder::encoders::Base64Encoder;
+use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::quoted_printable::quoted_printable_decode_char;
 
 /// Characters of an encoded line at most, RFC 2045 §6.7 (5), §6.8.
 const LINE_CHARACTERS_MAX: usize = 76;
+/// Octets that one such line of base64 holds.
+const LINE_OCTETS: usize = LINE_CHARACTERS_MAX / 4 * 3;
 
 /// base64 in lines of 76, each ended by CRLF.
 pub fn base64_lines(octets: &[u8]) -> Vec<u8> {
-    let text = STANDARD.encode(octets);
-    let lines = text.len().div_ceil(LINE_CHARACTERS_MAX);
-    let mut out = Vec::with_capacity(text.len() + 2 * lines);
-    for line in text.as_bytes().chunks(LINE_CHARACTERS_MAX) {
-        out.extend_from_slice(line);
-        out.extend_from_slice(b"\r\n");
-    }
+    let lines = octets.len().div_ceil(LINE_OCTETS);
+    let mut out = Vec::with_capacity(lines * (LINE_CHARACTERS_MAX + 2));
+    Base64Encoder::new().wrap_lines().encode_into(octets, &mut out);
     out
 }
 
@@ -71,29 +73,12 @@ fn hex(digit: u8) -> u8 {
 /// base64 without its encoding; what is not of the alphabet is skipped, RFC 2045 §6.8. Data that
 /// goes on after padding is decoded too.
 pub fn decode_base64(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let (mut bits, mut count) = (0_u32, 0_u32);
-    for &b in text {
-        let value = match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                (bits, count) = (0, 0);
-                continue;
-            }
-            _ => continue,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count & 0xff) as u8);
-        }
-    }
-    out
+    base64_decode(text)
+        .or_else(|| {
+            let of_alphabet = |b: &u8| b.is_ascii_alphanumeric() || b"+/=".contains(b);
+            base64_decode(&text.iter().copied().filter(of_alphabet).collect::<Vec<_>>())
+        })
+        .unwrap_or_default()
 }
 
 /// Quoted-printable without its encoding; an `=` that starts nothing stands for itself, and blanks
@@ -110,7 +95,8 @@ pub fn decode_quoted_printable(text: &[u8]) -> Vec<u8> {
         let content = if line_end.is_empty() { content } else { trim_blanks(content) };
         at = next;
         let soft = content.last() == Some(&b'=');
-        decode_line(if soft { &content[..content.len() - 1] } else { content }, &mut out);
+        let content = if soft { &content[..content.len() - 1] } else { content };
+        decode_escapes(b'=', content, &mut out);
         if !soft {
             out.extend_from_slice(line_end);
         }
@@ -123,20 +109,17 @@ fn trim_blanks(line: &[u8]) -> &[u8] {
     &line[..line.len() - blanks]
 }
 
-fn decode_line(line: &[u8], out: &mut Vec<u8>) {
-    let mut at = 0;
-    while let Some(&octet) = line.get(at) {
-        let digit = |i: usize| line.get(i).and_then(|&b| char::from(b).to_digit(16));
-        match (octet, digit(at + 1), digit(at + 2)) {
-            (b'=', Some(high), Some(low)) => {
-                out.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            _ => {
-                out.push(octet);
-                at += 1;
-            }
-        }
+/// Octets in which a sign and two hexadecimal digits stand for one octet; a sign that starts no such
+/// thing stands for itself.
+pub(crate) fn decode_escapes(sign: u8, text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let octet = match after {
+            [high, low, ..] if *first == sign => quoted_printable_decode_char(*high, *low),
+            _ => None,
+        };
+        out.push(octet.unwrap_or(*first));
+        rest = if octet.is_some() { &after[2..] } else { after };
     }
 }
 

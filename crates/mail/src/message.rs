@@ -4,13 +4,16 @@
 //! Not here: MIME parts, which are in [`crate::mime`].
 
 mod address_list;
+mod charset;
+mod date;
 mod field;
 mod words;
 
 pub use address_list::{ADDRESSES_MAX, ListItem, NamedAddress, lenient_address_list};
+pub use charset::decode_charset;
 pub(crate) use field::without_controls;
 pub use field::{Field, write_field};
-pub use words::{decode_charset, decode_words, encode_phrase, encode_words};
+pub use words::{decode_words, encode_phrase, encode_words};
 
 /// Octets of a header block that are looked at; a longer one is [`MessageError::HeaderTooLong`].
 pub const HEADER_OCTETS_MAX: usize = 256 * 1024;

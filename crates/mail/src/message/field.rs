@@ -3,12 +3,13 @@
 //! RFC 5322 §2.2 (fields), §2.2.3 (folding), §4.5 (white space before the colon). Not here: what the
 //! value of a structured field means.
 
+use jiff::Zoned;
+use mail_builder::headers::{Header as _, raw::Raw};
+
 use super::address_list::{self, NamedAddress};
+use super::date;
 use super::words::decode_words;
 use crate::{Address, AddressError};
-
-/// Characters of a line that should not be passed, RFC 5322 §2.1.1.
-const LINE_CHARACTERS: usize = 78;
 
 /// One header field, as it stands in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,12 @@ impl Field<'_> {
     pub fn mailboxes(&self) -> Result<Vec<NamedAddress>, AddressError> {
         address_list::strict(self.value)
     }
+
+    /// The date and time in a field such as Date or Received, with the offset that it names (RFC 5322
+    /// §3.3, obsolete forms of §4.3 included); `None` when it is none.
+    pub fn date(&self) -> Option<Zoned> {
+        date::read(&self.unfolded())
+    }
 }
 
 /// A value on one line: line ends gone, a bare CR a space, trimmed.
@@ -89,21 +96,15 @@ pub fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
     let value = safe(value);
-    let mut column = name.len() + 1;
-    let mut first = true;
     let lines = value.trim_matches([' ', '\t', '\n']).split('\n');
-    for line in lines.map(|line| line.trim_end_matches([' ', '\t'])).filter(|l| !l.is_empty()) {
-        if !first {
-            out.extend_from_slice(b"\r\n");
-            column = 0;
-        } else {
-            out.push(b' ');
-            column += 1;
-        }
-        write_folded(out, line, column);
-        first = false;
+    let lines: Vec<_> =
+        lines.map(|line| line.trim_end_matches([' ', '\t'])).filter(|l| !l.is_empty()).collect();
+    if lines.is_empty() {
+        out.extend_from_slice(b"\r\n");
+        return;
     }
-    out.extend_from_slice(b"\r\n");
+    out.push(b' ');
+    Raw::new(lines.join("\r\n")).write_header(out, name.len() + 2);
 }
 
 /// A value with `\n` for each line end that folds, and nothing else that is not printable ASCII
@@ -121,27 +122,6 @@ fn safe(value: &str) -> String {
             _ => '?',
         })
         .collect()
-}
-
-/// One line, broken before the white space at which it would grow too long. The first word of a
-/// field stays beside its name.
-fn write_folded(out: &mut Vec<u8>, line: &str, mut column: usize) {
-    let mut rest = line;
-    let mut may_break = false;
-    while !rest.is_empty() {
-        // A piece: white space (none at the start of the value), then a word.
-        let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
-        let word = rest[blanks..].find([' ', '\t']).unwrap_or(rest.len() - blanks);
-        let (piece, after) = rest.split_at(blanks + word);
-        if may_break && column + piece.len() > LINE_CHARACTERS {
-            out.extend_from_slice(b"\r\n");
-            column = 0;
-        }
-        out.extend_from_slice(piece.as_bytes());
-        column += piece.len();
-        may_break = true;
-        rest = after;
-    }
 }
 
 #[cfg(test)]

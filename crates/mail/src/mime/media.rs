@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::encoding::decode_escapes;
 use crate::message::{decode_charset, without_controls};
 
 /// Parameters, or pieces of them, of one field at most. A file name of 255 octets in the smallest
@@ -290,26 +291,9 @@ fn joined(mut pieces: Vec<&Piece>) -> String {
                 encoded = rest;
             }
         }
-        percent_decode(encoded, &mut octets);
+        decode_escapes(b'%', encoded, &mut octets);
     }
     text(charset, &octets)
-}
-
-fn percent_decode(text: &[u8], out: &mut Vec<u8>) {
-    let mut at = 0;
-    while let Some(&octet) = text.get(at) {
-        let digit = |i: usize| text.get(i).and_then(|&b| char::from(b).to_digit(16));
-        match (octet, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            _ => {
-                out.push(octet);
-                at += 1;
-            }
-        }
-    }
 }
 
 /// Octets in a charset, UTF-8 when it is not known; control characters become spaces.
