@@ -27,6 +27,10 @@ mod segments;
 mod writer;
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -87,14 +91,6 @@ struct Shared {
 }
 
 impl Shared {
-    fn refuses(&self) -> bool {
-        self.fault.is_fatal()
-    }
-
-    fn fail(&self, cause: &str, fatal: bool) {
-        self.fault.set(cause, fatal);
-    }
-
     fn tell(&self, changed: &BTreeSet<MailboxId>) {
         for listener in &*self.listeners.read().unwrap_or_else(PoisonError::into_inner) {
             changed.iter().for_each(|mailbox| listener(*mailbox));

@@ -4,6 +4,7 @@
 //! it happens whole or not at all by construction. Counters are counted and usage is summed when
 //! somebody asks. Not here: speed, and durability.
 
+mod pipeline;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

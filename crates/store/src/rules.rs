@@ -19,7 +19,8 @@ pub(crate) fn micros(at: Timestamp) -> i64 {
 
 /// The time that [`micros`] made a number of.
 pub(crate) fn time(micros: i64) -> Timestamp {
-    Timestamp::from_microsecond(micros).unwrap_or_default()
+    let end = if micros < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_microsecond(micros).unwrap_or(end)
 }
 
 /// A time after it was kept.

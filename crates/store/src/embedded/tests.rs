@@ -5,7 +5,9 @@ use std::cell::Cell;
 use tempfile::TempDir;
 
 use super::*;
-use crate::contract::{Make, as_tests};
+use crate::assert_refused;
+use crate::contract::*;
+use crate::{FlagChange, Flags};
 
 /// Small segments, so that tests see many.
 pub(super) fn small() -> Options {
@@ -23,3 +25,130 @@ fn run(case: fn(Make<'_>)) {
 }
 
 crate::contract_cases!(as_tests!(run));
+
+/// Opens the store in a directory, and expects it to be refused.
+fn refused(dir: &Path) -> String {
+    EmbeddedStore::open(dir, small()).unwrap_err().to_string()
+}
+
+fn files(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+}
+
+#[test]
+fn one_process_has_a_store_open() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    assert_eq!(refused(dir.path()), "the medium failed: in use by another process");
+    drop(store);
+    EmbeddedStore::open(dir.path(), small()).unwrap();
+}
+
+#[test]
+fn what_is_not_a_store_of_ours_is_refused() {
+    let dir = TempDir::new().unwrap();
+    drop(EmbeddedStore::open(dir.path(), small()).unwrap());
+    let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    db.pragma_update(None, "user_version", 2).unwrap();
+    drop(db);
+    let newer = "the medium failed: the store has format 2, this program knows up to 1";
+    assert_eq!(refused(dir.path()), newer);
+
+    let dir = TempDir::new().unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    db.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
+    drop(db);
+    assert_eq!(refused(dir.path()), "the medium failed: the database is not a store");
+}
+
+#[test]
+fn a_store_is_readable_by_its_user_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path().join("store");
+    drop(EmbeddedStore::open(&dir, small()).unwrap());
+    assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+/// Space comes back when the last record of a segment, or a large file, is let go of.
+#[test]
+fn dead_segments_and_files_are_unlinked() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    let anna = holder("anna@pec.example", octets_max(1 << 40));
+    store.add_account(anna, at(0)).unwrap();
+    let inbox = MailboxId(1);
+    for _ in 0..10 {
+        append(&store, inbox, &[1; 30_000]);
+        append(&store, inbox, &[2; 1_500_000]);
+    }
+    let segments = dir.path().join("segments");
+    assert_eq!((files(&segments), files(&dir.path().join("large"))), (5, 10));
+    let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
+    store.change_flags(inbox, &UidSet::all(), &deleted).unwrap();
+    store.expunge(inbox, None).unwrap();
+    // The last is appended to. A call later, so that the writer has done its work after the reply.
+    store.expunge(inbox, None).unwrap();
+    assert_eq!((files(&segments), files(&dir.path().join("large"))), (1, 0));
+    append(&store, inbox, b"m");
+    assert_eq!(files(&dir.path().join("spool")), 0);
+}
+
+#[test]
+fn damaged_octets_are_not_handed_out() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = TempDir::new().unwrap();
+    let options = Options { segment_octets: 4 << 20, readers: 1 };
+    let store = EmbeddedStore::open(dir.path(), options).unwrap();
+    let anna = holder("anna@pec.example", octets_max(1 << 40));
+    store.add_account(anna, at(0)).unwrap();
+    append(&store, MailboxId(1), &[1; 100]);
+    append(&store, MailboxId(1), &[2; 200_000]);
+    let segment = segments::path(&dir.path().join("segments"), 1);
+    let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    let second = record::record_octets(100) + record::HEADER_OCTETS;
+    for at in [record::HEADER_OCTETS + 50, second + 70_000] {
+        file.write_all_at(&[0], at).unwrap();
+    }
+    let blobs: Vec<BlobId> = store
+        .summaries(MailboxId(1), &UidSet::all(), 9)
+        .unwrap()
+        .iter()
+        .map(|one| one.blob)
+        .collect();
+    let damaged = |start, end, blob| store.read(blob, start, end).is_err();
+    assert!(damaged(0, 10, blobs[0]) && damaged(0, 300_000, blobs[1]));
+    // Of a larger one, only the piece.
+    assert!(damaged(65_536, 65_537, blobs[1]));
+    assert!(!damaged(0, 65_536, blobs[1]) && !damaged(131_072, 200_000, blobs[1]));
+}
+
+#[test]
+fn a_segment_cut_short_is_noticed_at_once() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    let anna = holder("anna@pec.example", octets_max(1 << 40));
+    store.add_account(anna, at(0)).unwrap();
+    append(&store, MailboxId(1), &[1; 100]);
+    drop(store);
+    let segment = segments::path(&dir.path().join("segments"), 1);
+    std::fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(99).unwrap();
+    assert_eq!(refused(dir.path()), "the medium failed: segment 00000001 is cut short");
+}
+
+/// `u32::MAX` is never given.
+#[test]
+fn a_mailbox_runs_out_of_uids() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    store.add_account(holder("anna@pec.example", octets_max(99)), at(0)).unwrap();
+    drop(store);
+    let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    db.execute("UPDATE mailboxes SET uid_next = ?", [u32::MAX - 1]).unwrap();
+    drop(db);
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    assert_eq!(append(&store, MailboxId(1), b"m"), uid(u32::MAX - 1));
+    let more = store.append(MailboxId(1), message(b"m", Flags::default()));
+    assert_refused!(more, StoreError::OutOfUids);
+}

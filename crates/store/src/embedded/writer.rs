@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -275,15 +275,23 @@ impl Writer {
     }
 
     fn group(&mut self, commands: Vec<Command>) {
-        // Dropped commands answer their callers with the failure that is kept.
-        if self.shared.refuses() {
+        // Dropped commands answer their callers with the failure that is kept, once this is let go.
+        let shared = Arc::clone(&self.shared);
+        let mut failure_kept = shared.fault.lock();
+        if failure_kept.fatal {
             return;
         }
         let counters = self.counters;
         self.segments.begin();
         self.adopted.clear();
         match self.try_group(commands) {
-            Ok(done) => self.finish(done),
+            Ok(done) => {
+                // A crash is all that can come between, and a test wants to be it.
+                match self.disk.step(Step::Committed) {
+                    Ok(()) => self.finish(done),
+                    Err(error) => failure_kept.set(&error.to_string(), true),
+                }
+            }
             Err(failure) => {
                 self.counters = counters;
                 self.segments.roll_back();
@@ -300,7 +308,7 @@ impl Writer {
                 if !fatal {
                     self.unlink_large(&self.adopted);
                 }
-                self.shared.fail(&cause.to_string(), fatal);
+                failure_kept.set(&cause.to_string(), fatal);
             }
         }
     }
@@ -459,11 +467,6 @@ impl Writer {
 
     /// After the commit: what nothing refers to goes, listeners hear, callers are answered.
     fn finish(&mut self, done: Done) {
-        // A crash is all that can come between, and a test wants to be it.
-        if let Err(error) = self.disk.step(Step::Committed) {
-            self.shared.fail(&error.to_string(), true);
-            return;
-        }
         self.shared.tell(&done.effects.changed);
         done.replies.into_iter().for_each(|reply| reply());
         self.gone = self.unlink_large(&done.effects.doomed);
@@ -489,21 +492,40 @@ fn gather(first: Command, commands: &Receiver<Command>) -> Vec<Command> {
 
 /// Why writes fail, for the callers whose command was dropped.
 #[derive(Default)]
-pub(super) struct Fault(Mutex<(String, bool)>);
+pub(super) struct Fault(Mutex<FailureKept>);
+
+/// The last failure.
+#[derive(Default)]
+pub(super) struct FailureKept {
+    cause: String,
+    fatal: bool,
+}
+
+impl FailureKept {
+    fn set(&mut self, cause: &str, fatal: bool) {
+        let rest = if fatal { "; no more writes until the store is opened again" } else { "" };
+        self.cause = format!("{cause}{rest}");
+        self.fatal = fatal;
+    }
+}
 
 impl Fault {
-    pub(super) fn set(&self, cause: &str, fatal: bool) {
-        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = if fatal { "no more writes until the store is opened again" } else { "" };
-        *fault = (format!("{cause} {text}").trim_end().to_owned(), fatal);
+    /// The writer holds it while it works on a group, so that nobody reads the failure too early.
+    fn lock(&self) -> MutexGuard<'_, FailureKept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing is written any more.
+    #[cfg(test)]
     pub(super) fn is_fatal(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.lock().fatal
     }
 
+    /// What a caller is told whose command was dropped.
     pub(super) fn error(&self) -> StoreError {
-        let fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        StoreError::Medium(fault.0.clone())
+        let kept = self.lock();
+        let gone = "the writer is gone";
+        let cause = if kept.cause.is_empty() { gone } else { kept.cause.as_str() };
+        StoreError::Medium(cause.to_owned())
     }
 }

@@ -1,0 +1,350 @@
+//! A disk that fails when a test says so, and the images that a crash would leave.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+use super::disk::Step;
+use super::tests::small;
+use super::*;
+use crate::contract::*;
+use crate::memory::MemoryStore;
+use crate::{FlagChange, Flags, NewJob, Quota, Source, SystemFlags, assert_refused};
+
+/// Fails one step of one kind, the one with this number.
+struct FailsAt {
+    kind: Step,
+    number: usize,
+    seen: AtomicUsize,
+}
+
+impl Disk for FailsAt {
+    fn step(&self, step: Step) -> std::io::Result<()> {
+        if step == self.kind && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.number {
+            return Err(std::io::Error::other("given the disk fails here"));
+        }
+        Ok(())
+    }
+}
+
+/// What one step of the script does, to any store.
+type Act = fn(&dyn Store, AccountId, MailboxId) -> Result<(), StoreError>;
+
+/// Appends of every kind of octets, what takes them away, and a step of the pipeline.
+const SCRIPT: [Act; 8] = [
+    |store, _, inbox| store.append(inbox, message(&[1; 900], Flags::default())).map(|_| ()),
+    |store, _, inbox| store.append(inbox, message(&[2; 70_000], Flags::default())).map(|_| ()),
+    |store, _, inbox| store.append(inbox, message(&[3; 1_200_000], Flags::default())).map(|_| ()),
+    |store, anna, _| {
+        let new = NewMailbox { name: name("a/b"), special_use: None };
+        store.create_mailbox(anna, new, at(2)).map(|_| ())
+    },
+    |store, anna, inbox| {
+        let to = store.mailbox(anna, &name("a/b"))?.id;
+        store.copy(inbox, &uids(&[1, 3]), to, at(3)).map(|_| ())
+    },
+    |store, _, inbox| {
+        let deleted = FlagChange::Add(system(SystemFlags::DELETED));
+        store.change_flags(inbox, &uids(&[2, 3]), &deleted).map(|_| ())
+    },
+    |store, _, inbox| store.expunge(inbox, None).map(|_| ()),
+    |store, _, _| {
+        let job = NewJob { due: at(1), payload: vec![1], octets: Some(Source::New(0)) };
+        let step = Transaction {
+            octets: vec![inline(&[4; 5_000])],
+            deliver: vec![delivery("anna@pec.example", Charge::Quota)],
+            enqueue: vec![job],
+            ..Transaction::default()
+        };
+        store.commit(step).map(|_| ())
+    },
+];
+
+/// All that a store says of itself, octets included.
+pub(super) fn picture(store: &dyn Store) -> Vec<String> {
+    let mut picture = Vec::new();
+    for account in store.accounts().unwrap() {
+        picture.push(format!("{account:?} {:?}", store.usage(account.id).unwrap()));
+        picture.push(format!("{:?}", store.subscriptions(account.id).unwrap()));
+        for mailbox in store.mailboxes(account.id).unwrap() {
+            picture.push(format!("{mailbox:?} {:?}", store.open(mailbox.id, false).unwrap()));
+            picture.push(format!("{:?}", store.changes(mailbox.id, ModSeq(0)).unwrap()));
+            for mut summary in store.summaries(mailbox.id, &UidSet::all(), usize::MAX).unwrap() {
+                let octets = store.read(summary.blob, 0, u64::MAX).unwrap();
+                summary.blob = BlobId(0);
+                picture.push(format!("{summary:?} {}", crc32c::crc32c(&octets)));
+            }
+        }
+    }
+    for mut job in store.jobs_due(Timestamp::MAX, None, usize::MAX).unwrap() {
+        let octets = job.blob.map(|blob| crc32c::crc32c(&store.read(blob, 0, u64::MAX).unwrap()));
+        job.blob = None;
+        picture.push(format!("{job:?} {octets:?}"));
+    }
+    picture.push(format!("{:?}", store.jobs_waiting().unwrap()));
+    picture.push(format!("{:?}", store.tracked("id").unwrap()));
+    picture.push(format!("{:?}", store.log(&LogFilter::default(), 0, usize::MAX).unwrap()));
+    picture
+}
+
+/// Plays the script on a disk that fails, until it failed and to the end: what was acknowledged is
+/// what a model did too. Returns whether the fault was met.
+fn play(kind: Step, number: usize) -> bool {
+    let dir = TempDir::new().unwrap();
+    let model = MemoryStore::new();
+    let quota = || holder("anna@pec.example", octets_max(1 << 40));
+    let anna = EmbeddedStore::open(dir.path(), small()).unwrap().add_account(quota(), at(0));
+    assert_eq!(model.add_account(quota(), at(0)).unwrap(), anna.unwrap());
+    let disk = Arc::new(FailsAt { kind, number, seen: AtomicUsize::new(0) });
+    let mut met = false;
+    {
+        let store = EmbeddedStore::open_on(dir.path(), small(), disk).unwrap();
+        let anna = store.accounts().unwrap()[0].id;
+        let inbox = store.mailbox(anna, &MailboxName::inbox()).unwrap().id;
+        for act in SCRIPT {
+            match act(&store, anna, inbox) {
+                Ok(()) => act(&model, anna, inbox).unwrap(),
+                Err(StoreError::Medium(_)) => {
+                    if met && kind != Step::Write {
+                        continue;
+                    }
+                    met = true;
+                    if kind == Step::Write {
+                        // Nothing could have become visible: the next try is as good as the first.
+                        act(&store, anna, inbox).unwrap();
+                        act(&model, anna, inbox).unwrap();
+                    } else if store.shared.fault.is_fatal() {
+                        let more = store.append(inbox, message(b"m", Flags::default()));
+                        assert_refused!(more, StoreError::Medium(_));
+                    } else {
+                        // A spool's own flush failed, before the writer saw it.
+                        act(&store, anna, inbox).unwrap();
+                        act(&model, anna, inbox).unwrap();
+                        return true;
+                    }
+                }
+                Err(StoreError::NoSuchMailbox) if met => {}
+                Err(other) => panic!("{kind:?} {number}: {other}"),
+            }
+        }
+        // Readers see the last acknowledged state all the while.
+        assert_eq!(picture(&store), picture(&model), "{kind:?} {number}, open");
+    }
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    assert_eq!(picture(&store), picture(&model), "{kind:?} {number}, opened again");
+    append(&store, store.mailboxes(AccountId(1)).unwrap()[0].id, b"and it goes on");
+    met
+}
+
+/// Each step of a kind fails in turn, until the script has no more of them.
+fn each(kind: Step) -> usize {
+    (1..).take_while(|number| play(kind, *number)).count()
+}
+
+#[test]
+fn a_failed_flush_is_never_taken_for_done() {
+    assert!(each(Step::Flush) >= 5);
+}
+
+#[test]
+fn a_failed_commit_leaves_the_last_acknowledged_state() {
+    assert_eq!(each(Step::Commit), SCRIPT.len());
+}
+
+#[test]
+fn a_failed_rename_leaves_the_last_acknowledged_state() {
+    assert_eq!(each(Step::Rename), 1);
+}
+
+#[test]
+fn a_failed_write_fails_its_group_and_no_other() {
+    assert!(each(Step::Write) >= 5);
+}
+
+/// A crash between the commit and the answer: it is done, though nobody was told.
+#[test]
+fn what_is_committed_stays_though_nobody_was_told() {
+    let dir = TempDir::new().unwrap();
+    let quota = holder("anna@pec.example", octets_max(99));
+    EmbeddedStore::open(dir.path(), small()).unwrap().add_account(quota, at(0)).unwrap();
+    let inbox = MailboxId(1);
+    {
+        let disk = FailsAt { kind: Step::Committed, number: 1, seen: AtomicUsize::new(0) };
+        let store = EmbeddedStore::open_on(dir.path(), small(), Arc::new(disk)).unwrap();
+        let told = store.append(inbox, message(b"m", Flags::default()));
+        assert_refused!(told, StoreError::Medium(_));
+    }
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    assert_eq!(store.status(inbox).unwrap().messages, 1);
+    assert_eq!(held(&store, AccountId(1)), (1, 1));
+}
+
+/// A message that its sender was told is kept: where, and the CRC of its octets.
+type Acknowledged = (MailboxId, Uid, u64);
+/// A directory as it was at some step, and what was acknowledged by then.
+type Image = (PathBuf, Vec<Acknowledged>);
+
+/// Copies the directory at some steps, in the thread that writes: what a power loss there leaves.
+struct Camera {
+    dir: PathBuf,
+    images: PathBuf,
+    every: usize,
+    steps: AtomicUsize,
+    on: AtomicBool,
+    /// What was acknowledged before each image.
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
+    taken: Mutex<Vec<Image>>,
+}
+
+impl Disk for Camera {
+    fn step(&self, _: Step) -> std::io::Result<()> {
+        let step = self.steps.fetch_add(1, Ordering::SeqCst);
+        // Spools take steps in other threads; an image is of one instant all the same, since
+        // only files that the index does not know yet change meanwhile.
+        let writer = std::thread::current().name() == Some("store-writer");
+        if writer && step.is_multiple_of(self.every) && self.on.load(Ordering::SeqCst) {
+            let acknowledged = self.acknowledged.lock().unwrap().clone();
+            let image = self.images.join(step.to_string());
+            copy_dir(&self.dir, &image);
+            self.taken.lock().unwrap().push((image, acknowledged));
+        }
+        Ok(())
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_dir(&path, &target);
+        } else if !path.to_string_lossy().ends_with("-shm") {
+            // The file of a spool may go meanwhile.
+            match fs::copy(&path, &target) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+            }
+        }
+    }
+}
+
+/// Octets that say themselves whose they are.
+fn signed(thread: u64, number: u64, length: usize) -> Vec<u8> {
+    let mut octets = format!("{thread}/{number}\r\n").into_bytes();
+    octets.resize(length.max(octets.len()), (thread * 31 + number) as u8);
+    octets
+}
+
+/// What was never flushed may be anything: fill it with something else.
+fn garble(image: &Path) {
+    let db = rusqlite::Connection::open(image.join("index.db")).unwrap();
+    let ends: Vec<(u64, u64)> = known_segments(&db).unwrap();
+    drop(db);
+    for (number, end) in ends {
+        let path = segments::path(&image.join("segments"), number);
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(end)).unwrap();
+        file.write_all(&[0x5a; 3_000]).unwrap();
+    }
+    fs::write(image.join("segments").join("0000ffff"), b"begun, never used").unwrap();
+    fs::write(image.join("spool").join("7"), b"half a message").unwrap();
+}
+
+/// Opens an image and proves what must hold in it.
+fn examine(image: &Path, acknowledged: &[Acknowledged]) {
+    garble(image);
+    let store = EmbeddedStore::open(image, small()).unwrap();
+    let mut found = BTreeMap::new();
+    for account in store.accounts().unwrap() {
+        let (mut octets, mut messages) = (0, 0);
+        for mailbox in store.mailboxes(account.id).unwrap() {
+            let summaries = store.summaries(mailbox.id, &UidSet::all(), usize::MAX).unwrap();
+            for one in &summaries {
+                let read = store.read(one.blob, 0, u64::MAX).unwrap();
+                assert_eq!(read.len() as u64, one.octets);
+                found.insert((mailbox.id, one.uid), u64::from(crc32c::crc32c(&read)));
+                octets += one.octets;
+            }
+            messages += summaries.len() as u64;
+            let status = store.status(mailbox.id).unwrap();
+            assert_eq!(status.messages, summaries.len() as u64);
+            assert_eq!(status.octets, summaries.iter().map(|one| one.octets).sum::<u64>());
+            assert!(summaries.iter().all(|one| one.uid < status.uid_next));
+            assert!(summaries.iter().all(|one| one.mod_seq <= status.mod_seq));
+        }
+        assert_eq!(held(&store, account.id), (octets, messages));
+        assert!(octets <= account.quota.octets_max);
+    }
+    for (mailbox, uid, crc) in acknowledged {
+        assert_eq!(found.get(&(*mailbox, *uid)), Some(crc), "{mailbox:?} {uid:?}");
+    }
+    // A step of the pipeline is whole: every delivery has the job that came with it.
+    let delivered = found.keys().filter(|(mailbox, _)| *mailbox == MailboxId(1)).count() as u64;
+    assert_eq!(store.jobs_waiting().unwrap().0, delivered);
+    append(&store, MailboxId(2), b"and it goes on");
+}
+
+#[test]
+fn a_crash_at_any_step_loses_nothing_acknowledged() {
+    let (dir, images) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let camera = Arc::new(Camera {
+        dir: dir.path().to_owned(),
+        images: images.path().to_owned(),
+        every: 5,
+        steps: AtomicUsize::new(0),
+        on: AtomicBool::new(false),
+        acknowledged: Arc::clone(&acknowledged),
+        taken: Mutex::default(),
+    });
+    let disk: Arc<dyn Disk> = Arc::clone(&camera) as _;
+    let store = EmbeddedStore::open_on(dir.path(), small(), disk).unwrap();
+    let quota = Quota { octets_max: 6_000_000, messages_max: None, receipt_reserve_octets: 0 };
+    store.add_account(holder("anna@pec.example", quota), at(0)).unwrap();
+    camera.on.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (store, acknowledged) = (&store, &acknowledged);
+            scope.spawn(move || {
+                for number in 0..20u64 {
+                    let length = [300, 20_000, 1_100_000, 64][(number % 4) as usize];
+                    let octets = signed(thread, number, length);
+                    let crc = u64::from(crc32c::crc32c(&octets));
+                    let ours = MailboxId(2 + thread);
+                    let done = if number % 2 == 0 {
+                        store.append(ours, message(&octets, Flags::default())).map(|to| (ours, to))
+                    } else {
+                        let job = NewJob { due: at(1), payload: vec![], octets: None };
+                        let step = Transaction {
+                            octets: vec![inline(&octets)],
+                            deliver: vec![delivery("anna@pec.example", Charge::Quota)],
+                            enqueue: vec![job],
+                            ..Transaction::default()
+                        };
+                        store.commit(step).map(|done| (MailboxId(1), done.delivered[0]))
+                    };
+                    match done {
+                        Ok((mailbox, to)) => {
+                            acknowledged.lock().unwrap().push((mailbox, to.uid, crc));
+                        }
+                        Err(StoreError::OverQuota(_)) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            });
+        }
+    });
+    camera.on.store(false, Ordering::SeqCst);
+    drop(store);
+    let taken = std::mem::take(&mut *camera.taken.lock().unwrap());
+    assert!(taken.len() >= 10, "{} images", taken.len());
+    for (image, acknowledged) in &taken {
+        examine(image, acknowledged);
+    }
+}
