@@ -234,12 +234,12 @@ async fn accept(
                     return;
                 }
             };
-            if matches!(service, Service::Submissions | Service::Imaps) {
-                if let Err(error) = connection.start_tls(site.tls.acceptor()).await {
-                    metrics::counter!("ceralacca_tls_failures_total").increment(1);
-                    tracing::debug!(target: "server", %peer, %error, "no TLS");
-                    return;
-                }
+            if matches!(service, Service::Submissions | Service::Imaps)
+                && let Err(error) = connection.start_tls(site.tls.acceptor()).await
+            {
+                metrics::counter!("ceralacca_tls_failures_total").increment(1);
+                tracing::debug!(target: "server", %peer, %error, "no TLS");
+                return;
             }
             match service {
                 Service::Imap | Service::Imaps => {
