@@ -4,12 +4,12 @@
 //! | --- | --- |
 //! | `lock` | locked by the one process that has the store open |
 //! | `index.db` and its `-wal`, `-shm` | everything but octets; synchronous, so a commit is on disk |
-//! | `segments/` | octets up to 1 MiB, appended a group at a time ([`segments`]) |
+//! | `segments/` | octets up to 1 MiB, appended a group at a time (`segments.rs`) |
 //! | `large/` | larger ones, a file each |
 //! | `spool/` | what is still coming in; emptied when the store is opened |
 //!
 //! The order is always: octets on disk, then the commit that names them, then the answer. One
-//! thread writes ([`writer`]); reads have connections of their own and wait for nobody. No name
+//! thread writes (`writer.rs`); reads have connections of their own and wait for nobody. No name
 //! that a user chose is ever a path. What a crash may leave is in `docs/crash-states.md`.
 //!
 //! Not here: compaction, deduplication across messages, and full-text search.

@@ -304,10 +304,4 @@ mod tests {
     }
 
     crate::contract_cases!(as_tests!(run));
-
-    /// The whole contract at once, as another crate would have it.
-    #[test]
-    fn the_whole_contract() {
-        crate::contract::all(&|| Box::new(MemoryStore::new()));
-    }
 }
