@@ -270,7 +270,7 @@ impl Places {
 
     /// All places below `end`.
     pub(crate) fn below(end: usize) -> Self {
-        Self::new([0..end].into())
+        Self::new(std::iter::once(0..end).collect())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -33,7 +33,7 @@ pub struct Settings {
     pub host: String,
     /// The version of this program, for ID.
     pub version: String,
-    /// Octets of an APPENDed message at most (`limits.append_octets`), announced as APPENDLIMIT.
+    /// Octets of an APPENDed message at most (`limits.append_octets`).
     pub append_octets_max: u64,
     /// In which zone internal dates are shown, and what a day is to SEARCH.
     pub zone: TimeZone,
@@ -127,7 +127,7 @@ impl Session {
     pub fn new(settings: Arc<Settings>, tls: bool) -> Self {
         let greeting = format!(
             "* OK [CAPABILITY {}] {} ceralacca ready\r\n",
-            capability::list(&settings, tls, false),
+            capability::list(tls, false),
             settings.host
         );
         let mut session = Self {
@@ -488,7 +488,7 @@ impl Session {
         };
         match command {
             Command::Capability => {
-                let list = capability::list(&self.settings, self.tls, self.is_authenticated());
+                let list = capability::list(self.tls, self.is_authenticated());
                 self.send(format!("* CAPABILITY {list}\r\n").as_bytes());
                 self.end(&tag, Ok((None, "CAPABILITY completed")));
             }
@@ -593,7 +593,7 @@ impl Session {
         self.place = Place::Authenticated(account);
         self.framer = Framer::new(true);
         self.bad = 0;
-        let list = capability::list(&self.settings, self.tls, true);
+        let list = capability::list(self.tls, true);
         self.end(tag, Ok((Some(Code::Capability(list)), "Signed in")));
     }
 

@@ -1,12 +1,12 @@
 //! CAPABILITY: what is announced, and when. RFC 3501 §6.1.1.
 //!
-//! Announced is only what is complete. XLIST is answered and not announced.
+//! Announced is only what is complete. XLIST is answered and not announced; so are a few STATUS
+//! items whose extensions are not all there.
 
 use crate::sasl::Mechanism;
-use crate::session::Settings;
 
 /// `capability-data`, without its first word.
-pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> String {
+pub(crate) fn list(tls: bool, authenticated: bool) -> String {
     let mut words = vec!["IMAP4rev1".to_owned()];
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));
     say(&["LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "CHILDREN", "UNSELECT"]);
@@ -17,6 +17,5 @@ pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> Strin
     } else if !authenticated {
         words.extend(Mechanism::ALL.map(|mechanism| format!("AUTH={}", mechanism.as_str())));
     }
-    let _ = settings;
     words.join(" ")
 }

@@ -7,11 +7,13 @@ use store::{NAME_OCTETS_MAX, SEPARATOR};
 
 /// A pattern, ready to be matched.
 pub(super) struct Pattern {
-    /// The octets that stand for themselves.
-    literals: Vec<u8>,
+    /// How many octets stand for themselves.
+    literals: usize,
+    /// For each octet, bit `i`: literal `i` is that octet.
+    places: Vec<[u64; 256]>,
     /// Bit `i`: before literal `i` (or the end) there is a `*`.
     stars: Vec<u64>,
-    /// Likewise for `%`, or `*`: what it does not cross is asked of `stars`.
+    /// Likewise a `*` or a `%`.
     gaps: Vec<u64>,
     ends_in_percent: bool,
 }
@@ -22,13 +24,13 @@ impl Pattern {
         let (first, rest) = text.split_at(text.find(SEPARATOR).unwrap_or(text.len()));
         let inbox = first.eq_ignore_ascii_case("INBOX");
         let octets = if inbox { ["INBOX", rest].concat() } else { text.to_owned() }.into_bytes();
-        let literals: Vec<u8> =
-            octets.iter().copied().filter(|&b| !matches!(b, b'*' | b'%')).collect();
-        if literals.len() > NAME_OCTETS_MAX {
+        let literals = octets.iter().filter(|b| !matches!(b, b'*' | b'%')).count();
+        if literals > NAME_OCTETS_MAX {
             return None;
         }
-        let words = literals.len() / 64 + 1;
+        let words = literals / 64 + 1;
         let (mut stars, mut gaps) = (vec![0; words], vec![0; words]);
+        let mut places = vec![[0; 256]; words];
         let mut at = 0;
         for octet in &octets {
             match octet {
@@ -37,10 +39,15 @@ impl Pattern {
                     set(&mut gaps, at);
                 }
                 b'%' => set(&mut gaps, at),
-                _ => at += 1,
+                _ => {
+                    if let Some(word) = places.get_mut(at / 64) {
+                        word[usize::from(*octet)] |= 1 << (at % 64);
+                    }
+                    at += 1;
+                }
             }
         }
-        Some(Self { literals, stars, gaps, ends_in_percent: octets.ends_with(b"%") })
+        Some(Self { literals, places, stars, gaps, ends_in_percent: octets.ends_with(b"%") })
     }
 
     pub(super) fn ends_in_percent(&self) -> bool {
@@ -54,21 +61,14 @@ impl Pattern {
         set(&mut reached, 0);
         for octet in name.bytes() {
             let stays = if octet == SEPARATOR as u8 { &self.stars } else { &self.gaps };
-            let mut next: Vec<u64> = reached.iter().zip(stays).map(|(r, s)| r & s).collect();
-            for (word, &bits) in reached.iter().enumerate() {
-                let mut bits = bits;
-                while bits != 0 {
-                    let at = word * 64 + bits.trailing_zeros() as usize;
-                    bits &= bits - 1;
-                    if self.literals.get(at) == Some(&octet) {
-                        set(&mut next, at + 1);
-                    }
-                }
+            let mut carry = 0;
+            for ((word, stays), places) in reached.iter_mut().zip(stays).zip(&self.places) {
+                let moved = *word & places[usize::from(octet)];
+                *word = (*word & stays) | (moved << 1) | carry;
+                carry = moved >> 63;
             }
-            reached = next;
         }
-        let end = self.literals.len();
-        reached[end / 64] & (1 << (end % 64)) != 0
+        reached[self.literals / 64] & (1 << (self.literals % 64)) != 0
     }
 }
 

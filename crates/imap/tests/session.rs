@@ -1,0 +1,231 @@
+//! What transcripts cannot say: the shell's side of the machine, octets by the thousand, and any
+//! octets at all.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use common::{Connection, PASSWORD, World, now};
+use imap::{SaslAnswer, Session, Step, limits};
+use proptest::prelude::*;
+
+fn sent(connection: &Rc<RefCell<Connection>>) -> Vec<u8> {
+    std::mem::take(&mut connection.borrow_mut().sent)
+}
+
+fn text(connection: &Rc<RefCell<Connection>>) -> String {
+    String::from_utf8(sent(connection)).unwrap()
+}
+
+fn selected(world: &mut World) -> Rc<RefCell<Connection>> {
+    let connection = world.connect(true);
+    world.feed(&connection, format!("a LOGIN anna {PASSWORD}\r\nb SELECT INBOX\r\n").as_bytes());
+    assert!(text(&connection).ends_with("b OK [READ-WRITE] SELECT completed\r\n"));
+    connection
+}
+
+/// `BODY[1.MIME]` followed by `BODY[1]` are the octets that the signature covers, RFC 1847 §2.1.
+#[test]
+fn the_signed_octets_of_a_certified_message_can_be_fetched_exactly() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/transcripts/messages/04-busta-trasporto.eml"
+    );
+    let message = std::fs::read(path).unwrap();
+    let delimiter = b"------=_SIG_0006_PecSpecExample\r\n";
+    let mut delimiters = message.windows(delimiter.len()).enumerate();
+    let mut next = || delimiters.find(|(_, octets)| octets == delimiter).unwrap().0;
+    // The CRLF before the second delimiter belongs to it.
+    let signed = &message[next() + delimiter.len()..next() - 2];
+
+    let mut world = World::new();
+    world.deliver("INBOX", &message);
+    let connection = selected(&mut world);
+    let fetched = ["BODY.PEEK[1.MIME]", "BODY.PEEK[1]"].map(|section| {
+        world.feed(&connection, format!("c UID FETCH 1 {section}\r\n").as_bytes());
+        let sent = sent(&connection);
+        let start = sent.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        let announced = std::str::from_utf8(&sent[..start - 3]).unwrap();
+        let octets: usize = announced.rsplit_once('{').unwrap().1.parse().unwrap();
+        sent[start..start + octets].to_vec()
+    });
+    assert_eq!(fetched.concat().escape_ascii().to_string(), signed.escape_ascii().to_string());
+}
+
+#[test]
+fn the_shell_can_end_a_session_and_show_that_it_lives() {
+    let mut world = World::new();
+    let connection = selected(&mut world);
+    world.with_session(&connection, Session::handle_keepalive);
+    assert_eq!(text(&connection), "");
+    assert!(!connection.borrow().session().is_idle());
+    world.feed(&connection, b"c IDLE\r\n");
+    assert_eq!(text(&connection), "+ Idling\r\n");
+    assert!(connection.borrow().session().is_idle());
+    world.with_session(&connection, Session::handle_keepalive);
+    assert_eq!(text(&connection), "* OK Still here\r\n");
+    world.with_session(&connection, Session::handle_shutdown);
+    assert_eq!(text(&connection), "* BYE The server is going down: connect again later\r\n");
+    assert!(connection.borrow().closed);
+
+    let silent = world.connect(false);
+    sent(&silent);
+    world.with_session(&silent, Session::handle_timeout);
+    assert_eq!(text(&silent), "* BYE Nothing came for too long: connect again\r\n");
+    assert!(silent.borrow().closed);
+}
+
+#[test]
+fn a_shutdown_waits_for_the_job_that_runs() {
+    let world = World::new();
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    while session.poll().is_some() {}
+    session.handle_octets(b"a LOGIN anna segreto\r\n");
+    assert!(matches!(session.poll(), Some(Step::Sasl(_))));
+    assert!(!session.wants_octets());
+    session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
+    assert!(matches!(session.poll(), Some(Step::Send(_))));
+    session.handle_octets(b"b STATUS INBOX (MESSAGES)\r\nc NOOP\r\n");
+    let Some(Step::Perform(job)) = session.poll() else { panic!("a job") };
+    assert!(!session.wants_octets());
+    session.handle_shutdown();
+    assert!(session.poll().is_none());
+    session.finish(job.run(&*world.store, now()));
+    let Some(Step::Send(octets)) = session.poll() else { panic!("octets") };
+    assert_eq!(
+        String::from_utf8(octets).unwrap(),
+        "* STATUS \"INBOX\" (MESSAGES 0)\r\nb OK STATUS completed\r\n\
+         * BYE The server is going down: connect again later\r\n"
+    );
+    assert!(matches!(session.poll(), Some(Step::Close)));
+    assert!(session.poll().is_none());
+}
+
+#[test]
+fn octets_that_wait_are_bounded() {
+    let world = World::new();
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna segreto\r\n");
+    while session.poll().is_some() {}
+    // The answer is outstanding: nothing is wanted, and too much ends it.
+    session.handle_octets(&vec![b'x'; limits::PENDING_OCTETS_LIMIT]);
+    assert!(session.poll().is_none());
+    session.handle_octets(b"x");
+    let Some(Step::Send(octets)) = session.poll() else { panic!("octets") };
+    assert_eq!(octets, b"* BYE Too much at once: wait for answers\r\n");
+    assert!(matches!(session.poll(), Some(Step::Close)));
+}
+
+#[test]
+fn no_answer_holds_more_than_a_bounded_piece() {
+    let mut world = World::new();
+    let long = [b"A: b\r\n\r\n", &[b'x'; 60 * 1024][..]].concat();
+    for _ in 0..40 {
+        world.deliver("INBOX", &long);
+    }
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna segreto\r\n");
+    while session.poll().is_some() {}
+    session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
+    for command in
+        [&b"b SELECT INBOX\r\n"[..], b"c FETCH 1:* BODY.PEEK[]\r\n", b"d FETCH 1:* BODY[]\r\n"]
+    {
+        session.handle_octets(command);
+        let (mut held, mut jobs) = (0, 0);
+        while let Some(step) = session.poll() {
+            match step {
+                Step::Send(octets) => held += octets.len(),
+                Step::Perform(job) => {
+                    jobs += 1;
+                    session.finish(job.run(&*world.store, now()));
+                    assert!(held < 1024 * 1024, "{held} octets from one job");
+                    held = 0;
+                }
+                Step::SendStored { .. } => panic!("this is short enough"),
+                _ => {}
+            }
+        }
+        assert!(command.starts_with(b"b") || jobs > 4, "{jobs} jobs");
+    }
+    world.settings.host.clear();
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let world = World::new();
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna hunter2\r\n");
+    while let Some(step) = session.poll() {
+        let printed = format!("{step:?}");
+        assert!(!printed.contains("hunter2") && !printed.contains("104, 117"), "{printed}");
+    }
+}
+
+/// Pieces of conversations, sensible and not.
+fn pieces() -> impl Strategy<Value = Vec<u8>> {
+    let words: Vec<&'static [u8]> = vec![
+        b"a LOGIN anna segreto\r\n",
+        b"b SELECT INBOX\r\n",
+        b"c EXAMINE INBOX\r\n",
+        b"d FETCH 1:* (UID FLAGS ENVELOPE BODYSTRUCTURE)\r\n",
+        b"e FETCH 1:* (BODY[] BODY[1.MIME] BODY[TEXT]<0.5> RFC822.HEADER)\r\n",
+        b"f UID FETCH 1:* BODY.PEEK[HEADER.FIELDS.NOT (From)]\r\n",
+        b"g STORE 1:* +FLAGS (\\Deleted x)\r\n",
+        b"h EXPUNGE\r\n",
+        b"i APPEND INBOX {12+}\r\nA: b\r\n\r\nuno\n\r\n",
+        b"j APPEND INBOX {12}\r\n",
+        b"A: b\r\n\r\nuno\n\r\n",
+        b"k SEARCH OR TEXT uno NOT SUBJECT {1+}\r\nx\r\n",
+        b"l IDLE\r\n",
+        b"DONE\r\n",
+        b"m UID COPY 1:* Cestino\r\n",
+        b"n UID MOVE 1 Cestino\r\n",
+        b"o LIST \"\" *\r\n",
+        b"p RENAME Cestino {3+}\r\nX/Y\r\n",
+        b"q CLOSE\r\n",
+        b"r AUTHENTICATE PLAIN\r\n",
+        b"AGFubmEAc2VncmV0bw==\r\n",
+        b"s NOOP\r\n",
+        b"{5+}\r\n",
+        b"{",
+        b"\r\n",
+        b"\0\xff\n",
+        b"t GETQUOTAROOT INBOX\r\n",
+    ];
+    let piece = prop_oneof![
+        8 => prop::sample::select(words).prop_map(<[u8]>::to_vec),
+        1 => prop::collection::vec(any::<u8>(), 0..8),
+    ];
+    prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+}
+
+fn conversation(octets: &[u8], cuts: &[usize]) -> (String, bool) {
+    let mut world = World::new();
+    let connection = world.connect(true);
+    world.feed(&connection, b"a LOGIN anna segreto\r\nb SELECT INBOX\r\n");
+    let mut rest = octets;
+    for &cut in cuts.iter().cycle().take(octets.len()) {
+        let (piece, after) = rest.split_at(cut.min(rest.len()));
+        world.feed(&connection, piece);
+        rest = after;
+    }
+    world.feed(&connection, rest);
+    let closed = connection.borrow().closed;
+    (sent(&connection).escape_ascii().to_string(), closed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn however_octets_are_cut_the_same_is_answered(
+        octets in pieces(),
+        cuts in prop::collection::vec(1usize..40, 1..10),
+    ) {
+        prop_assert_eq!(conversation(&octets, &[usize::MAX]), conversation(&octets, &cuts));
+    }
+}
