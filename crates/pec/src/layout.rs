@@ -3,6 +3,10 @@
 //! PEC-FMT, PEC-SIG; RT §6.1, §7.3; multipart/signed is RFC 1847 §2.1, its S/MIME form RFC 8551
 //! §3.5.3. Not here: the signature, which is made elsewhere over [`Unsigned::entity`].
 //!
+//! mail-builder writes each part that holds octets, header and body. The delimiters around them are
+//! written here: its own have an empty line before the first and a line end after the last, which the
+//! examples do not, and it knows no preamble (ADR 0006).
+//!
 //! ```text
 //! multipart/signed
 //!   multipart/mixed               the entity that is signed
@@ -17,6 +21,8 @@
 use std::ops::Range;
 
 use mail::encoding::{base64_lines, quoted_printable};
+use mail_builder::headers::content_type::ContentType;
+use mail_builder::mime::MimePart;
 
 use crate::text::Text;
 
@@ -91,41 +97,37 @@ impl Unsigned {
             + xml.as_ref().map_or(0, Vec::len)
             + original.map_or(0, |attached| attached.octets.len());
         out.reserve(parts + FRAME_ROOM + SIGNATURE_ROOM);
-        let mut put = |text: &[&str]| {
-            for piece in text {
-                out.extend_from_slice(piece.as_bytes());
-            }
-        };
-        put(&[
-            "MIME-Version: 1.0\r\n",
-            "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; ",
-            "micalg=\"sha-256\";\r\n boundary=\"",
-            signed,
-            "\"\r\n\r\nThis is an S/MIME signed message\r\n\r\n--",
-            signed,
-            "\r\n",
-        ]);
+        put(
+            &mut out,
+            &[
+                "MIME-Version: 1.0\r\n",
+                "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; ",
+                "micalg=\"sha-256\";\r\n boundary=\"",
+                signed,
+                "\"\r\n\r\nThis is an S/MIME signed message\r\n\r\n--",
+                signed,
+                "\r\n",
+            ],
+        );
         let start = out.len();
-        let mut put = |text: &[&str], body: &[u8]| {
-            for piece in text {
-                out.extend_from_slice(piece.as_bytes());
-            }
-            out.extend_from_slice(body);
-        };
-        put(&["Content-Type: multipart/mixed; boundary=\"", mixed, "\"\r\n\r\n--", mixed], b"\r\n");
-        let open =
-            ["Content-Type: multipart/alternative; boundary=\"", alternative, "\"\r\n\r\n--"];
-        put(&open, b"");
-        put(&[alternative, "\r\n", TEXT_PLAIN], &plain);
-        put(&["\r\n--", alternative, "\r\n", TEXT_HTML], &html);
-        put(&["\r\n--", alternative, "--\r\n"], b"");
+        put(&mut out, &["Content-Type: multipart/mixed; boundary=\"", mixed]);
+        put(&mut out, &["\"\r\n\r\n--", mixed, "\r\n"]);
+        put(&mut out, &["Content-Type: multipart/alternative; boundary=\"", alternative]);
+        put(&mut out, &["\"\r\n\r\n--", alternative, "\r\n"]);
+        text_part("text/plain", &plain).write_part(&mut out);
+        put(&mut out, &["\r\n--", alternative, "\r\n"]);
+        text_part("text/html", &html).write_part(&mut out);
+        put(&mut out, &["\r\n--", alternative, "--\r\n"]);
         if let Some(xml) = &xml {
-            put(&["\r\n--", mixed, "\r\n", DATICERT], xml);
+            put(&mut out, &["\r\n--", mixed, "\r\n"]);
+            file("application/xml", "inline", "daticert.xml", "base64", xml).write_part(&mut out);
         }
         if let Some(Attached { octets, encoding }) = original {
-            put(&["\r\n--", mixed, "\r\n", POSTACERT_TYPE, encoding, POSTACERT_NAME], octets);
+            put(&mut out, &["\r\n--", mixed, "\r\n"]);
+            file("message/rfc822", "inline", "postacert.eml", encoding, octets)
+                .write_part(&mut out);
         }
-        put(&["\r\n--", mixed, "--"], b"");
+        put(&mut out, &["\r\n--", mixed, "--"]);
         let entity = start..out.len();
         Self { octets: out, entity, boundary: signed.clone() }
     }
@@ -140,43 +142,39 @@ impl Unsigned {
     pub fn seal(self, signature_der: &[u8]) -> Vec<u8> {
         let Self { mut octets, boundary, .. } = self;
         let signature = base64_lines(signature_der);
-        for piece in ["\r\n--", &boundary, "\r\n", SIGNATURE] {
-            octets.extend_from_slice(piece.as_bytes());
-        }
-        octets.extend_from_slice(&signature);
-        for piece in ["\r\n--", &boundary, "--\r\n"] {
-            octets.extend_from_slice(piece.as_bytes());
-        }
+        put(&mut octets, &["\r\n--", &boundary, "\r\n"]);
+        file("application/pkcs7-signature", "attachment", "smime.p7s", "base64", &signature)
+            .write_part(&mut octets);
+        put(&mut octets, &["\r\n--", &boundary, "--\r\n"]);
         octets
     }
 }
 
-const TEXT_PLAIN: &str = "\
-Content-Type: text/plain; charset=\"iso-8859-1\"\r\n\
-Content-Transfer-Encoding: quoted-printable\r\n\
-Content-Disposition: inline\r\n\r\n";
+fn put(out: &mut Vec<u8>, text: &[&str]) {
+    for piece in text {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
 
-const TEXT_HTML: &str = "\
-Content-Type: text/html; charset=\"iso-8859-1\"\r\n\
-Content-Transfer-Encoding: quoted-printable\r\n\
-Content-Disposition: inline\r\n\r\n";
+/// A text for people, in quoted-printable.
+fn text_part<'a>(kind: &'a str, body: &'a [u8]) -> MimePart<'a> {
+    MimePart::new(ContentType::new(kind).attribute("charset", "iso-8859-1"), body)
+        .transfer_encoding("quoted-printable")
+        .header("Content-Disposition", ContentType::new("inline"))
+}
 
-const DATICERT: &str = "\
-Content-Type: application/xml; name=\"daticert.xml\"\r\n\
-Content-Transfer-Encoding: base64\r\n\
-Content-Disposition: inline; filename=\"daticert.xml\"\r\n\r\n";
-
-const POSTACERT_TYPE: &str = "\
-Content-Type: message/rfc822; name=\"postacert.eml\"\r\n\
-Content-Transfer-Encoding: ";
-
-const POSTACERT_NAME: &str = "\r\n\
-Content-Disposition: inline; filename=\"postacert.eml\"\r\n\r\n";
-
-const SIGNATURE: &str = "\
-Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n\
-Content-Transfer-Encoding: base64\r\n\
-Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n";
+/// A part with a name; its body is in the encoding already, and is written as it is.
+fn file<'a>(
+    kind: &'a str,
+    disposition: &'a str,
+    name: &'a str,
+    encoding: &'a str,
+    body: &'a [u8],
+) -> MimePart<'a> {
+    MimePart::new(ContentType::new(kind).attribute("name", name), body)
+        .transfer_encoding(encoding)
+        .header("Content-Disposition", ContentType::new(disposition).attribute("filename", name))
+}
 
 #[cfg(test)]
 mod tests {
