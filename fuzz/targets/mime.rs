@@ -13,6 +13,7 @@ fuzz_target!(|octets: &[u8]| {
     check(&opaque(octets), octets);
     for field in Message::lenient(octets).fields() {
         assert!(!field.decoded().contains(char::is_control));
+        field.date();
     }
 });
 

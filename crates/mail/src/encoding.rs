@@ -182,6 +182,9 @@ mod tests {
             (b"so=\nft  \nx", b"soft\nx"),
             (b"bad =zz = =4", b"bad =zz = =4"),
             (b"raw \xe0 ", b"raw \xe0 "),
+            // mail-parser changes these, ADR 0006
+            (b"a\rb\nc\r\n", b"a\rb\nc\r\n"),
+            (b"a= 41==41", b"a= 41=A"),
         ] {
             assert_eq!(
                 decode_quoted_printable(text).escape_ascii().to_string(),

@@ -1,7 +1,7 @@
 //! A message as header and body, and the fields of its header: read in place, and written.
 //!
-//! RFC 5322 §2.1, §2.2 and, in the modules below, §3.4 (addresses) and RFC 2047 (encoded words).
-//! Not here: MIME parts, which are in [`crate::mime`].
+//! RFC 5322 §2.1, §2.2 and, in the modules below, §3.3 (dates), §3.4 (addresses) and RFC 2047
+//! (encoded words). Not here: MIME parts, which are in [`crate::mime`].
 
 mod address_list;
 mod charset;
