@@ -42,6 +42,10 @@ pub(crate) enum Command {
     /// Manage accounts, with the server running or stopped
     #[command(after_help = "Example: ceralacca account add anna@pec.alfa.example --user-id anna")]
     Account(Account),
+    /// Say what a message proves, offline
+    #[command(after_help = "Example: ceralacca verify ricevuta.eml --index providers.ldif --ca \
+                            ca.pem")]
+    Verify(Verify),
     /// The process that signs; started by serve
     #[command(hide = true, after_help = "Example: ceralacca signer --key signing.key")]
     Signer(Signer),
@@ -60,6 +64,11 @@ impl ConfigFile {
     pub(crate) fn path(&self) -> PathBuf {
         let found = CONFIG_PLACES.iter().map(PathBuf::from).find(|place| place.is_file());
         self.config.clone().or(found).unwrap_or_else(|| PathBuf::from(CONFIG_PLACES[0]))
+    }
+
+    /// The file that was named, or one that is there.
+    pub(crate) fn existing(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| Some(self.path()).filter(|path| path.is_file()))
     }
 }
 
@@ -230,6 +239,27 @@ pub(crate) struct PasswordSource {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Messages as files
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The index of providers, LDIF; default: that of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// Who may issue certificates of providers, PEM; default: as in the configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Print one object of JSON for each file
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Let notes count: what could not be checked, or is of an older practice
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Signer {
     /// The private key
     #[arg(long, value_name = "FILE")]
@@ -301,6 +331,7 @@ mod tests {
             "ceralacca account add a@b.example --ordinary-mail bounce",
             "ceralacca account quota a@b.example lots",
             "ceralacca queue list",
+            "ceralacca verify",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -27,6 +27,7 @@ mod signer;
 mod site;
 mod submission;
 mod tls;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -83,6 +84,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Check(check) => check::run(&check.config.path(), check.json),
         Command::Account(account) => account::run(account.command),
+        Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
     }
 }

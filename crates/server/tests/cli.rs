@@ -112,7 +112,7 @@ fn stop(mut running: Running) {
 #[test]
 fn help_has_an_example_and_status_0() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["", "demo", "init", "serve", "check", "account", "account add"] {
+    for command in ["", "demo", "init", "serve", "check", "account", "account add", "verify"] {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let text = done(&run(&arguments, folder.path()));
         assert!(text.contains("Example: ceralacca "), "{command}");
@@ -320,4 +320,33 @@ fn the_demo_is_ready_with_all_that_is_promised() {
     assert_eq!(again["accounts"], ready["accounts"]);
     assert_eq!(std::fs::read(data.join("ca.pem")).unwrap(), ca);
     stop(running);
+}
+
+#[test]
+fn verify_says_what_does_not_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let examples = project.join("crates/pec/examples");
+    let path = |path: &Path| path.canonicalize().unwrap().to_str().unwrap().to_owned();
+    let index = path(&examples.join("index/provider-index-sample.ldif"));
+    let ca = path(&project.join("certs/spec/test-ca.pem"));
+    let good = path(&examples.join("eml/06-avvenuta-consegna-completa.eml"));
+    let bad = path(&examples.join("eml/01-originale-sottomesso.eml"));
+    let ground = ["verify", "--index", &index, "--ca", &ca];
+
+    let told = done(&run(&[&ground[..], &[&good]].concat(), folder.path()));
+    assert!(told.starts_with(&format!("{good}: valid\n")), "{told}");
+    let json = done(&run(&[&ground[..], &["--json", &good]].concat(), folder.path()));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["kind"], "avvenuta-consegna");
+
+    // Several files: the worst decides.
+    let output = run(&[&ground[..], &[&bad, &good]].concat(), folder.path());
+    assert_eq!(status(&output), REFUSED);
+    assert!(stdout(&output).contains(": invalid\n") && stdout(&output).contains(": valid\n"));
+    // No revocation list was named: a note, that counts when it is told to.
+    let strict = run(&[&ground[..], &["--strict", &good]].concat(), folder.path());
+    assert_eq!(status(&strict), REFUSED);
+    let none = run(&["verify", "none.eml"], folder.path());
+    assert!(refused(&none).starts_with("ceralacca: none.eml cannot be read: "));
 }

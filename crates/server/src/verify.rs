@@ -1,0 +1,315 @@
+//! `verify`: what a saved message proves, offline.
+//!
+//! Signature, path, origin and form, each a check with the rule that asks for it. The time of the
+//! message counts, not today's: a certificate that ended since is no fault (PEC-IDX-12). What could
+//! not be checked, or is of an older practice, is a note; `--strict` makes notes count.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use crypto::{Certificate, Crl, Digest, Revocation, Trust, VerifyError};
+use pec::inspect::{examine, with_crlf};
+use pec::providers::Index;
+use pec::verification::{self, Check, Verification};
+use serde::Serialize;
+use store::Timestamp;
+
+use crate::args;
+use crate::config::Config;
+use crate::material;
+
+/// Octets of a message at most: the largest that this program takes in, as a client sends it,
+/// comes back inside an envelope with some KiB around it.
+const MESSAGE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+
+/// What is believed.
+struct Ground {
+    trust: Trust,
+    index: Option<Index>,
+}
+
+/// What was found out about one file.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    verdict: &'static str,
+    kind: Option<&'static str>,
+    /// All empty when there is no `daticert.xml` that can be read.
+    #[serde(flatten)]
+    certified: Certified,
+    signer: Option<Signer>,
+    checks: Vec<Check>,
+    notes: Vec<String>,
+}
+
+/// What `daticert.xml` says.
+#[derive(Debug, Default, Serialize)]
+struct Certified {
+    identificativo: Option<String>,
+    gestore: Option<String>,
+    mittente: Option<String>,
+    destinatari: Vec<Recipient>,
+    oggetto: Option<String>,
+    time: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Recipient {
+    address: String,
+    tipo: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Signer {
+    subject: String,
+    email: Option<String>,
+    sha1: String,
+    not_after: String,
+}
+
+/// Verifies each file and prints what was found. `false`: something does not hold.
+///
+/// # Errors
+///
+/// When index or authorities cannot be read.
+pub(crate) fn run(arguments: &args::Verify) -> anyhow::Result<bool> {
+    let ground = ground(arguments)?;
+    let mut all_hold = true;
+    let mut out = std::io::stdout().lock();
+    for file in &arguments.files {
+        let octets = match read(file) {
+            Ok(octets) => octets,
+            Err(error) => {
+                writeln!(std::io::stderr(), "ceralacca: {error:#}")?;
+                all_hold = false;
+                continue;
+            }
+        };
+        let report = report(file, &octets, &ground, arguments.strict, Timestamp::now());
+        all_hold &= report.verdict == VALID;
+        if arguments.json {
+            writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        } else {
+            out.write_all(report.text().as_bytes())?;
+        }
+    }
+    Ok(all_hold)
+}
+
+const VALID: &str = "valid";
+const INVALID: &str = "invalid";
+
+/// What the options name, and for what they do not name what the configuration does, if there is
+/// one.
+fn ground(arguments: &args::Verify) -> anyhow::Result<Ground> {
+    let config = match (&arguments.index, &arguments.ca) {
+        (Some(_), Some(_)) => None,
+        _ => arguments.config.existing().map(|file| Config::load(&file)).transpose()?,
+    };
+    let trust = match (&arguments.ca, &config) {
+        (Some(file), _) => named_trust(file)?,
+        (None, Some(config)) => material::trust(config)?,
+        (None, None) => Trust::new(Vec::new(), Vec::new())?,
+    };
+    let index = match (&arguments.index, &config) {
+        (Some(file), _) => Some(material::index_file(file)?.0),
+        (None, Some(config)) => Some(material::index(config)?.0),
+        (None, None) => None,
+    };
+    Ok(Ground { trust, index })
+}
+
+/// The authorities in a file, with the revocation list that may stand beside them.
+fn named_trust(file: &Path) -> anyhow::Result<Trust> {
+    let pem = material::octets(file)?;
+    let has_list = String::from_utf8_lossy(&pem).contains("-----BEGIN X509 CRL-----");
+    let crls = if has_list { vec![Crl::read(&pem)?] } else { Vec::new() };
+    Ok(Trust::new(material::certificates(file)?, crls)?)
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let unreadable = || format!("{} cannot be read", file.display());
+    let length = std::fs::metadata(file).with_context(unreadable)?.len();
+    if length > MESSAGE_OCTETS_MAX {
+        anyhow::bail!("{} is larger than any message", file.display());
+    }
+    std::fs::read(file).with_context(unreadable)
+}
+
+fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timestamp) -> Report {
+    let octets = with_crlf(octets);
+    let examination = examine(&octets);
+    let mut checks = Vec::new();
+    let mut notes = Vec::new();
+    if matches!(octets, std::borrow::Cow::Owned(_)) {
+        notes.push("the file has LF line ends: it was read as with CRLF".to_owned());
+    }
+    let mut check = |rule, ok, text: String| checks.push(Check { rule, ok, text });
+
+    let signature = examination.entity().zip(examination.signature());
+    let certificate =
+        signature.and_then(|(_, signature)| crypto::signer_certificate(signature).ok());
+    let emails = certificate.as_ref().map(Certificate::emails);
+    let found = verification::verify(&examination, emails.as_deref());
+    let certified_at = found.certification.as_ref().map(|data| data.at.instant());
+
+    match (signature, &certificate) {
+        (Some((entity, signature)), Some(certificate)) => {
+            check("PEC-PR-01", true, "the message has a signature with its certificate".to_owned());
+            if let Some(index) = &ground.index {
+                look_at_origin(index, certificate, &found, &mut check, &mut notes);
+            } else {
+                notes.push("no index of providers: who signed was not looked up".to_owned());
+            }
+            let at = certified_at.unwrap_or(now);
+            let verified = crypto::verify(signature, entity, &ground.trust, at);
+            look_at_signature(verified, &ground.trust, &mut check, &mut notes);
+            if certificate.not_after() <= now {
+                notes.push(format!("the certificate ended on {}", certificate.not_after()));
+            }
+        }
+        _ => check("PEC-PR-01", false, "the message has no signature with its certificate".into()),
+    }
+    let kind = found.kind.map(verification::SystemKind::word);
+    let certified = found.certification.as_ref().map(certified).unwrap_or_default();
+    checks.extend(found.checks);
+    notes.extend(found.notes);
+    let holds = checks.iter().all(|check| check.ok) && (!strict || notes.is_empty());
+    Report {
+        file: file.display().to_string(),
+        verdict: if holds { VALID } else { INVALID },
+        kind,
+        certified,
+        signer: certificate.map(|certificate| Signer {
+            subject: certificate.subject(),
+            email: certificate.emails().into_iter().next(),
+            sha1: certificate.sha1(),
+            not_after: certificate.not_after().to_string(),
+        }),
+        checks,
+        notes,
+    }
+}
+
+fn look_at_origin(
+    index: &Index,
+    certificate: &Certificate,
+    found: &Verification,
+    check: &mut impl FnMut(&'static str, bool, String),
+    notes: &mut Vec<String>,
+) {
+    let records = index.by_certificate(certificate.to_der());
+    if records.is_empty() {
+        check("PEC-PR-02", false, "the signer is no provider of the index".to_owned());
+        return;
+    }
+    check("PEC-PR-02", true, "the signer is a provider of the index".to_owned());
+    if let Some(data) = &found.certification
+        && records.iter().all(|record| record.name.trim() != data.provider.trim())
+    {
+        notes.push(format!(
+            "gestore-emittente is not the signer's name in the index: {}",
+            data.provider
+        ));
+    }
+}
+
+fn look_at_signature(
+    verified: Result<crypto::Verified, VerifyError>,
+    trust: &Trust,
+    check: &mut impl FnMut(&'static str, bool, String),
+    notes: &mut Vec<String>,
+) {
+    let signed = "the signature is of this content";
+    let mut path = |ok, text: String| {
+        check("PEC-PR-03", true, signed.to_owned());
+        check("PEC-PR-03", ok, text);
+    };
+    match verified {
+        Ok(verified) => {
+            path(true, "the certificate was valid at the time of the message".to_owned());
+            if verified.digest == Digest::Sha1 {
+                notes.push("the signature is made with SHA-1, as was usual once".to_owned());
+            }
+            if verified.revocation == Revocation::NotAvailable {
+                notes.push("no revocation list of that time: it was not looked up".to_owned());
+            }
+        }
+        // Nobody was named who could be believed, so there is no path to look for.
+        Err(VerifyError::Path(_)) if trust.authorities().is_empty() => {
+            check("PEC-PR-03", true, signed.to_owned());
+            notes.push("no authority was named: who issued the certificate was not checked".into());
+        }
+        Err(
+            error @ (VerifyError::Path(_)
+            | VerifyError::Expired
+            | VerifyError::NotYetValid
+            | VerifyError::Revoked),
+        ) => path(false, error.to_string()),
+        Err(
+            error @ (VerifyError::NotCms
+            | VerifyError::NoSigner
+            | VerifyError::Signature
+            | VerifyError::Fault(_)),
+        ) => check("PEC-PR-03", false, error.to_string()),
+    }
+}
+
+fn certified(data: &pec::Certification) -> Certified {
+    let time = data.at.instant().to_zoned(pec::moment::rome().clone());
+    Certified {
+        identificativo: Some(data.identifier.as_str().to_owned()),
+        gestore: Some(data.provider.clone()),
+        mittente: Some(data.sender.to_string()),
+        destinatari: data
+            .recipients
+            .iter()
+            .map(|recipient| Recipient {
+                address: recipient.address.to_string(),
+                tipo: recipient.kind.tipo(),
+            })
+            .collect(),
+        oggetto: data.subject.clone(),
+        time: Some(time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()),
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut lines = vec![format!("{}: {}", self.file, self.verdict)];
+        let mut line = |name: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                lines.push(format!("  {name:<15} {value}"));
+            }
+        };
+        let data = &self.certified;
+        line("kind", self.kind);
+        line("identificativo", data.identificativo.as_deref());
+        line("gestore", data.gestore.as_deref());
+        line("mittente", data.mittente.as_deref());
+        for Recipient { address, tipo } in &data.destinatari {
+            line("destinatario", Some(&format!("{address} ({tipo})")));
+        }
+        line("oggetto", data.oggetto.as_deref());
+        line("time", data.time.as_deref());
+        line("signer", self.signer.as_ref().map(|signer| &signer.subject[..]));
+        for check in &self.checks {
+            let word = if check.ok { "holds" } else { "WRONG" };
+            lines.push(format!("  {word}  {:<10} {}", check.rule, check.text));
+        }
+        for note in &self.notes {
+            lines.push(format!("  note   {note}"));
+        }
+        let mut text = String::new();
+        for line in lines {
+            // What a stranger wrote is shown on a terminal: nothing that steers one is.
+            text.extend(line.chars().map(|c| if c.is_control() { '?' } else { c }));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! The examples of every kind of message, as they are and tampered with.
+
+use std::path::PathBuf;
+
+use super::*;
+
+/// The test authority's certificate and its revocation list.
+const CA: &[u8] = include_bytes!("../../../../certs/spec/test-ca.pem");
+const CRL: &[u8] = include_bytes!("../../../../certs/spec/test-ca.crl.pem");
+const STRANGER: &[u8] = include_bytes!("../../../../certs/stranger-ca.pem");
+const INDEX: &[u8] = include_bytes!("../../../pec/examples/index/provider-index-sample.ldif");
+const ACCEPTANCE: &[u8] = include_bytes!("../../../pec/examples/eml/03-accettazione.eml");
+const ORDINARY: &[u8] = include_bytes!("../../../pec/examples/eml/01-originale-sottomesso.eml");
+
+fn ground() -> Ground {
+    let authorities = Certificate::all_from_pem(CA).unwrap();
+    Ground {
+        trust: Trust::new(authorities, vec![Crl::read(CRL).unwrap()]).unwrap(),
+        index: Some(Index::from_ldif(INDEX).unwrap().0),
+    }
+}
+
+fn looked_at(octets: &[u8], ground: &Ground) -> Report {
+    report(Path::new("a.eml"), octets, ground, false, Timestamp::now())
+}
+
+/// The rules that do not hold.
+fn wrong(report: &Report) -> Vec<&'static str> {
+    report.checks.iter().filter(|check| !check.ok).map(|check| check.rule).collect()
+}
+
+fn replaced(octets: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(octets.to_vec()).unwrap();
+    assert!(text.contains(from));
+    text.replacen(from, to, 1).into_bytes()
+}
+
+#[test]
+fn every_kind_of_message_is_valid() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../pec/examples/eml");
+    let ground = ground();
+    let mut kinds = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let report = looked_at(&std::fs::read(&path).unwrap(), &ground);
+        if name.starts_with("01-") || name.starts_with("02-") {
+            assert_eq!(report.verdict, INVALID, "{name}");
+            assert_eq!(wrong(&report)[0], "PEC-PR-01", "{name}");
+        } else {
+            assert_eq!((report.verdict, wrong(&report)), (VALID, vec![]), "{name}");
+            kinds.extend(report.kind);
+        }
+    }
+    let all = [
+        "accettazione",
+        "anomalia",
+        "avvenuta-consegna",
+        "errore-consegna",
+        "non-accettazione",
+        "posta-certificata",
+        "preavviso-errore-consegna",
+        "presa-in-carico",
+        "rilevazione-virus",
+    ];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
+}
+
+#[test]
+fn what_is_tampered_with_is_named() {
+    let ground = ground();
+    let table = [
+        // What is signed.
+        (replaced(ACCEPTANCE, "Il giorno", "Un giorno"), "PEC-PR-03"),
+        // The header, which is not.
+        (replaced(ACCEPTANCE, "X-Ricevuta: accettazione", "X-Ricevuta: dubbio"), "PEC-PR-11"),
+        (
+            replaced(ACCEPTANCE, "X-Ricevuta: accettazione", "X-Ricevuta: avvenuta-consegna"),
+            "PEC-PR-13",
+        ),
+        (replaced(ACCEPTANCE, "From: posta-certificata@", "From: impostore@"), "PEC-PR-15"),
+    ];
+    for (octets, rule) in table {
+        let report = looked_at(&octets, &ground);
+        assert_eq!(report.verdict, INVALID);
+        assert!(wrong(&report).contains(&rule), "{rule}: {:?}", report.checks);
+    }
+}
+
+#[test]
+fn who_signed_and_who_issued_count() {
+    let mut other = ground();
+    other.index = Some(Index::new(Vec::new(), None).unwrap());
+    assert_eq!(wrong(&looked_at(ACCEPTANCE, &other)), ["PEC-PR-02"]);
+    let stranger = Certificate::all_from_pem(STRANGER).unwrap();
+    other = Ground { trust: Trust::new(stranger, Vec::new()).unwrap(), ..ground() };
+    assert_eq!(wrong(&looked_at(ACCEPTANCE, &other)), ["PEC-PR-03"]);
+}
+
+#[test]
+fn what_cannot_be_checked_is_a_note_and_strict_counts_notes() {
+    let nothing = Ground { trust: Trust::new(Vec::new(), Vec::new()).unwrap(), index: None };
+    let report = looked_at(ACCEPTANCE, &nothing);
+    assert_eq!((report.verdict, wrong(&report)), (VALID, vec![]));
+    assert_eq!(
+        report.notes[..2],
+        [
+            "no index of providers: who signed was not looked up",
+            "no authority was named: who issued the certificate was not checked"
+        ]
+    );
+    let strict = super::report(Path::new("a"), ACCEPTANCE, &nothing, true, Timestamp::now());
+    assert_eq!(strict.verdict, INVALID);
+    // And what is tampered with is found all the same.
+    let tampered = replaced(ACCEPTANCE, "Il giorno", "Un giorno");
+    assert!(wrong(&looked_at(&tampered, &nothing)).contains(&"PEC-PR-03"));
+}
+
+#[test]
+fn a_file_that_was_saved_with_lf_is_read() {
+    let saved: Vec<u8> = ACCEPTANCE.iter().copied().filter(|octet| *octet != b'\r').collect();
+    let report = looked_at(&saved, &ground());
+    assert_eq!((report.verdict, wrong(&report)), (VALID, vec![]));
+    assert!(report.notes[0].starts_with("the file has LF line ends"));
+}
+
+#[test]
+fn the_time_of_the_message_counts() {
+    // Long after the certificate ended.
+    let later = "2070-01-01T00:00:00Z".parse().unwrap();
+    let report = report(Path::new("a"), ACCEPTANCE, &ground(), false, later);
+    assert_eq!(report.verdict, VALID);
+    assert!(report.notes.contains(&"the certificate ended on 2059-12-31T00:00:00Z".to_owned()));
+}
+
+#[test]
+fn a_program_reads_every_name_of_the_interface() {
+    let of = |octets| serde_json::to_value(looked_at(octets, &ground())).unwrap();
+    let (receipt, ordinary) = (of(ACCEPTANCE), of(ORDINARY));
+    for name in [
+        "file",
+        "verdict",
+        "kind",
+        "identificativo",
+        "gestore",
+        "mittente",
+        "destinatari",
+        "time",
+        "signer",
+        "checks",
+        "notes",
+    ] {
+        assert!(receipt.get(name).is_some_and(|value| !value.is_null()), "{name}");
+        assert!(ordinary.get(name).is_some(), "{name}");
+    }
+    for name in ["subject", "email", "sha1", "not_after"] {
+        assert!(receipt["signer"][name].is_string(), "{name}");
+    }
+    for name in ["rule", "ok", "text"] {
+        assert!(receipt["checks"][0].get(name).is_some(), "{name}");
+    }
+    assert!(receipt["destinatari"][0]["address"].is_string());
+    assert!(receipt["time"].as_str().unwrap().contains("+0"), "{}", receipt["time"]);
+}
+
+#[test]
+fn nothing_steers_the_terminal() {
+    let octets = replaced(ACCEPTANCE, "X-Ricevuta: accettazione", "X-Ricevuta: \x1b[2Jx");
+    let text = looked_at(&octets, &ground()).text();
+    assert!(text.lines().count() > 5 && !text.contains('\x1b'));
+}
