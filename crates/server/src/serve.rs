@@ -12,7 +12,7 @@ use smtp::Role;
 use store::Store;
 use store::embedded::EmbeddedStore;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -74,7 +74,10 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
     ] {
         let address = config.listen_addr(service);
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("{} cannot listen on {address}: stop what does, or change [listen]", service.name())
+            format!(
+                "{} cannot listen on {address}: stop what does, or change [listen]",
+                service.name()
+            )
         })?;
         listeners.push((service, listener));
     }
@@ -114,10 +117,12 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
         on_change: Arc::new(move |account| hub.account_changed(account)),
     };
     tasks.spawn(control::serve(control, desk, stopping.clone()));
+    // Before anybody is told that it runs, and may ask it to stop.
+    let mut signals = Signals::install()?;
     ready.announce(&site.config.load(), &bound)?;
     tracing::info!(target: "server", ?bound, "ready");
 
-    wait_for_stop(&site).await?;
+    signals.wait_for_stop(&site).await;
     tracing::info!(target: "server", "stopping");
     status.stopping();
     // No error: the tasks that wait for it may have ended already.
@@ -139,7 +144,9 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
 /// Puts the parts together.
 fn open(config: Config, signer: Arc<SignerProcess>) -> anyhow::Result<Arc<Site>> {
     let store = EmbeddedStore::open(&config.store_directory(), store::embedded::Options::default())
-        .with_context(|| format!("the store {} cannot be opened", config.store_directory().display()))?;
+        .with_context(|| {
+            format!("the store {} cannot be opened", config.store_directory().display())
+        })?;
     assemble(config, Arc::new(store), signer, Clock::system())
 }
 
@@ -163,7 +170,8 @@ pub(crate) fn assemble(
     else {
         anyhow::bail!("the provider has no domain: name one in [provider] domains");
     };
-    let provider = pec::exchange::Provider { name: config.provider.name.clone(), author, service_mailbox };
+    let provider =
+        pec::exchange::Provider { name: config.provider.name.clone(), author, service_mailbox };
     let connections = Connections::new(
         config.limits.connections_max,
         config.limits.connections_per_address_max,
@@ -255,27 +263,45 @@ async fn accept(
 
 /// Tells a connection that is one too many.
 async fn refuse(service: Service, socket: TcpStream) {
-    metrics::counter!("ceralacca_connections_refused_total", "service" => service.name()).increment(1);
+    metrics::counter!("ceralacca_connections_refused_total", "service" => service.name())
+        .increment(1);
     let text = match service {
         // Nothing can be said before the handshake, and that is what is to be saved.
         Service::Imaps | Service::Submissions => return,
-        Service::Imap => b"* BYE [LIMIT] Too many connections: close some or try again later\r\n".to_vec(),
+        Service::Imap => {
+            b"* BYE [LIMIT] Too many connections: close some or try again later\r\n".to_vec()
+        }
         _ => smtp::reply::TOO_MANY_CONNECTIONS.to_octets(),
     };
     // One small write into an empty buffer: it does not wait, and who does not take it goes anyway.
     let _ = socket.try_write(&text);
 }
 
-/// Waits for SIGTERM or SIGINT; on SIGHUP reads certificates and configuration again.
-async fn wait_for_stop(site: &Arc<Site>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(site),
+/// What the program is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself.
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT; on SIGHUP reads certificates and configuration again.
+    async fn wait_for_stop(&mut self, site: &Arc<Site>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(site),
+            }
         }
     }
 }
@@ -288,7 +314,11 @@ fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
         metrics::gauge!("ceralacca_jobs_waiting").set(waiting as f64);
         #[expect(clippy::cast_precision_loss, reason = "a gauge needs no 53 bits")]
         metrics::gauge!("ceralacca_connections").set(site.connections.count() as f64);
-        if signer.is_ready() { Ok(()) } else { Err("the signing process is not running".to_owned()) }
+        if signer.is_ready() {
+            Ok(())
+        } else {
+            Err("the signing process is not running".to_owned())
+        }
     })
 }
 
