@@ -126,7 +126,12 @@ impl Framer {
         loop {
             if let Some(fragment) = self.fragments.progress() {
                 match fragment {
-                    FragmentInfo::Line { announcement: None, .. } => return Some(Frame::Command),
+                    FragmentInfo::Line { announcement: None, .. } => {
+                        // Of a line that was not kept to its end nobody can say what it announced.
+                        let endless = self.fragments.is_max_message_size_exceeded()
+                            || announces_endless(self.message());
+                        return Some(if endless { Frame::Endless } else { Frame::Command });
+                    }
                     FragmentInfo::Line { announcement: Some(literal), .. } => {
                         self.line = 0;
                         let sync = matches!(literal.mode, LiteralMode::Sync);
@@ -192,4 +197,16 @@ impl Framer {
         self.dropped = 0;
         self.too_long = false;
     }
+}
+
+/// Whether a line ends in `{n+}` with a number that none can be: what follows would be a literal to
+/// the client, and must not be commands to us.
+fn announces_endless(line: &[u8]) -> bool {
+    let digits = || {
+        let line = line.strip_suffix(b"\n")?;
+        let line = line.strip_suffix(b"\r").unwrap_or(line).strip_suffix(b"+}")?;
+        let brace = line.iter().rposition(|b| !b.is_ascii_digit())?;
+        line.get(brace..)?.strip_prefix(b"{").map(<[u8]>::len)
+    };
+    digits().is_some_and(|count| count > 0)
 }
