@@ -82,7 +82,11 @@ impl Connection {
         .await
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Clear(socket) => Pin::new(socket).poll_read(cx, buffer),
             Stream::Tls(tls) => match Pin::new(tls.as_mut()).poll_read(cx, buffer) {

@@ -143,7 +143,12 @@ fn octets_of(site: &Site, job: &Job) -> anyhow::Result<Vec<u8>> {
 
 /// Signs a message of ours and puts the reverse-path at its head, as the last hop does
 /// (RFC 5321 §4.4, doubt D-16): what we hand to ourselves is at its last hop.
-fn seal(site: &Site, unsigned: Unsigned, reverse_path: &Address, at: Moment) -> anyhow::Result<Vec<u8>> {
+fn seal(
+    site: &Site,
+    unsigned: Unsigned,
+    reverse_path: &Address,
+    at: Moment,
+) -> anyhow::Result<Vec<u8>> {
     let signature = site
         .identity
         .sign(&*site.signer, unsigned.entity(), at.instant())

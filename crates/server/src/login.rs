@@ -110,7 +110,12 @@ impl Logins {
     }
 
     /// Whether `password` is that of `login`. Blocks for some 27 ms.
-    pub(crate) fn check(&self, login: &str, password: &str, from: IpAddr) -> Result<Account, Denied> {
+    pub(crate) fn check(
+        &self,
+        login: &str,
+        password: &str,
+        from: IpAddr,
+    ) -> Result<Account, Denied> {
         self.refuse_when_failing(login, from)?;
         let account = self.store.account_by_login(login)?;
         let known = account.and_then(|account| Some((account.credentials.clone()?, account)));
@@ -255,7 +260,10 @@ mod tests {
             ordinary_mail: None,
         };
         store.add_account(account, Timestamp::UNIX_EPOCH).unwrap();
-        let limits = crate::config::Limits { login_failures_max: FAILURES_MAX, ..crate::config::Limits::default() };
+        let limits = crate::config::Limits {
+            login_failures_max: FAILURES_MAX,
+            ..crate::config::Limits::default()
+        };
         Logins::new(store, Connections::new(10, 10, Vec::new()), b"secret".to_vec(), &limits)
     }
 

@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_a_quarter_of_an_hour() {
-        let secs: Vec<i64> = [0, 1, 2, 9, 10, 31, u32::MAX].map(|n| retry_after(n).as_secs()).into();
+        let secs: Vec<i64> =
+            [0, 1, 2, 9, 10, 31, u32::MAX].map(|n| retry_after(n).as_secs()).into();
         assert_eq!(secs, [1, 2, 4, 512, 900, 900, 900]);
     }
 }

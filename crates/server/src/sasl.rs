@@ -127,7 +127,10 @@ fn scram_first(first: &[u8], logins: &Logins, from: IpAddr) -> Outcome {
         Ok((account, keys)) => {
             let (challenge, octets) = server.challenge(keys);
             let account = account.map(Box::new);
-            Outcome::Challenge(Exchange::ScramFinal { challenge: Box::new(challenge), login, account }, octets)
+            Outcome::Challenge(
+                Exchange::ScramFinal { challenge: Box::new(challenge), login, account },
+                octets,
+            )
         }
         Err(denied) => Outcome::Failure(denied, login),
     }
@@ -167,7 +170,12 @@ pub(crate) async fn step(
 }
 
 /// As [`step`], for IMAP's LOGIN command, which is no exchange.
-pub(crate) async fn login(site: &Arc<Site>, user: String, password: String, from: IpAddr) -> Outcome {
+pub(crate) async fn login(
+    site: &Arc<Site>,
+    user: String,
+    password: String,
+    from: IpAddr,
+) -> Outcome {
     run(site, from, move |logins| check(&user, &password, logins, from)).await
 }
 
@@ -201,9 +209,7 @@ pub(crate) async fn is_changed(
     }
     let (store, id) = (site.store.clone(), account.id);
     match tokio::task::spawn_blocking(move || store.account(id)).await {
-        Ok(Ok(Some(now))) => {
-            now.state != account.state || now.credentials != account.credentials
-        }
+        Ok(Ok(Some(now))) => now.state != account.state || now.credentials != account.credentials,
         Ok(Ok(None)) => true,
         // We cannot tell, and the next command will fail by itself.
         Ok(Err(_)) | Err(_) => false,

@@ -202,7 +202,9 @@ impl Signer for SignerProcess {
         match answer.recv_timeout(SIGN_WAIT) {
             Ok(Ok(signature)) => Ok(signature),
             Ok(Err(reason)) => Err(SignError::Unavailable(reason)),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(unavailable("the signing process ended")),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(unavailable("the signing process ended"))
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 lock(&self.waiting).remove(&number);
                 Err(unavailable("the signing process did not answer in time"))

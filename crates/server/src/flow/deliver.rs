@@ -9,7 +9,9 @@ use pec::incoming::VerifiedEnvelope;
 use pec::moment::Moment;
 use pec::receipt;
 use pec::reduce::Hashed;
-use store::{Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError, Transaction};
+use store::{
+    Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError, Transaction,
+};
 
 use super::{Task, commit, fresh, fresh_id, octets_of, record, seal};
 use crate::site::Site;

@@ -33,11 +33,18 @@ pub(super) fn take_in(
         // job stays in the queue, and the log says why.
         Class::Notification(_) => anyhow::bail!("a receipt came where an envelope should"),
         Class::Anomaly(fault) => anyhow::bail!("an envelope of ours has a wrong form: {fault}"),
-        Class::Ordinary(fault) => anyhow::bail!("an envelope of ours is not held for ours: {fault:?}"),
+        Class::Ordinary(fault) => {
+            anyhow::bail!("an envelope of ours is not held for ours: {fault:?}")
+        }
     };
     let receipt_id = fresh_id(site, at);
-    let unsigned =
-        receipt::take_charge(&envelope, forward_paths, &site.provider, at, fresh(receipt_id.clone()));
+    let unsigned = receipt::take_charge(
+        &envelope,
+        forward_paths,
+        &site.provider,
+        at,
+        fresh(receipt_id.clone()),
+    );
     let sealed = seal(site, unsigned, &site.provider.author, at)?;
     let blob = job.blob.map(Source::Stored);
     let mut enqueue =

@@ -26,7 +26,9 @@ pub(super) fn take_in(site: &Arc<Site>, job: &Job, to: &Address) -> anyhow::Resu
         // Only receipts of ours come here in this release: see incoming.rs.
         Class::Envelope(_) => anyhow::bail!("an envelope came where a receipt should"),
         Class::Anomaly(fault) => anyhow::bail!("a receipt of ours has a wrong form: {fault}"),
-        Class::Ordinary(fault) => anyhow::bail!("a receipt of ours is not held for ours: {fault:?}"),
+        Class::Ordinary(fault) => {
+            anyhow::bail!("a receipt of ours is not held for ours: {fault:?}")
+        }
     };
     let data = receipt.certification();
     let message_id = examination.message().field("Message-ID").map(|field| field.unfolded());

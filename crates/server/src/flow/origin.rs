@@ -25,13 +25,16 @@ pub(super) fn test(
     routing: &Routing<'_>,
     at: Moment,
 ) -> anyhow::Result<Judged> {
-    let ordinary = |fault| Ok(Judged { class: judge(examination, Err(fault), routing), note: None });
+    let ordinary =
+        |fault| Ok(Judged { class: judge(examination, Err(fault), routing), note: None });
     let (Some(entity), Some(signature)) = (examination.entity(), examination.signature()) else {
         return ordinary(OriginFault::NotSigned);
     };
     let certificate = match crypto::signer_certificate(signature) {
         Ok(certificate) => certificate,
-        Err(VerifyError::Fault(cause)) => anyhow::bail!("a signature cannot be looked into: {cause}"),
+        Err(VerifyError::Fault(cause)) => {
+            anyhow::bail!("a signature cannot be looked into: {cause}")
+        }
         Err(_) => return ordinary(OriginFault::NotSigned),
     };
     // The hash only finds the record; what decides is that the certificates are the same octets.

@@ -1,0 +1,281 @@
+//! What the law asks of a provider as a whole, proved on the message's way through all points.
+
+use mail::{Address, Message};
+use pec::certification::CertifiedKind;
+use store::{LogRecord, State, StoreError, Transaction};
+
+use super::scene::{
+    AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, VERDI, address, certification, kinds, message, now,
+    offer,
+};
+
+const NOBODY: &str = "nessuno@pec.beta.example";
+
+/// Everything that an exchange of Rossi's with three recipients left in mailboxes.
+fn exchanged() -> (Scene, String, Vec<Vec<u8>>) {
+    let scene = Scene::new();
+    let id = offer(&scene, &[BIANCHI, VERDI, NOBODY]);
+    scene.run();
+    let all = [ROSSI, BIANCHI, VERDI, SERVICE].iter().flat_map(|of| scene.inbox(of)).collect();
+    (scene, id, all)
+}
+
+fn field(octets: &[u8], name: &str) -> Option<String> {
+    Message::parse(octets).unwrap().field(name).map(|field| field.unfolded())
+}
+
+// PEC-SIG-01 PEC-SIG-04 PEC-GEN-08
+#[test]
+fn whatever_the_system_makes_is_signed_and_its_author_is_the_certificate_s() {
+    let (scene, _, all) = exchanged();
+    // Acceptance, two deliveries and one non-delivery; two envelopes; one take-charge.
+    assert_eq!(all.len(), 7);
+    for octets in all {
+        let examination = pec::examine(&octets);
+        let (entity, signature) = (examination.entity().unwrap(), examination.signature().unwrap());
+        let verified = crypto::verify(signature, entity, &scene.site.trust, now()).unwrap();
+        assert_eq!(examination.author(), Some(address(AUTHOR)));
+        assert_eq!(verified.signer.emails(), [AUTHOR]);
+    }
+}
+
+// PEC-BT-07 PEC-RC-10
+#[test]
+fn envelopes_keep_the_senders_reverse_path_and_receipts_have_the_services() {
+    let (_, _, all) = exchanged();
+    for octets in all {
+        let envelope = field(&octets, "X-Trasporto").is_some();
+        let expected = if envelope { ROSSI } else { AUTHOR };
+        assert_eq!(field(&octets, "Return-Path"), Some(format!("<{expected}>")));
+    }
+}
+
+// PEC-BT-12
+#[test]
+fn one_envelope_is_made_for_a_message_and_all_recipients_get_that_one() {
+    let (scene, id, _) = exchanged();
+    assert_eq!(scene.inbox(BIANCHI), scene.inbox(VERDI));
+    let envelopes = scene.events(&id).iter().filter(|e| *e == "posta-certificata").count();
+    assert_eq!(envelopes, 1);
+}
+
+// PEC-PC-04
+#[test]
+fn no_delivery_receipt_exists_before_the_envelope_is_in_the_mailbox() {
+    let scene = Scene::new();
+    let id = offer(&scene, &[BIANCHI]);
+    loop {
+        let attested = scene.events(&id).iter().filter(|e| *e == "avvenuta-consegna").count();
+        let received = kinds(&scene.certified(ROSSI));
+        assert_eq!(attested, scene.inbox(BIANCHI).len());
+        assert!(!received.contains(&"avvenuta-consegna") || scene.inbox(BIANCHI).len() == 1);
+        if !scene.step() {
+            break;
+        }
+    }
+    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);
+}
+
+// PEC-PC-04
+#[test]
+fn a_commit_that_fails_leaves_neither_envelope_nor_receipt() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI]);
+    while scene.inbox(BIANCHI).is_empty() {
+        let due = scene.site.store.jobs_due(now(), None, 1).unwrap();
+        // Somebody else does the job first: this step's commit must then change nothing.
+        let thief = Transaction { at: now(), consume: vec![due[0].id], ..Transaction::default() };
+        if due[0].payload.starts_with(b"{\"Deliver\"") {
+            scene.site.store.commit(thief).unwrap();
+            crate::flow::perform(&scene.site, &due[0]).unwrap();
+            break;
+        }
+        assert!(scene.step());
+    }
+    scene.run();
+    assert!(scene.inbox(BIANCHI).is_empty());
+    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione"]);
+}
+
+// PEC-PC-05
+#[test]
+fn the_receipt_comes_whether_or_not_anybody_reads() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI]);
+    scene.run();
+    let before = scene.certified(ROSSI).len();
+    let account = scene.site.store.account_by_address(&address(BIANCHI)).unwrap().unwrap();
+    let inbox = scene.site.store.mailbox(account.id, &store::MailboxName::inbox()).unwrap();
+    let seen = store::Flags { system: store::SystemFlags::SEEN, ..store::Flags::default() };
+    let change = store::FlagChange::Add(seen);
+    scene.site.store.change_flags(inbox.id, &store::UidSet::all(), &change).unwrap();
+    scene.run();
+    assert_eq!(scene.certified(ROSSI).len(), before);
+}
+
+// PEC-PR-26
+#[test]
+fn receipts_get_no_receipt() {
+    let (scene, id, all) = exchanged();
+    assert_eq!(scene.site.store.jobs_waiting().unwrap().0, 0);
+    for octets in all {
+        // Each is about the one message, none about another receipt.
+        assert_eq!(certification(&octets).identifier.as_str(), id);
+    }
+}
+
+// PEC-GEN-13
+#[test]
+fn to_and_cc_only_tell_who_is_primary() {
+    let scene = Scene::new();
+    let text = message(ROSSI, &[BIANCHI], "Offerta")
+        .replace("\r\nSubject:", &format!("\r\nCc: {VERDI}\r\nSubject:"));
+    scene.submit(ROSSI, &[BIANCHI, VERDI], &text);
+    scene.run();
+    let receipts: Vec<(Address, bool)> = scene
+        .inbox(ROSSI)
+        .iter()
+        .filter_map(|octets| {
+            let with_original = !pec::examine(octets).parts().unwrap().originals.is_empty();
+            certification(octets).delivery.map(|recipient| (recipient, with_original))
+        })
+        .collect();
+    assert!(receipts.contains(&(address(BIANCHI), true)), "{receipts:?}");
+    assert!(receipts.contains(&(address(VERDI), false)), "{receipts:?}");
+}
+
+// PEC-GEN-01 PEC-GEN-04
+#[test]
+fn every_domain_has_its_points_and_nothing_reaches_a_user_past_the_incoming_point() {
+    let scene = Scene::new();
+    for (from, to) in [(ROSSI, VERDI), (VERDI, ROSSI)] {
+        let id = scene.submit(from, &[to], &message(from, &[to], "Offerta"));
+        scene.run();
+        let events = scene.events(&id);
+        let at = |event: &str| events.iter().position(|e| e == event).unwrap();
+        assert!(at("accettazione") < at("presa-in-carico"));
+        assert!(at("presa-in-carico") < at("avvenuta-consegna"));
+    }
+}
+
+/// The records of one exchange that went well but for one recipient.
+fn records() -> Vec<LogRecord> {
+    let (scene, id, _) = exchanged();
+    scene.records(&id)
+}
+
+fn of<'a>(records: &'a [LogRecord], events: &'a [&str]) -> impl Iterator<Item = &'a LogRecord> {
+    records.iter().filter(move |record| events.contains(&record.event.as_str()))
+}
+
+// PEC-LOG-05
+#[test]
+fn sender_and_recipients_are_the_same_in_every_record_of_a_message() {
+    let records = records();
+    assert!(records.len() > 8);
+    for record in &records {
+        assert_eq!(record.mittente.as_deref(), Some(ROSSI));
+        let recipients: Vec<&str> = record.destinatari.iter().map(|r| &*r.address).collect();
+        assert_eq!(recipients, [BIANCHI, VERDI, NOBODY]);
+        assert_eq!(record.oggetto.as_deref(), Some("Offerta"));
+    }
+}
+
+// PEC-LOG-06
+#[test]
+fn a_sent_message_has_one_envelope_record_and_one_acceptance_record() {
+    let records = records();
+    assert_eq!(of(&records, &["posta-certificata"]).count(), 1);
+    assert_eq!(of(&records, &["accettazione"]).count(), 1);
+}
+
+// PEC-LOG-07 PEC-LOG-10
+#[test]
+fn every_certified_recipient_is_taken_in_charge_once() {
+    let records = records();
+    let mut taken: Vec<&String> =
+        of(&records, &["presa-in-carico"]).flat_map(|record| &record.ricezione).collect();
+    taken.sort();
+    assert_eq!(taken, [BIANCHI, NOBODY, VERDI]);
+}
+
+// PEC-LOG-08 PEC-LOG-10
+#[test]
+fn every_certified_recipient_is_delivered_to_or_not_once() {
+    let records = records();
+    let ends = of(&records, &["avvenuta-consegna", "errore-consegna"]);
+    let mut ends: Vec<(&str, &str)> =
+        ends.map(|record| (record.consegna.as_deref().unwrap(), &*record.event)).collect();
+    ends.sort_unstable();
+    assert_eq!(
+        ends,
+        [(BIANCHI, "avvenuta-consegna"), (NOBODY, "errore-consegna"), (VERDI, "avvenuta-consegna")]
+    );
+}
+
+// PEC-LOG-04
+#[test]
+fn a_refused_submission_is_logged_with_its_reason() {
+    let scene = Scene::new();
+    let id = scene.submit(ROSSI, &[VERDI], &message(ROSSI, &[BIANCHI], "Offerta"));
+    let records = scene.records(&id);
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].event, "non-accettazione");
+    assert_eq!(records[0].errore.as_deref(), Some("altro"));
+    assert!(records[0].errore_esteso.as_deref().unwrap().contains(VERDI));
+}
+
+// PEC-MBX-01 PEC-SEC-10
+#[test]
+fn who_writes_to_a_domain_of_ours_writes_to_certified_mailboxes_only() {
+    let (scene, _, _) = exchanged();
+    let accounts = scene.site.store.accounts().unwrap();
+    assert!(accounts.iter().all(|account| scene.site.manages(account.address.domain())));
+    for data in scene.certified(ROSSI) {
+        assert!(data.recipients.iter().all(|r| r.kind == pec::RecipientKind::Certified));
+    }
+}
+
+// PEC-MC-06
+#[test]
+fn the_kinds_of_failure_have_their_words() {
+    let scene = Scene::new();
+    let verdi = scene.site.store.account_by_address(&address(VERDI)).unwrap().unwrap();
+    let suspended = store::AccountChange::State(State::Suspended);
+    scene.site.store.change_account(verdi.id, suspended).unwrap();
+    offer(&scene, &[VERDI, NOBODY]);
+    scene.run();
+    let mut errors: Vec<(String, &str)> = scene
+        .certified(ROSSI)
+        .iter()
+        .filter_map(|data| Some((data.delivery.as_ref()?.to_string(), data.error.errore())))
+        .collect();
+    errors.sort();
+    assert_eq!(errors, [(NOBODY.to_owned(), "no-dest"), (VERDI.to_owned(), "altro")]);
+}
+
+#[test]
+fn a_job_that_nobody_can_read_is_a_failure_and_stays() {
+    let scene = Scene::new();
+    let job = store::NewJob { due: now(), payload: b"{}".to_vec(), octets: None };
+    let transaction = Transaction { at: now(), enqueue: vec![job], ..Transaction::default() };
+    scene.site.store.commit(transaction).unwrap();
+    let due = scene.site.store.jobs_due(now(), None, 1).unwrap();
+    let error = crate::flow::perform(&scene.site, &due[0]).unwrap_err();
+    assert_eq!(error.to_string(), "the job cannot be read");
+    assert!(error.downcast_ref::<StoreError>().is_none());
+    assert_eq!(scene.site.store.jobs_waiting().unwrap().0, 1);
+}
+
+#[test]
+fn a_suspended_sender_has_no_envelope_under_way_lost() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI]);
+    let rossi = scene.site.store.account_by_address(&address(ROSSI)).unwrap().unwrap();
+    let suspended = store::AccountChange::State(State::Suspended);
+    scene.site.store.change_account(rossi.id, suspended).unwrap();
+    scene.run();
+    // What was accepted is carried to its end, and its receipts are kept for the holder.
+    assert_eq!(kinds(&scene.certified(BIANCHI)), [CertifiedKind::Transport.tipo()]);
+    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);
+}

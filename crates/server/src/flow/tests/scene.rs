@@ -1,0 +1,205 @@
+//! A provider of two domains and a few accounts, on the model store, with a clock that stands still
+//! and a key of its own.
+
+use std::sync::{Arc, OnceLock};
+
+use crypto::{Authority, LocalSigner};
+use mail::Address;
+use pec::Certification;
+use store::memory::MemoryStore;
+use store::{
+    LogFilter, LogRecord, MailboxName, NewAccount, Owner, Quota, Role, Store, Timestamp, UidSet,
+};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::flow::access::{self, Submitted, Trace};
+use crate::site::Site;
+
+const NOW: &str = "2026-09-14T07:30:12Z";
+pub(super) const ROSSI: &str = "rossi@pec.alfa.example";
+pub(super) const BIANCHI: &str = "bianchi@pec.alfa.example";
+pub(super) const VERDI: &str = "verdi@pec.beta.example";
+pub(super) const SERVICE: &str = "ricevute@pec.alfa.example";
+pub(super) const AUTHOR: &str = "posta-certificata@pec.alfa.example";
+pub(super) const BODY: &str = "Si allega istanza.\r\n";
+
+/// The provider.
+pub(super) struct Scene {
+    pub(super) site: Arc<Site>,
+    _folder: tempfile::TempDir,
+}
+
+pub(super) fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+pub(super) fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// Keys are made once: they take a second.
+fn keys() -> &'static [String; 5] {
+    static KEYS: OnceLock<[String; 5]> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let authority = Authority::new("Prova CA", at).unwrap();
+        let (certificate, key) = authority.issue_provider("Alfa PEC S.p.A.", AUTHOR, at).unwrap();
+        let (tls, tls_key) = authority.issue_tls(&["localhost"], &[], at).unwrap();
+        [
+            authority.certificate().to_pem(),
+            certificate.to_pem(),
+            key.as_str().to_owned(),
+            tls.to_pem(),
+            tls_key.as_str().to_owned(),
+        ]
+    })
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [ca, certificate, key, tls, tls_key] = keys();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        put("ca.pem", ca);
+        put("signing.pem", certificate);
+        put("tls.pem", tls);
+        put("tls.key", tls_key);
+        let record = pec::providers::ProviderRecord {
+            name: "Alfa PEC S.p.A.".to_owned(),
+            unit: None,
+            certificates: vec![
+                crypto::Certificate::from_pem(certificate.as_bytes()).unwrap().to_der().to_vec(),
+            ],
+            mail_receipt: address(SERVICE),
+            domains: ["pec.alfa.example", "pec.beta.example"]
+                .map(|name| mail::Domain::parse(name).unwrap())
+                .into(),
+            location: None,
+            description: None,
+        };
+        put("providers.ldif", &pec::providers::records_to_ldif(&[record]));
+        put("signing.key", key);
+        let toml = r#"
+            [provider]
+            name = "Alfa PEC S.p.A."
+            domains = ["pec.alfa.example", "pec.beta.example"]
+            [trust]
+            authorities = ["ca.pem"]
+            [signing]
+            key = "signing.key"
+            certificate = "signing.pem"
+            [tls]
+            key = "tls.key"
+            certificate = "tls.pem"
+        "#;
+        let config = Config::parse(&folder.path().join("ceralacca.toml"), toml).unwrap();
+        let store = Arc::new(MemoryStore::new());
+        for (name, role, octets_max) in [
+            (ROSSI, Role::None, 1 << 30),
+            (BIANCHI, Role::None, 1 << 30),
+            (VERDI, Role::None, 1 << 30),
+            ("piena@pec.beta.example", Role::None, 4096),
+            (SERVICE, Role::ServiceMailbox, 1 << 30),
+            (AUTHOR, Role::Author, 1 << 30),
+        ] {
+            let account = NewAccount {
+                address: address(name),
+                user_id: None,
+                owner: if role == Role::None { Owner::Holder } else { Owner::Provider },
+                role,
+                credentials: None,
+                quota: Quota { octets_max, messages_max: None, receipt_reserve_octets: 1 << 20 },
+                ordinary_mail: None,
+            };
+            store.add_account(account, now()).unwrap();
+        }
+        let signer = Arc::new(LocalSigner::from_pem(key.as_bytes()).unwrap());
+        let site = crate::serve::assemble(config, store, signer, Clock::set(now())).unwrap();
+        Self { site, _folder: folder }
+    }
+
+    /// Submits, as a session does after the end of data.
+    pub(super) fn submit(&self, from: &str, to: &[&str], message: &str) -> String {
+        let mut spool = self.site.store.spool().unwrap();
+        spool.write(message.as_bytes()).unwrap();
+        let submitted = Submitted {
+            reverse_path: address(from),
+            forward_paths: to.iter().copied().map(address).collect(),
+            trace: Trace {
+                hello: "pc.example".to_owned(),
+                peer: [192, 0, 2, 10].into(),
+                protocol: "ESMTPSA",
+            },
+        };
+        match access::take(&self.site, &submitted, spool) {
+            Ok(id) => id,
+            Err(access::Refusal::Say(reply)) => panic!("{reply}"),
+            Err(access::Refusal::Fault(error)) => panic!("{error:#}"),
+        }
+    }
+
+    /// Does the oldest job that is due; false when there is none.
+    pub(super) fn step(&self) -> bool {
+        let due = self.site.store.jobs_due(now(), None, 1).unwrap();
+        for job in &due {
+            crate::flow::perform(&self.site, job).unwrap();
+        }
+        !due.is_empty()
+    }
+
+    /// Does jobs until none is due.
+    pub(super) fn run(&self) {
+        while self.step() {}
+    }
+
+    /// The messages of an account's INBOX.
+    pub(super) fn inbox(&self, of: &str) -> Vec<Vec<u8>> {
+        let store = &self.site.store;
+        let account = store.account_by_address(&address(of)).unwrap().unwrap();
+        let inbox = store.mailbox(account.id, &MailboxName::inbox()).unwrap();
+        let all = store.summaries(inbox.id, &UidSet::all(), 1000).unwrap();
+        all.iter().map(|m| store.read(m.blob, 0, m.octets).unwrap()).collect()
+    }
+
+    /// What the receipts in an account's INBOX certify, in their order.
+    pub(super) fn certified(&self, of: &str) -> Vec<Certification> {
+        self.inbox(of).iter().map(|octets| certification(octets)).collect()
+    }
+
+    /// The log records of a message, in their order.
+    pub(super) fn records(&self, message_id: &str) -> Vec<LogRecord> {
+        let filter = LogFilter { message_id: Some(message_id.to_owned()), ..LogFilter::default() };
+        let records = self.site.store.log(&filter, 0, 100).unwrap();
+        records.into_iter().map(|(_, record)| record).collect()
+    }
+
+    pub(super) fn events(&self, message_id: &str) -> Vec<String> {
+        self.records(message_id).into_iter().map(|record| record.event).collect()
+    }
+}
+
+pub(super) fn certification(octets: &[u8]) -> Certification {
+    let examination = pec::examine(octets);
+    let parts = examination.parts().unwrap();
+    Certification::parse(&parts.certifications[0].decoded(1 << 20).unwrap()).unwrap()
+}
+
+pub(super) fn kinds(data: &[Certification]) -> Vec<&'static str> {
+    let mut kinds: Vec<&str> = data.iter().map(|data| data.kind.tipo()).collect();
+    kinds.sort_unstable();
+    kinds
+}
+
+pub(super) fn message(from: &str, to: &[&str], subject: &str) -> String {
+    format!(
+        "From: {from}\r\nTo: {}\r\nSubject: {subject}\r\nDate: Mon, 14 Sep 2026 09:30:01 +0200\r\n\
+         Message-ID: <cliente.1@pc.example>\r\n\r\n{BODY}",
+        to.join(", ")
+    )
+}
+
+/// Submits "Offerta" from Rossi.
+pub(super) fn offer(scene: &Scene, to: &[&str]) -> String {
+    scene.submit(ROSSI, to, &message(ROSSI, to, "Offerta"))
+}
