@@ -10,6 +10,7 @@ pub mod load;
 pub mod process;
 pub mod shelf;
 pub mod smtp;
+pub mod tools;
 pub mod wire;
 
 pub use demo::Demo;
