@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Network;
+use arc_swap::ArcSwap;
 
-/// Counts connections.
+use crate::config::Limits;
+
+/// Counts connections, and holds the limits that sessions of all kinds are held against.
 pub(crate) struct Connections {
-    max: usize,
-    per_address_max: usize,
-    unthrottled: Vec<Network>,
+    limits: ArcSwap<Limits>,
     counts: Mutex<Counts>,
 }
 
@@ -27,16 +27,28 @@ pub(crate) struct Counted {
 }
 
 impl Connections {
-    pub(crate) fn new(max: usize, per_address_max: usize, unthrottled: Vec<Network>) -> Arc<Self> {
-        Arc::new(Self { max, per_address_max, unthrottled, counts: Mutex::default() })
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits: ArcSwap::from_pointee(limits), counts: Mutex::default() })
+    }
+
+    /// The limits as they are now.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// Other limits from now on. Connections beyond them stay until they end.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// Counts one more connection from this address; `None` when there are too many.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+        let limits = self.limits.load();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let here = counts.by_address.get(&address).copied().unwrap_or(0);
-        let too_many_here = here >= self.per_address_max && !self.is_unthrottled(address);
-        if counts.all >= self.max || too_many_here {
+        let too_many_here =
+            here >= limits.connections_per_address_max && !self.is_unthrottled(address);
+        if counts.all >= limits.connections_max || too_many_here {
             return None;
         }
         counts.all += 1;
@@ -47,7 +59,7 @@ impl Connections {
 
     /// Whether rate limits and login delays leave this address alone (`limits.unthrottled`).
     pub(crate) fn is_unthrottled(&self, address: IpAddr) -> bool {
-        self.unthrottled.iter().any(|network| network.contains(address))
+        self.limits.load().unthrottled.iter().any(|network| network.contains(address))
     }
 
     /// How many there are.
@@ -72,13 +84,23 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Network;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
 
+    fn connections(all: usize, per_address: usize, unthrottled: &[&str]) -> Arc<Connections> {
+        Connections::new(Limits {
+            connections_max: all,
+            connections_per_address_max: per_address,
+            unthrottled: unthrottled.iter().filter_map(|text| Network::parse(text)).collect(),
+            ..Limits::default()
+        })
+    }
+
     #[test]
     fn one_past_the_limit_of_an_address_is_refused_and_others_are_not() {
-        let connections = Connections::new(10, 2, Vec::new());
+        let connections = connections(10, 2, &[]);
         let first = connections.enter(HERE);
         let second = connections.enter(HERE);
         assert!(first.is_some() && second.is_some());
@@ -90,11 +112,20 @@ mod tests {
 
     #[test]
     fn one_past_the_limit_of_all_is_refused_also_where_nothing_throttles() {
-        let connections = Connections::new(2, 1, vec![Network::parse("192.0.2.0/24").unwrap()]);
+        let connections = connections(2, 1, &["192.0.2.0/24"]);
         let held = (connections.enter(HERE), connections.enter(HERE));
         assert!(held.0.is_some() && held.1.is_some());
         assert!(connections.enter(THERE).is_none());
         drop(held);
         assert_eq!(connections.count(), 0);
+    }
+
+    #[test]
+    fn other_limits_hold_from_the_next_connection_on() {
+        let connections = connections(1, 1, &[]);
+        let held = connections.enter(HERE);
+        assert!(held.is_some() && connections.enter(THERE).is_none());
+        connections.set_limits(Limits { connections_max: 2, ..Limits::default() });
+        assert!(connections.enter(THERE).is_some());
     }
 }

@@ -59,10 +59,6 @@ pub(crate) struct Logins {
     remember_key: [u8; 32],
     remembered: Mutex<HashMap<AccountId, Remembered>>,
     failures: Mutex<HashMap<Failing, Failures>>,
-    /// Failures from one address, or for one login, after which nothing is compared any more.
-    failures_max: u32,
-    /// Failures are forgotten after this long without another.
-    forgotten_after: Duration,
 }
 
 struct Remembered {
@@ -77,7 +73,7 @@ enum Failing {
 }
 
 struct Failures {
-    count: u32,
+    count: usize,
     last: Instant,
 }
 
@@ -87,7 +83,6 @@ impl Logins {
         store: Arc<dyn Store>,
         connections: Arc<Connections>,
         secret: Vec<u8>,
-        limits: &crate::config::Limits,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Self {
@@ -98,8 +93,6 @@ impl Logins {
             remember_key: crypto::random(),
             remembered: Mutex::default(),
             failures: Mutex::default(),
-            failures_max: u32::try_from(limits.login_failures_max).unwrap_or(u32::MAX),
-            forgotten_after: limits.login_window,
         }
     }
 
@@ -157,10 +150,10 @@ impl Logins {
         if self.connections.is_unthrottled(from) {
             return Duration::ZERO;
         }
-        let now = Instant::now();
+        let (now, forgotten_after) = (Instant::now(), self.connections.limits().login_window);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= FAILING_MAX {
-            failures.retain(|_, entry| now - entry.last < self.forgotten_after);
+            failures.retain(|_, entry| now - entry.last < forgotten_after);
             if failures.len() >= FAILING_MAX {
                 failures.clear();
             }
@@ -168,7 +161,7 @@ impl Logins {
         let mut worst = 0;
         for key in [Failing::Address(from), Failing::Login(login.to_lowercase())] {
             let entry = failures.entry(key).or_insert(Failures { count: 0, last: now });
-            if now - entry.last >= self.forgotten_after {
+            if now - entry.last >= forgotten_after {
                 entry.count = 0;
             }
             entry.count = entry.count.saturating_add(1);
@@ -188,10 +181,11 @@ impl Logins {
         if self.connections.is_unthrottled(from) {
             return Ok(());
         }
+        let limits = self.connections.limits();
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = [Failing::Address(from), Failing::Login(login.to_lowercase())];
         let too_often = failing.iter().filter_map(|key| failures.get(key)).any(|entry| {
-            entry.count >= self.failures_max && entry.last.elapsed() < self.forgotten_after
+            entry.count >= limits.login_failures_max && entry.last.elapsed() < limits.login_window
         });
         if too_often { Err(Denied::Later) } else { Ok(()) }
     }
@@ -233,8 +227,8 @@ pub(crate) fn admit(account: Account) -> Result<Account, Denied> {
     }
 }
 
-fn delay(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
+fn delay(failures: usize) -> Duration {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     (DELAY_FIRST * 2_u32.pow(doublings)).min(DELAY_MAX)
 }
 
@@ -243,6 +237,7 @@ mod tests {
     use store::{Credentials, NewAccount, Owner, Quota, Role, Timestamp};
 
     use super::*;
+    use crate::config::Limits;
 
     const FAILURES_MAX: usize = 5;
     const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -260,11 +255,8 @@ mod tests {
             ordinary_mail: None,
         };
         store.add_account(account, Timestamp::UNIX_EPOCH).unwrap();
-        let limits = crate::config::Limits {
-            login_failures_max: FAILURES_MAX,
-            ..crate::config::Limits::default()
-        };
-        Logins::new(store, Connections::new(10, 10, Vec::new()), b"secret".to_vec(), &limits)
+        let limits = Limits { login_failures_max: FAILURES_MAX, ..Limits::default() };
+        Logins::new(store, Connections::new(limits), b"secret".to_vec())
     }
 
     #[test]

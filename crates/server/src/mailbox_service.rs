@@ -24,8 +24,8 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Octets of a stored message that are in memory at once while it is sent.
 const PIECE_OCTETS: u64 = 64 * 1024;
 
-/// What all sessions share.
-pub(crate) fn settings(site: &Site) -> Arc<Settings> {
+/// What a session goes by, as the configuration is now.
+fn settings(site: &Site) -> Arc<Settings> {
     Arc::new(Settings {
         host: site.host(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -38,10 +38,9 @@ pub(crate) fn settings(site: &Site) -> Arc<Settings> {
 pub(crate) async fn serve(
     site: Arc<Site>,
     mut connection: Connection,
-    settings: Arc<Settings>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut session = Session::new(settings, connection.is_tls());
+    let mut session = Session::new(settings(&site), connection.is_tls());
     let mut desk = Desk { site: site.clone(), exchange: None, account: None, watched: None };
     let mut accounts = site.hub.watch_accounts();
     let mut silent_since = tokio::time::Instant::now();

@@ -172,14 +172,10 @@ pub(crate) fn assemble(
     };
     let provider =
         pec::exchange::Provider { name: config.provider.name.clone(), author, service_mailbox };
-    let connections = Connections::new(
-        config.limits.connections_max,
-        config.limits.connections_per_address_max,
-        config.limits.unthrottled.clone(),
-    );
+    let connections = Connections::new(config.limits.clone());
     // Anything that is secret and the same at every start will do.
     let secret = std::fs::read(&config.tls.key)?;
-    let logins = Logins::new(store.clone(), connections.clone(), secret, &config.limits);
+    let logins = Logins::new(store.clone(), connections.clone(), secret);
     let hub = Arc::new(Hub::new());
     let told = hub.clone();
     store.listen(Box::new(move |mailbox| told.mailbox_changed(mailbox)));
@@ -209,8 +205,6 @@ async fn accept(
     mut stopping: watch::Receiver<bool>,
 ) {
     let role = if service == Service::Smtp { Role::Transport } else { Role::Submission };
-    let smtp = submission::settings(&site, role);
-    let imap = mailbox_service::settings(&site);
     let mut sessions = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -228,8 +222,7 @@ async fn accept(
             }
         };
         metrics::counter!("ceralacca_connections_total", "service" => service.name()).increment(1);
-        let (site, smtp, imap) = (site.clone(), smtp.clone(), imap.clone());
-        let stop = stopping.clone();
+        let (site, stop) = (site.clone(), stopping.clone());
         sessions.spawn(async move {
             let Some(_counted) = site.connections.enter(peer.ip()) else {
                 refuse(service, socket).await;
@@ -251,9 +244,9 @@ async fn accept(
             }
             match service {
                 Service::Imap | Service::Imaps => {
-                    mailbox_service::serve(site, connection, imap, stop).await;
+                    mailbox_service::serve(site, connection, stop).await;
                 }
-                _ => submission::serve(site, connection, smtp, stop).await,
+                _ => submission::serve(site, connection, role, stop).await,
             }
         });
     }
@@ -331,6 +324,7 @@ fn reload(site: &Site) {
             next.provider = old.provider.clone();
             next.listen = old.listen.clone();
             next.data = old.data.clone();
+            site.connections.set_limits(next.limits.clone());
             site.config.store(Arc::new(next));
             tracing::info!(target: "server", "configuration read again");
         }

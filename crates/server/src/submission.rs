@@ -27,8 +27,8 @@ const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
 /// Octets of content collected before they go to the spool, which may write to disk.
 const SPOOL_PIECE_OCTETS: usize = 128 * 1024;
 
-/// What every session of one listener shares.
-pub(crate) fn settings(site: &Site, role: Role) -> Arc<Settings> {
+/// What a session of this listener goes by, as the configuration is now.
+fn settings(site: &Site, role: Role) -> Arc<Settings> {
     let config = site.config.load();
     Arc::new(Settings {
         host: site.host(),
@@ -44,11 +44,10 @@ pub(crate) fn settings(site: &Site, role: Role) -> Arc<Settings> {
 pub(crate) async fn serve(
     site: Arc<Site>,
     mut connection: Connection,
-    settings: Arc<Settings>,
+    role: Role,
     mut stop: watch::Receiver<bool>,
 ) {
-    let tls = connection.is_tls();
-    let mut session = Session::new(settings, tls);
+    let mut session = Session::new(settings(&site, role), connection.is_tls());
     let mut desk = Desk::new(site.clone(), &connection);
     let mut accounts = site.hub.watch_accounts();
     loop {
