@@ -30,6 +30,7 @@ mod tls;
 mod verify;
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
@@ -60,7 +61,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Demo(demo) => {
+            let made_now = !setup::is_complete(&demo.data);
             let (config, ready) = demo::prepare(&demo.data, demo.port_base, demo.json)?;
+            if made_now {
+                return Err(begin_anew());
+            }
             start(config, ready)
         }
         Command::Init(init) => {
@@ -86,6 +91,19 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Account(account) => account::run(account.command),
         Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
+    }
+}
+
+/// The same command in the same process, with nothing of its memory: keys were made in it, and the
+/// process that talks to strangers must never have held one (PEC-SIG-06). Returns when it fails.
+fn begin_anew() -> anyhow::Error {
+    let arguments = std::env::args_os().skip(1);
+    match std::env::current_exe() {
+        Ok(program) => {
+            let error = std::process::Command::new(program).args(arguments).exec();
+            anyhow::Error::new(error).context("the provider is made and cannot be started")
+        }
+        Err(error) => anyhow::Error::new(error).context("the program cannot find itself"),
     }
 }
 
