@@ -68,6 +68,9 @@ impl Selected {
         &self.uids
     }
 
+    /// Whether a message is `\Recent` in this session. What comes while two sessions have the mailbox
+    /// open is so in both: RFC 3501 §2.3.2 leaves open which of them sees it, and wants it so where
+    /// nobody can tell who was first.
     pub(crate) fn is_recent(&self, uid: Uid) -> bool {
         uid >= self.recent_from
     }

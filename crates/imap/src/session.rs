@@ -6,6 +6,8 @@
 mod append;
 mod framing;
 pub mod limits;
+mod login;
+mod reading;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,13 +16,12 @@ use jiff::tz::TimeZone;
 use store::{AccountId, BlobId, MailboxId};
 
 use self::append::Literal;
-use self::framing::{Frame, Framer, Pending};
+use self::framing::{Framer, Pending};
 use crate::command::{Command, Needs, Work, capability};
-use crate::grammar;
 use crate::job::{Answer, Flow, Job};
 use crate::refusal::{Refusal, Status};
 use crate::response::{Code, Piece};
-use crate::sasl::{self, Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret};
+use crate::sasl::{SaslAnswer, SaslStep, Secret};
 use crate::selected::Selected;
 
 /// Octets of one [`Step::Send`] at most, but for one response that is longer.
@@ -321,163 +322,6 @@ impl Session {
         self.pending.shrink();
     }
 
-    fn read_command(&mut self) -> bool {
-        match self.framer.next(&mut self.pending) {
-            None => false,
-            Some(Frame::Endless) => {
-                self.close("The command is too long: send shorter ones");
-                false
-            }
-            Some(Frame::Announced { octets, sync }) => {
-                self.announced(octets, sync);
-                true
-            }
-            Some(Frame::Command) => {
-                let too_long = self.framer.is_too_long();
-                let parsed = if too_long { None } else { grammar::parse(self.framer.message()) };
-                let tag = match &parsed {
-                    Some(parsed) => Some(parsed.tag.clone()),
-                    None => grammar::tag_of_malformed(self.framer.message()),
-                };
-                self.framer.skip();
-                match (tag, parsed) {
-                    (Some(tag), Some(parsed)) => self.obey(tag, parsed.command),
-                    (Some(tag), None) if too_long => {
-                        self.end(
-                            &tag,
-                            Err(Refusal::bad("The command is too long: send it in parts")),
-                        );
-                    }
-                    (Some(tag), None) => {
-                        self.end(
-                            &tag,
-                            Err(Refusal::bad("A tag, a space and a command are needed")),
-                        );
-                    }
-                    (None, _) => {
-                        self.send(b"* BAD A tag, a space and a command are needed\r\n");
-                        self.count_bad();
-                    }
-                }
-                true
-            }
-        }
-    }
-
-    /// A literal is announced: a message to APPEND, or an argument.
-    fn announced(&mut self, octets: u32, sync: bool) {
-        if !self.framer.is_too_long()
-            && let Some(head) = grammar::append_head(self.framer.message())
-        {
-            self.framer.skip();
-            self.begin_literal(head, octets, sync);
-        } else if self.framer.fits(octets) {
-            self.framer.accept(octets);
-            if sync {
-                self.send(b"+ Go on\r\n");
-            }
-        } else if sync {
-            // The client waits and will not send it.
-            let tag = grammar::tag_of_malformed(self.framer.message());
-            self.framer.skip();
-            let refusal =
-                Refusal::too_big("The literals of a command are too long: send shorter ones");
-            match tag {
-                Some(tag) => self.end(&tag, Err(refusal)),
-                None => self.close("The command is too long: send shorter ones"),
-            }
-        } else if !self.framer.accept_to_refuse(octets) {
-            self.close("The command is too long: send shorter ones");
-        }
-    }
-
-    /// A line outside commands: a SASL response, or DONE. `None` until it is whole.
-    fn line(&mut self, line: &mut Vec<u8>) -> Option<Line> {
-        let limit = limits::LINE_OCTETS_MAX_BEFORE_LOGIN + 1 - line.len();
-        let (octets, ended) = self.pending.take_line(limit);
-        line.extend_from_slice(octets);
-        if line.len() > limits::LINE_OCTETS_MAX_BEFORE_LOGIN {
-            return Some(Line::TooLong);
-        }
-        if !ended {
-            return None;
-        }
-        let octets = line.strip_suffix(b"\r\n").or_else(|| line.strip_suffix(b"\n"));
-        Some(Line::Whole(octets.unwrap_or(line).to_vec()))
-    }
-
-    fn read_response(&mut self, tag: String, mut line: Vec<u8>) -> bool {
-        match self.line(&mut line) {
-            None => {
-                self.doing = Doing::SaslLine { tag, line };
-                return false;
-            }
-            Some(Line::TooLong) => {
-                self.out.push_back(Step::Sasl(SaslStep::Abort));
-                self.close("The response is too long");
-                return false;
-            }
-            Some(Line::Whole(response)) if response == b"*" => {
-                self.out.push_back(Step::Sasl(SaslStep::Abort));
-                self.end(&tag, Err(Refusal::bad("AUTHENTICATE was cancelled")));
-            }
-            Some(Line::Whole(response)) => match sasl::decode(&response) {
-                Some(octets) => {
-                    self.ask(tag, SaslStep::Response(Secret(octets)));
-                    return false;
-                }
-                None => {
-                    self.out.push_back(Step::Sasl(SaslStep::Abort));
-                    self.end(&tag, Err(Refusal::bad("The response is not base64")));
-                }
-            },
-        }
-        true
-    }
-
-    fn read_last(&mut self, tag: String, mut line: Vec<u8>, account: AccountId) -> bool {
-        match self.line(&mut line) {
-            None => {
-                self.doing = Doing::SaslLast { tag, line, account };
-                return false;
-            }
-            Some(Line::Whole(response)) if response.is_empty() => self.sign_in(&tag, account),
-            Some(Line::Whole(_)) => {
-                self.end(&tag, Err(Refusal::bad("AUTHENTICATE was cancelled")));
-            }
-            Some(Line::TooLong) => {
-                self.close("The response is too long");
-                return false;
-            }
-        }
-        true
-    }
-
-    fn read_done(&mut self, tag: String, mut line: Vec<u8>) -> bool {
-        match self.line(&mut line) {
-            Some(Line::Whole(word)) if word.eq_ignore_ascii_case(b"DONE") => {
-                self.end(&tag, Ok((None, "IDLE completed")));
-                true
-            }
-            Some(Line::Whole(_)) => {
-                self.end(&tag, Err(Refusal::bad("DONE ends IDLE, and nothing else")));
-                true
-            }
-            Some(Line::TooLong) => {
-                self.close("DONE ends IDLE, and nothing else");
-                false
-            }
-            None if self.changed && matches!(self.place, Place::Selected(..)) => {
-                self.perform(Work::Sync, Doing::IdleJob { tag, line });
-                false
-            }
-            None => {
-                self.doing = Doing::Idle { tag, line };
-                false
-            }
-        }
-    }
-
     // --- doing
 
     /// Carries out a command, or says why not.
@@ -540,84 +384,6 @@ impl Session {
                 self.end(&tag, Err(Refusal::nothing_selected()));
             }
             Command::Work(_, work) => self.perform(work, Doing::Job { tag }),
-        }
-    }
-
-    fn start_tls(&mut self, tag: &str) {
-        if self.tls {
-            self.end(tag, Err(Refusal::bad("TLS is on already")));
-        } else {
-            self.end(tag, Ok((None, "Begin TLS now")));
-            self.pending.clear();
-            self.out.push_back(Step::StartTls);
-            self.doing = Doing::Tls;
-        }
-    }
-
-    fn authenticate(&mut self, tag: String, mechanism: &str, initial: Option<Secret>) {
-        if !self.may_sign_in(&tag) {
-            return;
-        }
-        match Mechanism::parse(mechanism) {
-            Some(mechanism) => self.ask(tag, SaslStep::Start { mechanism, initial }),
-            None => {
-                let text = "No such mechanism: use PLAIN, LOGIN or SCRAM-SHA-256";
-                self.end(&tag, Err(Refusal::no(Code::Cannot, text)));
-            }
-        }
-    }
-
-    /// Whether credentials may be sent now; says why not.
-    fn may_sign_in(&mut self, tag: &str) -> bool {
-        let refusal = if self.is_authenticated() {
-            Refusal::bad("Signed in already")
-        } else if !self.tls {
-            Refusal::no(Code::PrivacyRequired, "TLS first: use STARTTLS, or port 993")
-        } else {
-            return true;
-        };
-        self.end(tag, Err(refusal));
-        false
-    }
-
-    fn ask(&mut self, tag: String, step: SaslStep) {
-        self.out.push_back(Step::Sasl(step));
-        self.doing = Doing::Sasl { tag };
-    }
-
-    fn challenge(&mut self, octets: &[u8]) {
-        self.send(format!("+ {}\r\n", sasl::encode(octets)).as_bytes());
-    }
-
-    fn sign_in(&mut self, tag: &str, account: AccountId) {
-        self.place = Place::Authenticated(account);
-        self.framer = Framer::new(true);
-        self.bad = 0;
-        let list = capability::list(self.tls, true);
-        self.end(tag, Ok((Some(Code::Capability(list)), "Signed in")));
-    }
-
-    fn refuse_login(&mut self, tag: &str, failure: SaslFailure) {
-        let refusal = match failure {
-            SaslFailure::Credentials => {
-                Refusal::no(Code::AuthenticationFailed, "User name or password not right")
-            }
-            SaslFailure::Malformed => Refusal::bad("Not a response of this mechanism"),
-            SaslFailure::Suspended => {
-                Refusal::no(Code::ContactAdmin, "The account is suspended: ask your provider")
-            }
-            SaslFailure::TooMany => {
-                Refusal::no(Code::Limit, "Too many connections or attempts: try again later")
-            }
-            SaslFailure::Unavailable => {
-                Refusal::no(Code::Unavailable, "Sign-in is not available: try again later")
-            }
-        };
-        let counts = !matches!(failure, SaslFailure::Unavailable);
-        self.end(tag, Err(refusal));
-        self.login_failures += u32::from(counts);
-        if self.login_failures >= limits::LOGIN_FAILURES_MAX {
-            self.close("Too many failed attempts: connect again later");
         }
     }
 
@@ -709,10 +475,4 @@ impl Session {
             self.out.push_back(Step::Send(octets));
         }
     }
-}
-
-/// A line that is no command.
-enum Line {
-    Whole(Vec<u8>),
-    TooLong,
 }

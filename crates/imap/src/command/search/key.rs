@@ -8,7 +8,6 @@ use imap_types::core::AString;
 use imap_types::datetime::NaiveDate;
 use imap_types::search::SearchKey;
 use jiff::civil::Date;
-use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 use mail::Message;
 use mail::message::decode_charset;
@@ -312,7 +311,5 @@ fn date(day: &NaiveDate) -> Result<Date, Refusal> {
 /// The day in the Date field, as it is written there: RFC 3501 §6.4.4, "disregarding time and
 /// timezone".
 fn sent(header: &Message<'_>) -> Option<Date> {
-    let value = header.field("Date")?.unfolded();
-    let parser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
-    Some(parser.parse_zoned(value.trim()).ok()?.date())
+    Some(header.field("Date")?.date()?.date())
 }
