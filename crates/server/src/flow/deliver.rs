@@ -26,9 +26,9 @@ pub(super) fn deliver(
     envelope: &VerifiedEnvelope,
     recipient: &Address,
 ) -> anyhow::Result<()> {
-    let failure = match find_failure(site, recipient)? {
-        Some(failure) => failure,
-        None => match hand_over(site, job, envelope, recipient) {
+    let failure = match find_account(site, recipient)? {
+        Err(failure) => failure,
+        Ok(account) => match hand_over(site, job, envelope, recipient, account) {
             Ok(()) => return Ok(()),
             Err(error) => match error.downcast_ref::<StoreError>() {
                 Some(StoreError::OverQuota(_)) => Failure::Full,
@@ -40,17 +40,22 @@ pub(super) fn deliver(
     give_notice(site, job, envelope, recipient, &failure)
 }
 
-/// Why nothing can be delivered, as far as that is known before it is tried.
-fn find_failure(site: &Site, recipient: &Address) -> anyhow::Result<Option<Failure>> {
+/// Whose mailbox it is for, or why nothing can be delivered, as far as that is known before it is
+/// tried. `postmaster@` each of our domains reaches somebody: RFC 5321 §4.5.1.
+fn find_account(site: &Site, recipient: &Address) -> Result<Result<Address, Failure>, StoreError> {
     if !site.manages(recipient.domain()) {
-        return Ok(Some(Failure::UnmanagedDomain));
+        return Ok(Err(Failure::UnmanagedDomain));
     }
-    Ok(match site.store.account_by_address(recipient)? {
-        None => Some(Failure::UnknownMailbox),
+    let mut found = site.store.account_by_address(recipient)?;
+    if found.is_none() && recipient.local().eq_ignore_ascii_case("postmaster") {
+        found = site.store.account_by_address(&site.config.load().provider.postmaster)?;
+    }
+    Ok(match found {
+        None => Err(Failure::UnknownMailbox),
         // Nobody but the PEC engine writes to a service address, and it does not send envelopes.
-        Some(account) if account.role != Role::None => Some(Failure::UnknownMailbox),
-        Some(account) if account.state == State::Suspended => Some(Failure::Suspended),
-        Some(_) => None,
+        Some(account) if account.role != Role::None => Err(Failure::UnknownMailbox),
+        Some(account) if account.state == State::Suspended => Err(Failure::Suspended),
+        Some(account) => Ok(account.address),
     })
 }
 
@@ -59,6 +64,7 @@ fn hand_over(
     job: &Job,
     envelope: &VerifiedEnvelope,
     recipient: &Address,
+    account: Address,
 ) -> anyhow::Result<()> {
     let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
@@ -81,7 +87,7 @@ fn hand_over(
         consume: vec![job.id],
         octets: vec![Octets::Inline(sealed.into())],
         deliver: vec![Delivery {
-            to: recipient.clone(),
+            to: account,
             mailbox: MailboxName::inbox(),
             // Unmodified: the octets that the incoming point tested (PEC-GEN-05, PEC-MBX-02).
             octets: Source::Stored(blob),

@@ -139,6 +139,20 @@ fn a_recipient_that_is_not_there_full_or_suspended_gets_the_sender_a_notice() {
     assert!(scene.inbox("piena@pec.beta.example").is_empty());
 }
 
+// RFC 5321 §4.5.1
+#[test]
+fn postmaster_of_every_domain_reaches_the_account_that_is_named_for_it() {
+    let scene = Scene::new();
+    let to = "Postmaster@pec.beta.example";
+    offer(&scene, &[to]);
+    scene.run();
+    assert_eq!(kinds(&scene.certified("postmaster@pec.alfa.example")), ["posta-certificata"]);
+    let receipts = scene.certified(ROSSI);
+    assert_eq!(kinds(&receipts), ["accettazione", "avvenuta-consegna"]);
+    // The receipt names whom the sender wrote to.
+    assert!(receipts.iter().any(|data| data.delivery == Some(address(to))));
+}
+
 // PEC-PR-28
 #[test]
 fn a_step_that_is_done_again_does_nothing() {

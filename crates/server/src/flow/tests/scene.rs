@@ -100,6 +100,7 @@ impl Scene {
             (BIANCHI, Role::None, 1 << 30),
             (VERDI, Role::None, 1 << 30),
             ("piena@pec.beta.example", Role::None, 4096),
+            ("postmaster@pec.alfa.example", Role::None, 1 << 30),
             (SERVICE, Role::ServiceMailbox, 1 << 30),
             (AUTHOR, Role::Author, 1 << 30),
         ] {
