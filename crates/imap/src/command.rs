@@ -28,6 +28,7 @@ use self::select::Select;
 use self::status::Status;
 use self::store::Store;
 use crate::grammar;
+use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::sasl::Secret;
@@ -135,6 +136,18 @@ impl Work {
     }
 }
 
+/// A command that imap-codec does not speak, or not all of: the first `None` when it is not one of
+/// these, the second when it is malformed.
+pub(crate) fn extended(octets: &[u8]) -> Option<Option<Result<Command, Refusal>>> {
+    let mut words = Words::new(octets);
+    let verb = words.name()?;
+    Some(match verb.as_str() {
+        "STATUS" => Status::read(&mut words)
+            .map(|status| Ok(Command::Work(Needs::Authenticated, Work::Status(status?)))),
+        _ => return None,
+    })
+}
+
 /// What a parsed command is to us; `xlist` when its verb was XLIST.
 pub(crate) fn interpret(body: CommandBody<'_>, xlist: bool) -> Result<Command, Refusal> {
     use Needs::{Authenticated, Selected};
@@ -195,9 +208,6 @@ pub(crate) fn interpret(body: CommandBody<'_>, xlist: bool) -> Result<Command, R
         CommandBody::Lsub { reference, mailbox_wildcard } => {
             let list = List::new(list::Verb::Lsub, &reference, &mailbox_wildcard)?;
             Command::Work(Authenticated, Work::List(list))
-        }
-        CommandBody::Status { mailbox, item_names } => {
-            Command::Work(Authenticated, Work::Status(Status::new(&mailbox, &item_names)?))
         }
         CommandBody::GetQuota { root } => {
             Command::Work(Authenticated, Work::GetQuota(GetQuota::of_root(root.as_ref())?))

@@ -1,6 +1,9 @@
 //! Octets to commands: imap-codec's parser, and in front of it what it does not speak.
 //!
-//! RFC 3501 §9. Not here: lines and literals (see `session/framing.rs`), and what a command means.
+//! RFC 3501 §9. What imap-codec does not speak is read by its command from `words`; its verb decides.
+//! Not here: lines and literals (see `session/framing.rs`), and what a command means.
+
+pub(crate) mod words;
 
 use imap_codec::CommandCodec;
 use imap_codec::decode::Decoder as _;
@@ -46,6 +49,9 @@ fn body(tag: &str, octets: &[u8]) -> Result<Command, Refusal> {
         octets
     };
     let malformed = || Refusal::bad("Not a command, or not with these arguments");
+    if let Some(command) = command::extended(&octets[tag.len() + 1..]) {
+        return command.unwrap_or_else(|| Err(malformed()));
+    }
     match CommandCodec::default().decode(octets) {
         Ok((b"", parsed)) => command::interpret(parsed.body, xlist),
         Ok(_) | Err(_) => Err(malformed()),

@@ -128,7 +128,7 @@ impl Session {
     pub fn new(settings: Arc<Settings>, tls: bool) -> Self {
         let greeting = format!(
             "* OK [CAPABILITY {}] {} ceralacca ready\r\n",
-            capability::list(tls, false),
+            capability::list(&settings, tls, false),
             settings.host
         );
         let mut session = Self {
@@ -332,7 +332,7 @@ impl Session {
         };
         match command {
             Command::Capability => {
-                let list = capability::list(self.tls, self.is_authenticated());
+                let list = capability::list(&self.settings, self.tls, self.is_authenticated());
                 self.send(format!("* CAPABILITY {list}\r\n").as_bytes());
                 self.end(&tag, Ok((None, "CAPABILITY completed")));
             }

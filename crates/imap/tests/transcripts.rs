@@ -106,6 +106,10 @@ impl<'t> Play<'t> {
         let words: Vec<&str> = given.split(' ').collect();
         match words[..] {
             ["anna", "may", "hold", octets, "octets"] => self.world.limit(octets.parse().unwrap()),
+            ["anna", "may", "hold", octets, "octets", "in", messages, "messages"] => {
+                let messages = messages.parse().unwrap();
+                self.world.limit_messages(octets.parse().unwrap(), messages);
+            }
             ["appends", "may", "have", octets, "octets"] => {
                 self.world.settings.append_octets_max = octets.parse().unwrap();
             }

@@ -1,16 +1,20 @@
 //! CAPABILITY: what is announced, and when. RFC 3501 §6.1.1.
 //!
-//! Announced is only what is complete. XLIST is answered and not announced; so are a few STATUS
-//! items whose extensions are not all there.
+//! Announced is only what is complete. XLIST is answered and not announced.
 
 use crate::sasl::Mechanism;
+use crate::session::Settings;
 
 /// `capability-data`, without its first word.
-pub(crate) fn list(tls: bool, authenticated: bool) -> String {
+pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> String {
     let mut words = vec!["IMAP4rev1".to_owned()];
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));
     say(&["LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "CHILDREN", "UNSELECT"]);
     say(&["UIDPLUS", "MOVE", "SPECIAL-USE", "QUOTA", "QUOTA=RES-STORAGE"]);
+    say(&["QUOTA=RES-MESSAGE", "STATUS=SIZE"]);
+    // The same for all mailboxes: RFC 7889 §2.
+    words.push(format!("APPENDLIMIT={}", settings.append_octets_max));
+    let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));
     if !tls {
         // Credentials in clear are refused: RFC 3501 §6.2.3.
         say(&["STARTTLS", "LOGINDISABLED"]);

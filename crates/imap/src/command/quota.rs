@@ -1,6 +1,6 @@
 //! GETQUOTA, GETQUOTAROOT, SETQUOTA: what an account holds and may hold.
 //!
-//! RFC 9208 §4.1. Each account has one quota root, with an empty name, over all its mailboxes. Only
+//! RFC 9208 §4.1; STORAGE, §5.1; MESSAGE, §5.2, which is named only where messages are limited. Each account has one quota root, with an empty name, over all its mailboxes. Only
 //! the provider sets quotas, and not by IMAP.
 
 use imap_types::mailbox::Mailbox;
@@ -51,7 +51,11 @@ impl GetQuota {
         let usage = context.store.usage(context.account)?;
         let used = usage.octets.div_ceil(STORAGE_UNIT_OCTETS);
         let limit = usage.quota.octets_max / STORAGE_UNIT_OCTETS;
-        context.out.untagged(&format!("QUOTA \"\" (STORAGE {used} {limit})"));
+        let mut resources = format!("STORAGE {used} {limit}");
+        if let Some(messages_max) = usage.quota.messages_max {
+            resources.push_str(&format!(" MESSAGE {} {messages_max}", usage.messages));
+        }
+        context.out.untagged(&format!("QUOTA \"\" ({resources})"));
         Ok(Done::text(text).into())
     }
 }

@@ -63,7 +63,7 @@ impl Session {
         self.place = Place::Authenticated(account);
         self.framer = Framer::new(true);
         self.bad = 0;
-        let list = capability::list(self.tls, true);
+        let list = capability::list(&self.settings, self.tls, true);
         self.end(tag, Ok((Some(Code::Capability(list)), "Signed in")));
     }
 

@@ -72,6 +72,11 @@ impl World {
         self.store.change_account(self.anna, AccountChange::Quota(quota(octets_max))).unwrap();
     }
 
+    pub(crate) fn limit_messages(&self, octets_max: u64, messages_max: u64) {
+        let quota = Quota { messages_max: Some(messages_max), ..quota(octets_max) };
+        self.store.change_account(self.anna, AccountChange::Quota(quota)).unwrap();
+    }
+
     pub(crate) fn mailbox(&self, name: &str) -> MailboxId {
         self.store.mailbox(self.anna, &MailboxName::parse(name).unwrap()).unwrap().id
     }
