@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use crypto::{Identity, Signer, Trust};
 use mail::Domain;
 use store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -16,9 +16,11 @@ use crate::login::Logins;
 use crate::queue::Queue;
 use crate::tls::Tls;
 
-/// KiB of messages that are being admitted or certified at once, in memory. One more than fits
-/// waits for its turn.
+/// KiB of messages that are being worked on at once, in memory. One more than fits waits for its
+/// turn.
 pub(crate) const WORK_KIB_MAX: u32 = 1024 * 1024;
+/// A message is in memory so many times over while it is worked on: as it came, and as it becomes.
+const COPIES_IN_MEMORY: u64 = 3;
 
 /// A running provider.
 pub(crate) struct Site {
@@ -49,6 +51,14 @@ impl Site {
     /// Whether we manage this domain.
     pub(crate) fn manages(&self, domain: &Domain) -> bool {
         self.config.load().provider.domains.contains(domain)
+    }
+
+    /// Memory for work on a message of so many octets, until it is dropped. Waits while there is
+    /// none; `None` when the program ends.
+    pub(crate) async fn memory_for(&self, octets: u64) -> Option<OwnedSemaphorePermit> {
+        let kib = octets.saturating_mul(COPIES_IN_MEMORY) / 1024 + 1;
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(WORK_KIB_MAX);
+        self.work.clone().acquire_many_owned(kib).await.ok()
     }
 
     /// The name we go by in greetings and trace fields.

@@ -299,14 +299,12 @@ impl Desk {
             },
         };
         // Several messages of 100 MB at once shall not exhaust the memory.
-        let kib = u32::try_from(octets / 1024 + 1).unwrap_or(u32::MAX);
-        let kib = kib.saturating_mul(access::COPIES_IN_MEMORY).min(crate::site::WORK_KIB_MAX);
-        let Ok(permit) = self.site.work.clone().acquire_many_owned(kib).await else {
+        let Some(memory) = self.site.memory_for(octets).await else {
             return Answer::Refuse(reply::STOPPING);
         };
         let site = self.site.clone();
         let admitted = blocking(move || {
-            let _permit = permit;
+            let _memory = memory;
             access::take(&site, &submitted, spool)
         })
         .await;

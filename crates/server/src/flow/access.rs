@@ -17,9 +17,6 @@ use store::{Octets, Source, Spool, StoreError, Track, TrackState, Transaction};
 use super::{Task, commit, fresh_id, record};
 use crate::site::Site;
 
-/// A message is in memory so many times over while it is admitted: as received, and as certified.
-pub(crate) const COPIES_IN_MEMORY: u32 = 3;
-
 /// What a session of ours took in.
 pub(crate) struct Submitted {
     pub(crate) reverse_path: Address,
