@@ -9,8 +9,8 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use crypto::Signer;
 use smtp::Role;
-use store::Store;
 use store::embedded::EmbeddedStore;
+use store::{Store, Transaction};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -89,7 +89,9 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
     let site = open(config, signer.clone())?;
     let queue = {
         let (queue, site) = (site.queue.clone(), site.clone());
-        std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
+        std::thread::Builder::new()
+            .name("queue".to_owned())
+            .spawn(move || queue.run(&site))?
     };
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -302,6 +304,9 @@ impl Signals {
 /// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.
 fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
     Arc::new(move || {
+        // Reading may go on where writing does not: a step of nothing goes all the way to the disk.
+        let nothing = Transaction { at: site.clock.now(), ..Transaction::default() };
+        site.store.commit(nothing).map_err(|error| format!("nothing can be stored: {error}"))?;
         let (waiting, _) = site.store.jobs_waiting().map_err(|error| error.to_string())?;
         #[expect(clippy::cast_precision_loss, reason = "a gauge needs no 53 bits")]
         metrics::gauge!("ceralacca_jobs_waiting").set(waiting as f64);
