@@ -35,12 +35,18 @@ impl Imap {
     ///
     /// When there is no greeting.
     pub fn connect(address: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> anyhow::Result<Self> {
-        let mut imap = Self { wire: Wire::tls(address, tls)?, tag: 0 };
+        let mut imap = Self::on(Wire::tls(address, tls)?);
         let greeting = imap.response()?;
         if !greeting.starts_with(b"* OK") {
             bail!("greeted with {}", String::from_utf8_lossy(&greeting));
         }
         Ok(imap)
+    }
+
+    /// On a connection that is made, its greeting still to come.
+    #[must_use]
+    pub const fn on(wire: Wire) -> Self {
+        Self { wire, tag: 0 }
     }
 
     /// LOGIN.

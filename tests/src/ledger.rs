@@ -217,3 +217,41 @@ impl Certified {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_receipt_too_few_or_too_many_is_a_fault() {
+        let attempt = Attempt {
+            sender: ACCOUNTS[0].to_owned(),
+            recipients: vec![ACCOUNTS[3].to_owned(), NOBODY.to_owned()],
+            proper: true,
+            acknowledged: None,
+        };
+        let whole: BTreeMap<_, _> = [
+            ("accettazione", ACCOUNTS[0], ""),
+            ("presa-in-carico", SERVICE_MAILBOX, ""),
+            ("avvenuta-consegna", ACCOUNTS[0], ACCOUNTS[3]),
+            ("busta", ACCOUNTS[3], ""),
+            ("errore-consegna", ACCOUNTS[0], NOBODY),
+        ]
+        .into_iter()
+        .map(|(kind, place, of)| ((kind.to_owned(), place.to_owned(), of.to_owned()), 1))
+        .collect();
+        let check = |found: &BTreeMap<_, _>| attempt.check(found, &mut Tally::default()).is_ok();
+        assert!(check(&whole));
+        for key in whole.keys() {
+            let mut twice = whole.clone();
+            twice.insert(key.clone(), 2);
+            assert!(!check(&twice), "{key:?}");
+            let mut lost = whole.clone();
+            lost.remove(key);
+            assert!(!check(&lost), "{key:?}");
+        }
+        let refused = Attempt { proper: false, ..attempt.clone() };
+        assert!(refused.check(&whole, &mut Tally::default()).is_err());
+        assert!(!check(&BTreeMap::new()));
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use scenarios::ledger::{ACCOUNTS, Ledger};
+use scenarios::ledger::{ACCOUNTS, Ledger, Tally};
 use scenarios::load::{self, Ends, Random};
 use scenarios::process::{SERVICE_MAILBOX, open_service_mailbox};
 use scenarios::shelf::{Shelf, numbers, prove_quota};
@@ -33,9 +33,7 @@ fn from_environment(name: &str, otherwise: u64) -> anyhow::Result<u64> {
 
 fn seed() -> anyhow::Result<u64> {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
-    let seed = from_environment("CERALACCA_KILL_SEED", u64::try_from(nanos & 0xffff_ffff)?)?;
-    println!("CERALACCA_KILL_SEED={seed}");
-    Ok(seed)
+    from_environment("CERALACCA_KILL_SEED", u64::try_from(nanos & 0xffff_ffff)?)
 }
 
 /// What is expected in the end.
@@ -91,9 +89,8 @@ impl Books {
     }
 
     /// Proves all of it on a demo that has settled.
-    fn prove(&mut self, demo: &Demo) -> anyhow::Result<()> {
+    fn prove(&mut self, demo: &Demo) -> anyhow::Result<Tally> {
         let tally = self.ledger.prove(demo, SERVICE_PASSWORD)?;
-        println!("{tally:?}");
         for shelf in &mut self.shelves {
             shelf.prove(demo)?;
         }
@@ -106,7 +103,7 @@ impl Books {
             ensure!(now == *before, "UIDVALIDITY of {account} was {before} and is {now}");
             prove_quota(demo, &mut imap, account)?;
         }
-        Ok(())
+        Ok(tally)
     }
 
     fn appended(&self) -> usize {
@@ -131,7 +128,9 @@ fn kill(pid: u32) -> anyhow::Result<()> {
 #[test]
 fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyhow::Result<()> {
     let rounds = from_environment("CERALACCA_KILL_ROUNDS", 200)?;
-    let mut random = Random::new(seed()?);
+    let seed = seed()?;
+    println!("CERALACCA_KILL_SEED={seed}");
+    let mut random = Random::new(seed);
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("demo");
     let demo = Demo::start(&data)?;
@@ -151,7 +150,7 @@ fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyh
     }
     let demo = Demo::start(&data)?;
     demo.settle()?;
-    books.prove(&demo)?;
+    println!("{:?}", books.prove(&demo)?);
     let (submitted, appended) = (books.ledger.acknowledgements(), books.appended());
     println!(
         "{rounds} kills survived; {submitted} messages and {appended} appends were acknowledged"
@@ -163,7 +162,9 @@ fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyh
 
 #[test]
 fn when_the_signing_process_is_killed_the_next_one_goes_on() -> anyhow::Result<()> {
-    let mut random = Random::new(seed()?);
+    let seed = seed()?;
+    println!("CERALACCA_KILL_SEED={seed}");
+    let mut random = Random::new(seed);
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("demo");
     let demo = Demo::start(&data)?;
@@ -190,7 +191,7 @@ fn when_the_signing_process_is_killed_the_next_one_goes_on() -> anyhow::Result<(
         ensure!(books.ledger.acknowledgements() > attempts, "nothing was taken in round {round}");
     }
     demo.settle()?;
-    books.prove(&demo)?;
+    println!("{:?}", books.prove(&demo)?);
     println!("{SIGNER_ROUNDS} deaths of the signing process survived");
     ensure!(demo.stop()?.success());
     Ok(())
