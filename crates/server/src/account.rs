@@ -2,15 +2,12 @@
 //! reads them. What they do is in [`crate::control`].
 
 use std::io::{BufRead, BufReader, IsTerminal, Write};
-use std::path::Path;
 
 use anyhow::{Context, bail};
-use store::embedded::{EmbeddedStore, Options};
-use store::{Store, Timestamp};
 
 use crate::args::{AccountCommand, PasswordSource};
 use crate::config::Config;
-use crate::control::{self, AccountView, Kept, Request, Response, Rules};
+use crate::control::{self, AccountView, Kept, Reach, Request, Response};
 
 /// Octets of a line with a password at most; a password has fewer.
 const PASSWORD_LINE_MAX: u64 = 4096;
@@ -57,39 +54,14 @@ pub(crate) fn run(command: AccountCommand) -> anyhow::Result<bool> {
     let config = Config::load(&config.path())?;
     let one = matches!(request, Request::Show { .. });
     let mut out = std::io::stdout().lock();
-    match answer(&config, request)? {
+    match Reach::new(&config).ask(request)? {
         Response::Done { text } => writeln!(out, "{text}")?,
         Response::Accounts { accounts } => {
             out.write_all(shown(&accounts, one, json)?.as_bytes())?;
         }
-        Response::Refused { text } => {
-            writeln!(std::io::stderr(), "ceralacca: {text}")?;
-            return Ok(false);
-        }
+        other => return control::refused(other),
     }
     Ok(true)
-}
-
-/// From the running server, or from the store itself when there is none.
-fn answer(config: &Config, request: Request) -> anyhow::Result<Response> {
-    if let Some(response) = control::ask(&config.control_socket(), &request)? {
-        return Ok(response);
-    }
-    let store = open(&config.store_directory())?;
-    Ok(control::perform(&store, &Rules::of(config), request, Timestamp::now()).0)
-}
-
-/// The store of a provider whose server is stopped.
-fn open(directory: &Path) -> anyhow::Result<impl Store + use<>> {
-    if !directory.is_dir() {
-        bail!("there is no store in {}: make one with `ceralacca init`", directory.display());
-    }
-    EmbeddedStore::open(directory, Options::default()).with_context(|| {
-        format!(
-            "the store {} cannot be opened: if the server is starting or stopping, try again",
-            directory.display()
-        )
-    })
 }
 
 /// What to keep of the password that was given; nothing when there shall be none.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use mail::Domain;
+use store::Timestamp;
 
 use crate::config::{self, OrdinaryMail, Service};
 
@@ -42,6 +43,10 @@ pub(crate) enum Command {
     /// Manage accounts, with the server running or stopped
     #[command(after_help = "Example: ceralacca account add anna@pec.alfa.example --user-id anna")]
     Account(Account),
+    /// Look through the log of certified mail
+    #[command(after_help = "Example: ceralacca log find --account anna@pec.alfa.example --since \
+                            2026-11-01T00:00:00+01:00")]
+    Log(Log),
     /// Say what a message proves, offline
     #[command(after_help = "Example: ceralacca verify ricevuta.eml --index providers.ldif --ca \
                             ca.pem")]
@@ -223,6 +228,45 @@ pub(crate) struct OneAccount {
     pub(crate) config: ConfigFile,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    #[command(subcommand)]
+    pub(crate) command: LogCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Find records: those that meet every option given, oldest first
+    ///
+    /// Finding none is no failure: nothing is printed, and the exit status is 0.
+    #[command(
+        after_help = "Example: ceralacca log find --message-id '<prova@alfa.example>' --json"
+    )]
+    Find(Find),
+}
+
+#[derive(Debug, Args)]
+#[group(id = "wanted", args = ["message_id", "account", "since", "until"], required = true, multiple = true)]
+pub(crate) struct Find {
+    /// Of the message with this identifier: the PEC one, the sender's own, or that of any receipt
+    #[arg(long, value_name = "ID")]
+    pub(crate) message_id: Option<String>,
+    /// Of messages that this address sent or was sent
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) account: Option<String>,
+    /// At this time or after, as in 2026-11-21T10:00:00+01:00
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) since: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) until: Option<Timestamp>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
 /// Where a password comes from: never an argument, which everybody on the machine could read.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -282,6 +326,10 @@ fn size(text: &str) -> Result<u64, String> {
     config::size(text).ok_or_else(|| "write a number of octets, or as in `1 GiB`".to_owned())
 }
 
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "write it with its offset, as in 2026-11-21T10:00:00+01:00".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -330,7 +378,10 @@ mod tests {
             "ceralacca account add a@b.example --password-stdin --no-password",
             "ceralacca account add a@b.example --ordinary-mail bounce",
             "ceralacca account quota a@b.example lots",
-            "ceralacca queue list",
+            "ceralacca log find",
+            "ceralacca log find --json",
+            "ceralacca log find --since yesterday",
+            "ceralacca log find --until 2026-11-21T10:00:00",
             "ceralacca verify",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -1,4 +1,5 @@
-//! The commands on accounts, and the socket over which they reach the running server.
+//! The commands on accounts, the log and the queue, and the socket over which they reach the running
+//! server.
 //!
 //! A command is a [`Request`]; [`perform`] does it on a store, whether the server has the store
 //! open or the command itself does: same words, same result. The socket carries one request and
@@ -18,13 +19,20 @@ use anyhow::Context;
 use mail::{Address, Domain};
 use serde::{Deserialize, Serialize};
 use store::{
-    Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Quota, Role, State, Store,
-    StoreError, Timestamp,
+    Account, AccountChange, AccountId, Credentials, LogRecord, NewAccount, Owner, Quota, Role,
+    State, Store, StoreError, Timestamp,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, OrdinaryMail};
+
+mod page;
+mod reach;
+mod records;
+
+pub(crate) use reach::Reach;
+pub(crate) use records::Wanted;
 
 /// Octets of a request at most: one account with its credentials has less than 1 KiB.
 const REQUEST_OCTETS_MAX: u64 = 64 * 1024;
@@ -72,7 +80,7 @@ impl From<Kept> for Credentials {
     }
 }
 
-/// What an operator wants of an account.
+/// What an operator wants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
@@ -98,6 +106,8 @@ pub(crate) enum Request {
     Resume { address: String },
     /// It is gone with all its messages.
     Remove { address: String },
+    /// Records of the log, a page of those after number `after`.
+    FindRecords { wanted: Wanted, after: u64 },
 }
 
 /// What became of a request.
@@ -108,6 +118,8 @@ pub(crate) enum Response {
     Done { text: String },
     /// The accounts asked for.
     Accounts { accounts: Vec<AccountView> },
+    /// A page of the records asked for, and after which number the next begins.
+    Records { records: Vec<LogRecord>, next: Option<u64> },
     /// It is not done: a sentence says why, and what to do.
     Refused { text: String },
 }
@@ -270,6 +282,9 @@ fn attempt(
             store.remove_account(account.id).map_err(|error| sentence(&error, &account.address))?;
             changed(format!("{} is removed with all its messages", account.address), account.id)
         }
+        Request::FindRecords { wanted, after } => {
+            records::find(store, wanted, after).map(|found| (found, None))
+        }
     }
 }
 
@@ -363,6 +378,19 @@ fn view(store: &dyn Store, account: &Account) -> Result<AccountView, String> {
 }
 
 // --- the socket, on the side of the commands
+
+/// Says on standard error why a request was refused: false, as the command's outcome.
+///
+/// # Errors
+///
+/// When it was not refused, and the answer is to some other request.
+pub(crate) fn refused(response: Response) -> anyhow::Result<bool> {
+    match response {
+        Response::Refused { text } => writeln!(io::stderr(), "ceralacca: {text}")?,
+        _ => anyhow::bail!("the running server answered something else: restart it"),
+    }
+    Ok(false)
+}
 
 /// Asks the running server; `None` when there is none.
 ///

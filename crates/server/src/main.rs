@@ -6,6 +6,7 @@ mod account;
 mod args;
 mod check;
 mod clock;
+mod command;
 mod config;
 mod control;
 mod demo;
@@ -89,6 +90,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Check(check) => check::run(&check.config.path(), check.json),
         Command::Account(account) => account::run(account.command),
+        Command::Log(log) => command::log::run(log.command),
         Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
     }

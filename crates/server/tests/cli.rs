@@ -7,6 +7,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use store::embedded::{EmbeddedStore, Options};
+use store::{LogRecord, Store, Timestamp, Transaction};
+
 const REFUSED: i32 = 1;
 const USED_WRONGLY: i32 = 2;
 
@@ -112,7 +115,18 @@ fn stop(mut running: Running) {
 #[test]
 fn help_has_an_example_and_status_0() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["", "demo", "init", "serve", "check", "account", "account add", "verify"] {
+    for command in [
+        "",
+        "demo",
+        "init",
+        "serve",
+        "check",
+        "account",
+        "account add",
+        "log",
+        "log find",
+        "verify",
+    ] {
         let arguments: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let text = done(&run(&arguments, folder.path()));
         assert!(text.contains("Example: ceralacca "), "{command}");
@@ -131,6 +145,8 @@ fn used_wrongly_is_status_2() {
         &["account", "add"],
         &["account", "add", "a@b.example", "--password", "secret"],
         &["demo", "--port-base", "65000"],
+        &["log", "find"],
+        &["log", "find", "--since", "yesterday"],
     ] {
         let output = run(arguments, folder.path());
         assert_eq!((status(&output), stdout(&output)), (USED_WRONGLY, String::new()));
@@ -259,6 +275,79 @@ fn accounts_with_the_server_stopped_and_running() {
     assert!(told.contains("note   the server is running"), "{told}");
     stop(running);
     talk_of_accounts(folder.path());
+}
+
+/// Commits this to the store of a stopped provider.
+fn commit(folder: &Path, transaction: Transaction) {
+    let store = EmbeddedStore::open(&folder.join("store"), Options::default()).unwrap();
+    store.commit(transaction).unwrap();
+}
+
+/// The same conversation with the server stopped and running.
+fn talk_of_the_log(folder: &Path) {
+    let find = |arguments: &[&str]| done(&run(&[&["log", "find"], arguments].concat(), folder));
+    let receipt = "2026-07-01 12:00:00 +02:00  accettazione       anna@pec.alfa.example -> -  \
+                   1@pec.alfa.example\n";
+    let refusal = "2026-12-01 12:00:00 +01:00  non-accettazione   bruno@pec.alfa.example -> -  \
+                   2@pec.alfa.example  altro: un motivo\n";
+    // The sender's own identifier finds it, and the receipt's, with brackets or without.
+    for id in ["<prova@client.example>", "r1@pec.alfa.example", "1@pec.alfa.example"] {
+        assert_eq!(find(&["--message-id", id]), receipt);
+    }
+    assert_eq!(find(&["--account", "BRUNO@pec.alfa.example"]), refusal);
+    let july = "2026-07-01T12:00:00+02:00";
+    assert_eq!(find(&["--since", july]), [receipt, refusal].concat());
+    assert_eq!(find(&["--since", "2026-07-01T10:00:01Z"]), refusal);
+    assert_eq!(find(&["--since", july, "--until", july]), "");
+    assert_eq!(find(&["--account", "nessuno@pec.alfa.example", "--json"]), "");
+    let json = find(&["--message-id", "1@pec.alfa.example", "--json"]);
+    assert_eq!(json.lines().count(), 1);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&json).unwrap(),
+        serde_json::json!({
+            "time": july, "event": "accettazione", "identificativo": "1@pec.alfa.example",
+            "message_id": "r1@pec.alfa.example", "mittente": "anna@pec.alfa.example",
+            "destinatari": [], "oggetto": "Prova", "gestore": null, "consegna": null,
+            "ricezione": [], "errore": null, "errore_esteso": null,
+            "msgid": "prova@client.example", "notes": []
+        })
+    );
+    assert_eq!(
+        refused(&run(&["log", "find", "--account", "anna"], folder)),
+        "ceralacca: `anna` is no address (an address is local-part@domain): write \
+         local-part@domain\n"
+    );
+}
+
+#[test]
+fn the_log_with_the_server_stopped_and_running() {
+    let folder = provider();
+    let text = |text: &str| Some(text.to_owned());
+    let receipt = LogRecord {
+        time: "2026-07-01T10:00:00Z".parse::<Timestamp>().unwrap(),
+        event: "accettazione".to_owned(),
+        identificativo: text("1@pec.alfa.example"),
+        message_id: text("r1@pec.alfa.example"),
+        mittente: text("anna@pec.alfa.example"),
+        oggetto: text("Prova"),
+        msgid: text("prova@client.example"),
+        ..LogRecord::default()
+    };
+    let refusal = LogRecord {
+        time: "2026-12-01T11:00:00Z".parse::<Timestamp>().unwrap(),
+        event: "non-accettazione".to_owned(),
+        identificativo: text("2@pec.alfa.example"),
+        mittente: text("bruno@pec.alfa.example"),
+        errore: text("altro"),
+        errore_esteso: text("un motivo"),
+        ..LogRecord::default()
+    };
+    let log = vec![receipt, refusal];
+    commit(folder.path(), Transaction { log, ..Transaction::default() });
+    talk_of_the_log(folder.path());
+    let (running, _) = start(&["serve", "--json"], folder.path());
+    talk_of_the_log(folder.path());
+    stop(running);
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn text(store: &MemoryStore, request: Request) -> Result<String, String> {
         Response::Done { text } => Ok(text),
         Response::Refused { text } => Err(text),
         Response::Accounts { accounts } => Ok(serde_json::to_string(&accounts).unwrap()),
+        other => Ok(format!("{other:?}")),
     }
 }
 
@@ -227,4 +228,44 @@ async fn a_line_that_is_too_long_or_no_request_is_refused() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer.trim_end(), refused);
     }
+}
+
+fn records(store: &MemoryStore, wanted: &Wanted, after: u64) -> (Vec<LogRecord>, Option<u64>) {
+    let request = Request::FindRecords { wanted: wanted.clone(), after };
+    match perform(store, &rules(), request, AT).0 {
+        Response::Records { records, next } => (records, next),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn records_come_in_pages_and_by_any_identifier() {
+    let store = MemoryStore::new();
+    let record = |number: usize| LogRecord {
+        identificativo: Some(format!("{number}@pec.alfa.example")),
+        msgid: Some(format!("prova.{number}@client.example")),
+        mittente: Some("Anna@pec.alfa.example".to_owned()),
+        ..LogRecord::default()
+    };
+    let log = (0..250).map(record).collect();
+    store.commit(store::Transaction { log, ..store::Transaction::default() }).unwrap();
+
+    let anna = Wanted { account: Some("anna@pec.alfa.example".into()), ..Wanted::default() };
+    let (mut all, mut pages, mut after) = (Vec::new(), 0, Some(0));
+    while let Some(number) = after {
+        let (page, next) = records(&store, &anna, number);
+        (pages, after) = (pages + 1, next);
+        all.extend(page);
+    }
+    assert_eq!((pages, all), (3, (0..250).map(record).collect()));
+
+    for id in ["7@pec.alfa.example", "<7@pec.alfa.example>", " <prova.7@client.example> "] {
+        let wanted = Wanted { message_id: Some(id.into()), ..Wanted::default() };
+        assert_eq!(records(&store, &wanted, 0), (vec![record(7)], None), "{id}");
+    }
+    let nobody = Wanted { account: Some("anna".into()), ..Wanted::default() };
+    assert_eq!(
+        text(&store, Request::FindRecords { wanted: nobody, after: 0 }).unwrap_err(),
+        "`anna` is no address (an address is local-part@domain): write local-part@domain"
+    );
 }
