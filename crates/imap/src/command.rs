@@ -15,6 +15,7 @@ mod status;
 mod store;
 
 use imap_types::command::CommandBody;
+use imap_types::sequence::SequenceSet;
 
 use self::append::{Append, Opening, Storing, Writing};
 use self::copy::Copy;
@@ -28,6 +29,7 @@ use self::select::Select;
 use self::status::Status;
 use self::store::Store;
 use crate::grammar;
+use crate::grammar::MessageSet;
 use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
@@ -136,21 +138,34 @@ impl Work {
     }
 }
 
-/// A command that imap-codec does not speak, or not all of: the first `None` when it is not one of
-/// these, the second when it is malformed.
-pub(crate) fn extended(octets: &[u8]) -> Option<Option<Result<Command, Refusal>>> {
+/// A command that imap-codec does not speak, or not all of; `None` when it is not one of these.
+pub(crate) fn extended(tag: &str, octets: &[u8]) -> Option<Result<Command, Refusal>> {
     let mut words = Words::new(octets);
     let verb = words.name()?;
-    Some(match verb.as_str() {
-        "STATUS" => Status::read(&mut words)
-            .map(|status| Ok(Command::Work(Needs::Authenticated, Work::Status(status?)))),
+    let by_uid = verb == "UID";
+    let verb = if by_uid { words.space().and_then(|()| words.name())? } else { verb };
+    let command = match verb.as_str() {
+        "STATUS" if !by_uid => Status::read(&mut words)
+            .unwrap_or_else(|| Err(Refusal::malformed()))
+            .map(|status| Command::Work(Needs::Authenticated, Work::Status(status))),
+        "SEARCH" => Search::read(tag, &mut words, by_uid)
+            .map(|search| Command::Work(Needs::Selected, Work::Search(Box::new(search)))),
         _ => return None,
-    })
+    };
+    Some(command)
 }
 
-/// What a parsed command is to us; `xlist` when its verb was XLIST.
-pub(crate) fn interpret(body: CommandBody<'_>, xlist: bool) -> Result<Command, Refusal> {
+/// What a parsed command is to us; `xlist` when its verb was XLIST, `saved` when its messages are
+/// those of `$`.
+pub(crate) fn interpret(
+    body: CommandBody<'_>,
+    xlist: bool,
+    saved: bool,
+) -> Result<Command, Refusal> {
     use Needs::{Authenticated, Selected};
+    let messages = |set: &SequenceSet| {
+        if saved { Ok(MessageSet::Saved) } else { MessageSet::new(set) }
+    };
     let secret = |octets: &[u8]| Secret(octets.to_vec());
     Ok(match body {
         CommandBody::Capability => Command::Capability,
@@ -218,31 +233,29 @@ pub(crate) fn interpret(body: CommandBody<'_>, xlist: bool) -> Result<Command, R
         CommandBody::SetQuota { .. } => return Err(quota::not_to_be_set()),
         CommandBody::Expunge => Command::Work(Selected, Work::Expunge(Expunge::all())),
         CommandBody::ExpungeUid { sequence_set } => {
-            Command::Work(Selected, Work::Expunge(Expunge::of(&sequence_set)?))
+            Command::Work(Selected, Work::Expunge(Expunge::of(messages(&sequence_set)?)))
         }
-        CommandBody::Copy { sequence_set, mailbox, uid } => {
-            Command::Work(Selected, Work::Copy(Copy::new(&sequence_set, &mailbox, uid, false)?))
-        }
-        CommandBody::Move { sequence_set, mailbox, uid } => {
-            Command::Work(Selected, Work::Copy(Copy::new(&sequence_set, &mailbox, uid, true)?))
-        }
+        CommandBody::Copy { sequence_set, mailbox, uid } => Command::Work(
+            Selected,
+            Work::Copy(Copy::new(messages(&sequence_set)?, &mailbox, uid, false)?),
+        ),
+        CommandBody::Move { sequence_set, mailbox, uid } => Command::Work(
+            Selected,
+            Work::Copy(Copy::new(messages(&sequence_set)?, &mailbox, uid, true)?),
+        ),
         CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } => {
             if !modifiers.is_empty() {
                 return Err(Refusal::bad("No such modifier: CONDSTORE is not announced"));
             }
-            let store = Store::new(&sequence_set, kind, response, &flags, uid)?;
+            let store = Store::new(messages(&sequence_set)?, kind, response, &flags, uid)?;
             Command::Work(Selected, Work::Store(Box::new(store)))
         }
         CommandBody::Fetch { sequence_set, macro_or_item_names, uid, modifiers } => {
             if !modifiers.is_empty() {
                 return Err(Refusal::bad("No such modifier: CONDSTORE is not announced"));
             }
-            let fetch = Fetch::new(&sequence_set, macro_or_item_names, uid)?;
+            let fetch = Fetch::new(messages(&sequence_set)?, macro_or_item_names, uid)?;
             Command::Work(Selected, Work::Fetch(Box::new(fetch)))
-        }
-        CommandBody::Search { charset, criteria, uid } => {
-            let search = Search::new(charset.as_ref(), criteria.as_ref(), uid)?;
-            Command::Work(Selected, Work::Search(Box::new(search)))
         }
         _ => return Err(Refusal::bad("No such command: see CAPABILITY")),
     })

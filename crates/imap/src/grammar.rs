@@ -14,6 +14,7 @@ use imap_types::mailbox::Mailbox;
 use imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
 use store::{Flags, Keyword, MailboxName, SystemFlags};
 
+use self::words::Words;
 use crate::command::{self, Command};
 use crate::mutf7;
 use crate::refusal::Refusal;
@@ -38,24 +39,37 @@ pub(crate) fn parse(octets: &[u8]) -> Option<Tagged> {
 }
 
 fn body(tag: &str, octets: &[u8]) -> Result<Command, Refusal> {
-    // XLIST is LIST by an older name: answered, not advertised.
     let rest = &octets[tag.len() + 1..];
+    if let Some(command) = command::extended(tag, rest) {
+        return command;
+    }
+    // XLIST is LIST by an older name: answered, not advertised.
     let xlist = rest.get(..6).is_some_and(|verb| verb.eq_ignore_ascii_case(b"XLIST "));
-    let rewritten;
-    let octets = if xlist {
-        rewritten = [tag.as_bytes(), b" ", &rest[1..]].concat();
-        &rewritten
-    } else {
-        octets
+    let saved = saved_set(rest);
+    let rewritten = match saved {
+        Some(at) => [&rest[..at], b"1", &rest[at + 1..]].concat(),
+        None => rest[usize::from(xlist)..].to_vec(),
     };
-    let malformed = || Refusal::bad("Not a command, or not with these arguments");
-    if let Some(command) = command::extended(&octets[tag.len() + 1..]) {
-        return command.unwrap_or_else(|| Err(malformed()));
+    let octets = [tag.as_bytes(), b" ", &rewritten].concat();
+    match CommandCodec::default().decode(&octets) {
+        Ok((b"", parsed)) => command::interpret(parsed.body, xlist, saved.is_some()),
+        Ok(_) | Err(_) => Err(Refusal::malformed()),
     }
-    match CommandCodec::default().decode(octets) {
-        Ok((b"", parsed)) => command::interpret(parsed.body, xlist),
-        Ok(_) | Err(_) => Err(malformed()),
+}
+
+/// Where `$` stands for the messages of a command: RFC 5182 §3, which imap-codec does not speak.
+fn saved_set(rest: &[u8]) -> Option<usize> {
+    let mut words = Words::new(rest);
+    let mut verb = words.name()?;
+    words.space()?;
+    if verb == "UID" {
+        verb = words.name()?;
+        words.space()?;
     }
+    let at = rest.len() - words.left();
+    let takes_set = ["FETCH", "STORE", "COPY", "MOVE", "EXPUNGE"].contains(&verb.as_str());
+    let found = takes_set && words.octet(b'$').is_some();
+    (found && (words.next_is(b' ') || words.end().is_some())).then_some(at)
 }
 
 /// The tag that a line begins with, when a space and something else follow.
@@ -89,16 +103,19 @@ pub(crate) fn append_head(octets: &[u8]) -> Option<Tagged> {
     let whole = [&octets[..brace], b"{0+}\r\n\r\n"].concat();
     match CommandCodec::default().decode(&whole) {
         Ok((b"", parsed)) if matches!(parsed.body, CommandBody::Append { .. }) => {
-            Some(Tagged { tag, command: command::interpret(parsed.body, false) })
+            Some(Tagged { tag, command: command::interpret(parsed.body, false, false) })
         }
         _ => None,
     }
 }
 
-/// A sequence set: bounds, `None` for `*`.
+/// A sequence set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MessageSet {
-    ranges: Vec<(Option<u32>, Option<u32>)>,
+pub(crate) enum MessageSet {
+    /// Bounds, `None` for `*`.
+    Ranges(Vec<(Option<u32>, Option<u32>)>),
+    /// `$`: what the last search saved, RFC 5182 §2.1.
+    Saved,
 }
 
 impl MessageSet {
@@ -118,11 +135,7 @@ impl MessageSet {
                 Sequence::Range(from, to) => (bound(from), bound(to)),
             })
             .collect();
-        Ok(Self { ranges })
-    }
-
-    pub(crate) fn ranges(&self) -> &[(Option<u32>, Option<u32>)] {
-        &self.ranges
+        Ok(Self::Ranges(ranges))
     }
 }
 

@@ -119,6 +119,12 @@ impl Context<'_> {
 }
 
 impl Job {
+    /// Whether it may hold whole messages in memory while it runs: few of these should run at once.
+    #[must_use]
+    pub const fn may_hold_messages(&self) -> bool {
+        matches!(self.work, Work::Fetch(_) | Work::Search(_))
+    }
+
     /// Runs the command. It may block; `at` is the time.
     pub fn run(self, store: &dyn Store, at: Timestamp) -> Answer {
         let Self { work, account, mut selected, settings } = self;

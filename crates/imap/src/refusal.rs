@@ -44,6 +44,11 @@ impl Refusal {
         Self { status: Status::Bad, code: None, text, cause: None, fatal: false }
     }
 
+    /// No command that we know.
+    pub(crate) fn malformed() -> Self {
+        Self::bad("Not a command, or not with these arguments")
+    }
+
     /// The mailbox that a command would add to is not there: RFC 3501 §7.1, `TRYCREATE`.
     pub(crate) fn try_create(error: StoreError) -> Self {
         match error {

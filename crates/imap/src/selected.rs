@@ -44,6 +44,8 @@ pub(crate) struct Selected {
     gone: BTreeSet<Uid>,
     /// Changes that this command has told itself.
     told: BTreeSet<(Uid, ModSeq)>,
+    /// What the last search saved, RFC 5182 §2.1. As UIDs: what is expunged leaves it by itself.
+    saved: UidSet,
 }
 
 impl Selected {
@@ -59,6 +61,7 @@ impl Selected {
             keywords: opened.keywords.into_iter().collect(),
             gone: BTreeSet::new(),
             told: BTreeSet::new(),
+            saved: UidSet::default(),
             uids,
         }
     }
@@ -87,9 +90,10 @@ impl Selected {
     /// The places of a set's messages. A UID that is not there is no error (RFC 3501 §6.4.8); a
     /// number that is not there is the client's mistake.
     pub(crate) fn places(&self, set: &MessageSet, by_uid: bool) -> Result<Places, Refusal> {
-        let mut ranges = Vec::with_capacity(set.ranges().len());
+        let MessageSet::Ranges(set) = set else { return Ok(self.saved()) };
+        let mut ranges = Vec::with_capacity(set.len());
         let last = self.uids.len();
-        for &(from, to) in set.ranges() {
+        for &(from, to) in set {
             if by_uid {
                 // `*` is the last message there is, also in 559:* when 559 is past it.
                 let highest = self.uids.last().map_or(0, |uid| uid.0.get());
@@ -120,16 +124,30 @@ impl Selected {
 
     /// The places of those numbers of a set that there are.
     pub(crate) fn places_there_are(&self, set: &MessageSet) -> Places {
+        let MessageSet::Ranges(set) = set else { return self.saved() };
         let last = self.uids.len();
         let place = |bound: Option<u32>| match bound {
             Some(number) => usize::try_from(number).unwrap_or(usize::MAX),
             None => last,
         };
-        let ranges = set.ranges().iter().map(|&(from, to)| {
+        let ranges = set.iter().map(|&(from, to)| {
             let (from, to) = (place(from), place(to));
             from.min(to).max(1) - 1..from.max(to).min(last)
         });
         Places::new(ranges.collect())
+    }
+
+    /// Makes these messages what `$` stands for.
+    pub(crate) fn save(&mut self, places: &Places) {
+        self.saved = self.uid_set(places);
+    }
+
+    fn saved(&self) -> Places {
+        let place = |range: &(u32, u32)| {
+            let start = self.uids.partition_point(|uid| uid.0.get() < range.0);
+            start..self.uids.partition_point(|uid| uid.0.get() <= range.1)
+        };
+        Places::new(self.saved.ranges().iter().map(place).collect())
     }
 
     /// As a set of UIDs.

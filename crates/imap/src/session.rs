@@ -184,7 +184,13 @@ impl Session {
         self.close("Nothing came for too long: connect again");
     }
 
-    /// The server stops, or the account may be used no longer.
+    /// The account was suspended, removed or given another password: who it is must be proved
+    /// again.
+    pub fn handle_account_changed(&mut self) {
+        self.close("Your account was changed: sign in again");
+    }
+
+    /// The server stops.
     pub fn handle_shutdown(&mut self) {
         self.close("The server is going down: connect again later");
     }

@@ -3,7 +3,6 @@
 //! RFC 3501 §6.4.7; MOVE, RFC 6851 §3; COPYUID, RFC 4315 §3; OVERQUOTA, RFC 9208 §4.3.1.
 
 use imap_types::mailbox::Mailbox;
-use imap_types::sequence::SequenceSet;
 use store::MailboxName;
 
 use crate::grammar::{self, MessageSet};
@@ -21,13 +20,12 @@ pub(crate) struct Copy {
 
 impl Copy {
     pub(crate) fn new(
-        set: &SequenceSet,
+        messages: MessageSet,
         target: &Mailbox<'_>,
         by_uid: bool,
         moves: bool,
     ) -> Result<Self, Refusal> {
-        let (messages, target) = (MessageSet::new(set)?, grammar::mailbox(target)?);
-        Ok(Self { messages, target, by_uid, moves })
+        Ok(Self { messages, target: grammar::mailbox(target)?, by_uid, moves })
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {

@@ -2,8 +2,6 @@
 //!
 //! RFC 3501 §6.4.3; UID EXPUNGE, RFC 4315 §2.1.
 
-use imap_types::sequence::SequenceSet;
-
 use crate::grammar::MessageSet;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
@@ -18,8 +16,8 @@ impl Expunge {
         Self { of: None }
     }
 
-    pub(crate) fn of(set: &SequenceSet) -> Result<Self, Refusal> {
-        Ok(Self { of: Some(MessageSet::new(set)?) })
+    pub(crate) fn of(messages: MessageSet) -> Self {
+        Self { of: Some(messages) }
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {

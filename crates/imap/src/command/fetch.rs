@@ -10,7 +10,6 @@ mod structure;
 use std::collections::VecDeque;
 
 use imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
-use imap_types::sequence::SequenceSet;
 use jiff::tz::TimeZone;
 use store::{
     FlagChange, FlagUpdate, Flags, Store, StoreError, Summary, SystemFlags, Timestamp, UidSet,
@@ -66,7 +65,7 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     pub(crate) fn new(
-        set: &SequenceSet,
+        messages: MessageSet,
         items: MacroOrMessageDataItemNames<'_>,
         by_uid: bool,
     ) -> Result<Self, Refusal> {
@@ -86,7 +85,6 @@ impl Fetch {
         if by_uid && !items.iter().any(|item| matches!(item, Item::Uid)) {
             items.insert(0, Item::Uid);
         }
-        let messages = MessageSet::new(set)?;
         Ok(Self { messages, items, by_uid, marks_seen, left: None, missed: false })
     }
 

@@ -3,7 +3,7 @@
 //! RFC 3501 §6.3.3 to §6.3.7.
 
 use imap_types::mailbox::Mailbox;
-use store::{MailboxName, NewMailbox, SEPARATOR};
+use store::{MailboxName, NewMailbox, SEPARATOR, StoreError};
 
 use crate::grammar;
 use crate::job::{Context, Done, Flow};
@@ -57,6 +57,11 @@ pub(crate) struct Rename {
 impl Rename {
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         let mailbox = context.store.mailbox(context.account, &self.from)?;
+        // RFC 3501 §6.3.5 would move its messages away and leave it empty: that surprises people,
+        // and INBOX is a system folder like the others.
+        if mailbox.name.is_inbox() {
+            return Err(StoreError::SystemMailbox.into());
+        }
         context.store.rename_mailbox(mailbox.id, &self.to, context.at)?;
         Ok(Done::text("RENAME completed").into())
     }

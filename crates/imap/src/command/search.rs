@@ -1,82 +1,129 @@
 //! SEARCH, UID SEARCH: which messages are as asked.
 //!
-//! RFC 3501 §6.4.4, §7.2.5. What needs no octets of a message reads none; a body is read only when
+//! RFC 3501 §6.4.4, §7.2.5; ESEARCH, RFC 4731; SEARCHRES, RFC 5182; WITHIN, RFC 5032. What needs no octets of a message reads none; a body is read only when
 //! all else has left the question open. A job looks at as many messages as fit its bounds, and asks
 //! for another for the rest.
 
+mod found;
 mod key;
+mod read;
 
 use std::collections::VecDeque;
 
-use imap_types::core::Charset;
-use imap_types::search::SearchKey;
 use store::{StoreError, Summary, UidSet};
 
+use self::found::{Found, Hit, Returns};
 use self::key::{Key, Known, Texts};
+use self::read::Reader;
 use super::Work;
+use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Status};
 use crate::response::Code;
-use crate::selected::Places;
+use crate::selected::{Places, Tell};
 use crate::source::Source;
 
 /// Messages that one job looks at at most.
 const BATCH_MESSAGES: usize = 2_000;
 /// Octets that one job reads before it stops.
 const BATCH_READ_OCTETS: u64 = 32 * 1024 * 1024;
-/// Characters sets that a search may be in.
+/// Character sets that a search may be in.
 const CHARSETS: [&str; 2] = ["US-ASCII", "UTF-8"];
 
-/// `search = "SEARCH" [SP "CHARSET" SP astring] 1*(SP search-key)`
+/// `search = "SEARCH" [SP "RETURN" SP "(" ... ")"] [SP "CHARSET" SP charset] 1*(SP search-key)`
 pub(crate) struct Search {
+    tag: String,
     key: Key,
     by_uid: bool,
+    /// No key names messages by number: then they may be renumbered at the end.
+    renumbers: bool,
+    charset_known: bool,
+    returns: Option<Returns>,
+    found: Found,
     /// What is left to look at, once begun.
     left: Option<Places>,
 }
 
 impl Search {
-    pub(crate) fn new(
-        charset: Option<&Charset<'_>>,
-        keys: &[SearchKey<'_>],
-        by_uid: bool,
-    ) -> Result<Self, Refusal> {
-        let known = |charset: &Charset<'_>| {
-            CHARSETS.iter().any(|known| known.eq_ignore_ascii_case(charset.as_ref()))
+    /// What follows the verb.
+    pub(crate) fn read(tag: &str, words: &mut Words<'_>, by_uid: bool) -> Result<Self, Refusal> {
+        words.space().ok_or_else(Refusal::malformed)?;
+        let returns = if words.skip_name("RETURN") {
+            let returns = Returns::read(words)?;
+            words.space().ok_or_else(Refusal::malformed)?;
+            Some(returns)
+        } else {
+            None
         };
-        if charset.is_some_and(|charset| !known(charset)) {
-            return Err(Refusal::no(Code::BadCharset, "Search in UTF-8"));
+        let mut charset_known = true;
+        if words.skip_name("CHARSET") {
+            let charset = words.astring().ok_or_else(Refusal::malformed)?;
+            words.space().ok_or_else(Refusal::malformed)?;
+            let is = |known: &&str| known.as_bytes().eq_ignore_ascii_case(&charset);
+            charset_known = CHARSETS.iter().any(is);
         }
-        Ok(Self { key: Key::all_of(keys)?, by_uid, left: None })
+        let mut reader = Reader::new(words, charset_known);
+        let key = reader.all()?;
+        let renumbers = by_uid && !reader.by_number;
+        let (tag, found) = (tag.to_owned(), Found::new(returns));
+        Ok(Self { tag, key, by_uid, renumbers, charset_known, returns, found, left: None })
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
+        let saves = self.returns.is_some_and(|returns| returns.save);
+        match self.go_on(context) {
+            Ok(true) => {
+                let places = self.found.saved();
+                if let Some(places) = places {
+                    context.here()?.save(&places);
+                }
+                let tell = if self.renumbers { Tell::All } else { Tell::NoExpunges };
+                let done = Done::text("SEARCH completed").numbered(self.by_uid).tell(tell);
+                Ok(done.into())
+            }
+            Ok(false) => Ok(Flow::More(Work::Search(Box::new(self)))),
+            Err(refusal) => {
+                // A search that failed has found nothing: RFC 5182 §2.1.
+                if saves && refusal.status == Status::No {
+                    context.here()?.save(&Places::default());
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Does a part of it; whether that was the last.
+    fn go_on(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
+        if !self.charset_known {
+            return Err(Refusal::no(Code::BadCharset, "Search in UTF-8"));
+        }
         let mut left = match self.left.take() {
             Some(left) => left,
             None => {
+                let at = context.at;
                 let here = context.here()?;
-                self.key.resolve(here)?;
+                self.key.resolve(here, at)?;
                 let everything = Places::below(here.uids().len());
                 let left = self.key.places().cloned().unwrap_or(everything);
-                context.out.text("* SEARCH");
+                self.found.begin(&self.tag, self.by_uid, context.out);
                 left
             }
         };
         if let Err(error) = self.batch(&mut left, context) {
             // What was found stands; the line has begun and must end.
-            context.out.text("\r\n");
+            self.found.end(context.out);
             return Err(Refusal::selected(error));
         }
         if !left.is_empty() {
             self.left = Some(left);
-            return Ok(Flow::More(Work::Search(Box::new(self))));
+            return Ok(false);
         }
-        context.out.text("\r\n");
-        Ok(Done::text("SEARCH completed").numbered(self.by_uid).into())
+        self.found.end(context.out);
+        Ok(true)
     }
 
     /// Looks at some of what is left, and writes what it finds.
-    fn batch(&self, left: &mut Places, context: &mut Context<'_>) -> Result<(), StoreError> {
+    fn batch(&mut self, left: &mut Places, context: &mut Context<'_>) -> Result<(), StoreError> {
         let store = context.store;
         let Some(here) = context.selected.as_deref() else { return Ok(()) };
         let batch = left.take(BATCH_MESSAGES);
@@ -114,8 +161,12 @@ impl Search {
             };
             read += source.read;
             if found {
-                let number = if self.by_uid { summary.uid.0.get() as usize } else { place + 1 };
-                context.out.text(&format!(" {number}"));
+                let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+                let number = if self.by_uid { summary.uid.0.get() } else { number };
+                if self.found.add(Hit { place, number }, context.out) {
+                    *left = Places::default();
+                    break;
+                }
             }
         }
         Ok(())

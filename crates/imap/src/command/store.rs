@@ -3,7 +3,6 @@
 //! RFC 3501 §6.4.6.
 
 use imap_types::flag::{Flag, StoreResponse, StoreType};
-use imap_types::sequence::SequenceSet;
 use store::FlagChange;
 
 use super::Work;
@@ -30,7 +29,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(
-        set: &SequenceSet,
+        messages: MessageSet,
         kind: StoreType,
         response: StoreResponse,
         flags: &[Flag<'_>],
@@ -38,7 +37,7 @@ impl Store {
     ) -> Result<Self, Refusal> {
         let flags = grammar::flags(flags)?;
         Ok(Self {
-            messages: MessageSet::new(set)?,
+            messages,
             change: match kind {
                 StoreType::Replace => FlagChange::Replace(flags),
                 StoreType::Add => FlagChange::Add(flags),

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use super::{MessageSet, SET_ELEMENTS_MAX};
+
 /// What is left of a command's octets.
 #[derive(Clone)]
 pub(crate) struct Words<'o> {
@@ -50,6 +52,17 @@ impl<'o> Words<'o> {
     /// `atom`, in upper case: the names of items, keys and options.
     pub(crate) fn name(&mut self) -> Option<String> {
         Some(self.atom()?.to_ascii_uppercase())
+    }
+
+    /// This name and the space after it, when they come next.
+    pub(crate) fn skip_name(&mut self, name: &str) -> bool {
+        let mut ahead = self.clone();
+        let found = ahead.atom().is_some_and(|atom| atom.eq_ignore_ascii_case(name))
+            && ahead.space().is_some();
+        if found {
+            *self = ahead;
+        }
+        found
     }
 
     /// `number64`
@@ -105,6 +118,35 @@ impl<'o> Words<'o> {
         self.rest = rest;
         (!octets.contains(&0)).then_some(octets)
     }
+
+    /// How many octets are left.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Whether what comes next can only be a `sequence-set`.
+    pub(crate) fn next_is_set(&self) -> bool {
+        self.rest.first().is_some_and(|b| b.is_ascii_digit() || matches!(b, b'*' | b'$'))
+    }
+
+    /// `sequence-set`; `$` is what the last search saved, RFC 5182 §3.
+    pub(crate) fn set(&mut self) -> Option<MessageSet> {
+        if self.octet(b'$').is_some() {
+            return Some(MessageSet::Saved);
+        }
+        let text = self.take_while(|b| b.is_ascii_digit() || matches!(b, b':' | b'*' | b','));
+        let text = std::str::from_utf8(text).ok()?;
+        let bound = |text: &str| match text {
+            "*" => Some(None),
+            digits => digits.parse::<std::num::NonZeroU32>().ok().map(|n| Some(n.get())),
+        };
+        let mut ranges = Vec::new();
+        for element in text.split(',') {
+            let (from, to) = element.split_once(':').unwrap_or((element, element));
+            ranges.push((bound(from)?, bound(to)?));
+        }
+        (ranges.len() <= SET_ELEMENTS_MAX).then_some(MessageSet::Ranges(ranges))
+    }
 }
 
 /// `ATOM-CHAR`
@@ -139,6 +181,24 @@ mod tests {
             let read = words.astring();
             let expected = expected.map(|(read, rest)| (read.to_vec(), rest));
             assert_eq!(read.map(|read| (read.into_owned(), words.rest)), expected);
+        }
+    }
+
+    #[test]
+    fn a_set_is_numbers_and_ranges_of_them() {
+        for (text, expected) in [
+            ("1", Some(vec![(Some(1), Some(1))])),
+            ("5:2,*", Some(vec![(Some(5), Some(2)), (None, None)])),
+            ("7:*", Some(vec![(Some(7), None)])),
+            ("0", None),
+            ("4294967296", None),
+            ("1,", None),
+            ("1:2:3", None),
+            (":", None),
+            ("", None),
+        ] {
+            let set = Words::new(text.as_bytes()).set();
+            assert_eq!(set, expected.map(MessageSet::Ranges), "{text:?}");
         }
     }
 }

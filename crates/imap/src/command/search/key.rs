@@ -1,27 +1,19 @@
 //! A search key: what is asked of a message, and whether it holds, as far as the message is known.
 //!
-//! RFC 3501 §6.4.4. Texts are compared without case, after encoded words (RFC 2047), transfer
-//! encodings and charsets are decoded. Keys nest as deep as the grammar lets them, which is less
-//! than ten.
+//! RFC 3501 §6.4.4; OLDER and YOUNGER, RFC 5032 §2. Texts are compared without case, after encoded words (RFC 2047), transfer
+//! encodings and charsets are decoded. Keys nest as deep as they are read, which is less than ten.
 
-use imap_types::core::AString;
-use imap_types::datetime::NaiveDate;
-use imap_types::search::SearchKey;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use mail::Message;
 use mail::message::decode_charset;
 use mail::mime::{self, Kind, Structure};
-use store::{Keyword, Summary, SystemFlags};
+use store::{Keyword, Summary, SystemFlags, Timestamp};
 
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
 use crate::selected::{Places, Selected};
 
-/// Keys of one search at most: clients that look for messages by a list of them stay below.
-const KEYS_MAX: usize = 1_000;
-/// Keys of one search that look into texts: each may have to read all of them.
-const TEXT_KEYS_MAX: usize = 50;
 /// Octets of decoded text of one message that are looked into at most.
 const TEXT_OCTETS_MAX: usize = 32 * 1024 * 1024;
 
@@ -42,6 +34,16 @@ pub(super) enum Key {
     },
     Larger(u64),
     Smaller(u64),
+    /// It came so many seconds ago or earlier; when that is, once the search has begun.
+    Older {
+        seconds: u32,
+        before: Option<i64>,
+    },
+    /// It came so many seconds ago or later.
+    Younger {
+        seconds: u32,
+        after: Option<i64>,
+    },
     /// The day it came.
     Received(Day),
     /// The day in its Date field.
@@ -125,105 +127,27 @@ impl Texts {
     }
 }
 
-/// How many keys there are, and may be.
-#[derive(Default)]
-struct Count {
-    keys: usize,
-    text_keys: usize,
-}
-
 impl Key {
-    /// All of them must hold.
-    pub(super) fn all_of(keys: &[SearchKey<'_>]) -> Result<Self, Refusal> {
-        let mut count = Count::default();
-        let keys = keys.iter().map(|key| Self::new(key, &mut count));
-        Ok(Self::And(keys.collect::<Result<_, _>>()?))
-    }
-
-    fn new(key: &SearchKey<'_>, count: &mut Count) -> Result<Self, Refusal> {
-        use SearchKey as Asked;
-        count.keys += 1;
-        count.text_keys += usize::from(matches!(key, Asked::Body(_) | Asked::Text(_)));
-        if count.keys > KEYS_MAX || count.text_keys > TEXT_KEYS_MAX {
-            return Err(Refusal::bad("Too much at once: search in parts"));
-        }
-        let field = |name: &str, text| -> Result<Self, Refusal> {
-            Ok(Self::Header { name: name.to_owned(), text: needle(text)? })
-        };
-        Ok(match key {
-            Asked::And(keys) => {
-                let keys = keys.as_ref().iter().map(|key| Self::new(key, count));
-                Self::And(keys.collect::<Result<_, _>>()?)
-            }
-            Asked::Or(one, other) => {
-                Self::Or(Box::new(Self::new(one, count)?), Box::new(Self::new(other, count)?))
-            }
-            Asked::Not(key) => Self::Not(Box::new(Self::new(key, count)?)),
-            Asked::SequenceSet(set) => {
-                Self::Set { set: MessageSet::new(set)?, by_uid: false, places: Places::default() }
-            }
-            Asked::Uid(set) => {
-                Self::Set { set: MessageSet::new(set)?, by_uid: true, places: Places::default() }
-            }
-            Asked::All => Self::All,
-            Asked::Answered => Self::Flag(SystemFlags::ANSWERED, true),
-            Asked::Unanswered => Self::Flag(SystemFlags::ANSWERED, false),
-            Asked::Deleted => Self::Flag(SystemFlags::DELETED, true),
-            Asked::Undeleted => Self::Flag(SystemFlags::DELETED, false),
-            Asked::Draft => Self::Flag(SystemFlags::DRAFT, true),
-            Asked::Undraft => Self::Flag(SystemFlags::DRAFT, false),
-            Asked::Flagged => Self::Flag(SystemFlags::FLAGGED, true),
-            Asked::Unflagged => Self::Flag(SystemFlags::FLAGGED, false),
-            Asked::Seen => Self::Flag(SystemFlags::SEEN, true),
-            Asked::Unseen => Self::Flag(SystemFlags::SEEN, false),
-            Asked::Recent => Self::Recent(true),
-            Asked::Old => Self::Recent(false),
-            Asked::New => Self::New,
-            Asked::Keyword(word) => Self::Keyword(Keyword::parse(word.inner()), true),
-            Asked::Unkeyword(word) => Self::Keyword(Keyword::parse(word.inner()), false),
-            Asked::Larger(octets) => Self::Larger(u64::from(*octets)),
-            Asked::Smaller(octets) => Self::Smaller(u64::from(*octets)),
-            Asked::Before(day) => Self::Received(Day::Before(date(day)?)),
-            Asked::On(day) => Self::Received(Day::On(date(day)?)),
-            Asked::Since(day) => Self::Received(Day::Since(date(day)?)),
-            Asked::SentBefore(day) => Self::Sent(Day::Before(date(day)?)),
-            Asked::SentOn(day) => Self::Sent(Day::On(date(day)?)),
-            Asked::SentSince(day) => Self::Sent(Day::Since(date(day)?)),
-            Asked::From(text) => field("From", text)?,
-            Asked::To(text) => field("To", text)?,
-            Asked::Cc(text) => field("Cc", text)?,
-            Asked::Bcc(text) => field("Bcc", text)?,
-            Asked::Subject(text) => field("Subject", text)?,
-            Asked::Header(name, text) => {
-                let name = String::from_utf8_lossy(name.as_ref());
-                field(name.trim_end_matches(':'), text)?
-            }
-            Asked::Body(text) => Self::Body(needle(text)?),
-            Asked::Text(text) => Self::Text(needle(text)?),
-            Asked::Older(_) | Asked::Younger(_) => {
-                return Err(Refusal::bad("No such search key: WITHIN is not announced"));
-            }
-            Asked::ModSequence { .. } => {
-                return Err(Refusal::bad("No such search key: CONDSTORE is not announced"));
-            }
-        })
-    }
-
-    /// Finds the messages of each set. A number that is not there is not found, and no mistake.
-    pub(super) fn resolve(&mut self, here: &Selected) -> Result<(), Refusal> {
+    /// Finds the messages of each set, as of `at`. A number that is not there is not found, and no
+    /// mistake.
+    pub(super) fn resolve(&mut self, here: &Selected, at: Timestamp) -> Result<(), Refusal> {
         match self {
             Self::Set { set, by_uid, places } => {
                 *places =
                     if *by_uid { here.places(set, true)? } else { here.places_there_are(set) };
             }
-            Self::Not(key) => key.resolve(here)?,
+            Self::Older { seconds, before: limit } | Self::Younger { seconds, after: limit } => {
+                // To the second: RFC 5032 §2.
+                *limit = Some(at.as_second() - i64::from(*seconds));
+            }
+            Self::Not(key) => key.resolve(here, at)?,
             Self::Or(one, other) => {
-                one.resolve(here)?;
-                other.resolve(here)?;
+                one.resolve(here, at)?;
+                other.resolve(here, at)?;
             }
             Self::And(keys) => {
                 for key in keys {
-                    key.resolve(here)?;
+                    key.resolve(here, at)?;
                 }
             }
             _ => {}
@@ -256,6 +180,8 @@ impl Key {
             Self::Set { places, .. } => Some(places.contains(known.place)),
             Self::Larger(octets) => Some(summary.octets > *octets),
             Self::Smaller(octets) => Some(summary.octets < *octets),
+            Self::Older { before, .. } => before.map(|at| summary.received.as_second() <= at),
+            Self::Younger { after, .. } => after.map(|at| summary.received.as_second() >= at),
             Self::Received(day) => {
                 Some(day.holds(summary.received.to_zoned(known.zone.clone()).date()))
             }
@@ -293,19 +219,8 @@ impl Key {
     }
 }
 
-/// What is looked for, in lower case.
-fn needle(text: &AString<'_>) -> Result<String, Refusal> {
-    let text = std::str::from_utf8(text.as_ref())
-        .map_err(|_| Refusal::bad("The text to search for is not UTF-8"))?;
-    Ok(text.to_lowercase())
-}
-
 fn contains(text: &str, needle: &str) -> bool {
     needle.is_empty() || text.to_lowercase().contains(needle)
-}
-
-fn date(day: &NaiveDate) -> Result<Date, Refusal> {
-    day.as_ref().to_string().parse().map_err(|_| Refusal::bad("Not a date"))
 }
 
 /// The day in the Date field, as it is written there: RFC 3501 §6.4.4, "disregarding time and

@@ -1,0 +1,182 @@
+//! What a search found, and how it is told: SEARCH, or ESEARCH with what was asked to be returned.
+//!
+//! RFC 3501 §7.2.5; ESEARCH, RFC 4731 §3.1 and RFC 4466 §2.6.2; SAVE, RFC 5182 §2.4. It is written as
+//! it is found, so that no list of numbers is held.
+
+use std::ops::Range;
+
+use crate::grammar::words::Words;
+use crate::refusal::Refusal;
+use crate::response::Output;
+use crate::selected::Places;
+
+/// Options of one RETURN at most, each counted as often as it is named.
+const OPTIONS_MAX: usize = 50;
+
+/// What is to be returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Returns {
+    min: bool,
+    max: bool,
+    all: bool,
+    count: bool,
+    pub(super) save: bool,
+}
+
+impl Returns {
+    /// `"(" [search-return-opt *(SP search-return-opt)] ")"`
+    pub(super) fn read(words: &mut Words<'_>) -> Result<Self, Refusal> {
+        let mut returns = Self::default();
+        words.octet(b'(').ok_or_else(Refusal::malformed)?;
+        if words.octet(b')').is_some() {
+            return Ok(Self { all: true, ..returns });
+        }
+        for _ in 0..OPTIONS_MAX {
+            match words.name().ok_or_else(Refusal::malformed)?.as_str() {
+                "MIN" => returns.min = true,
+                "MAX" => returns.max = true,
+                "ALL" => returns.all = true,
+                "COUNT" => returns.count = true,
+                "SAVE" => returns.save = true,
+                _ => return Err(Refusal::bad("No such thing to return from a search")),
+            }
+            if words.octet(b')').is_some() {
+                return Ok(returns);
+            }
+            words.space().ok_or_else(Refusal::malformed)?;
+        }
+        Err(Refusal::malformed())
+    }
+
+    /// Whether there is an ESEARCH response: not when the result is only saved.
+    fn responds(self) -> bool {
+        self.min || self.max || self.all || self.count
+    }
+
+    /// Whether MIN or MAX alone are asked for.
+    fn only_ends(self) -> bool {
+        (self.min || self.max) && !self.all && !self.count
+    }
+}
+
+/// A message that was found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hit {
+    pub(super) place: usize,
+    /// Its UID or its number, as the search has it.
+    pub(super) number: u32,
+}
+
+/// What was found so far.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// `None`: as SEARCH tells it.
+    returns: Option<Returns>,
+    first: Option<Hit>,
+    last: Option<Hit>,
+    count: u64,
+    /// Neighbours that are not written yet.
+    run: Option<(u32, u32)>,
+    /// Some are written.
+    written: bool,
+    /// All places, when they are to be saved.
+    places: Vec<Range<usize>>,
+}
+
+impl Found {
+    pub(super) fn new(returns: Option<Returns>) -> Self {
+        Self {
+            returns,
+            first: None,
+            last: None,
+            count: 0,
+            run: None,
+            written: false,
+            places: Vec::new(),
+        }
+    }
+
+    /// The beginning of the response, when there is one.
+    pub(super) fn begin(&self, tag: &str, by_uid: bool, out: &mut Output) {
+        match self.returns {
+            None => out.text("* SEARCH"),
+            // A tag holds no character that would have to be escaped.
+            Some(returns) if returns.responds() => {
+                let uid = if by_uid { " UID" } else { "" };
+                out.text(&format!("* ESEARCH (TAG \"{tag}\"){uid}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Takes one more, in ascending order. Whether the search need not go on.
+    pub(super) fn add(&mut self, hit: Hit, out: &mut Output) -> bool {
+        self.first.get_or_insert(hit);
+        self.last = Some(hit);
+        self.count += 1;
+        let Some(returns) = self.returns else {
+            out.text(&format!(" {}", hit.number));
+            return false;
+        };
+        if returns.save && !returns.only_ends() {
+            match self.places.last_mut() {
+                Some(last) if last.end == hit.place => last.end += 1,
+                _ => self.places.push(hit.place..hit.place + 1),
+            }
+        }
+        if returns.all {
+            match &mut self.run {
+                Some((_, end)) if end.checked_add(1) == Some(hit.number) => *end = hit.number,
+                _ => {
+                    self.write_run(out);
+                    self.run = Some((hit.number, hit.number));
+                }
+            }
+        }
+        returns.only_ends() && !returns.max
+    }
+
+    fn write_run(&mut self, out: &mut Output) {
+        if let Some((start, end)) = self.run.take() {
+            out.text(if self.written { "," } else { " ALL " });
+            self.written = true;
+            let run = if start == end { start.to_string() } else { format!("{start}:{end}") };
+            out.text(&run);
+        }
+    }
+
+    /// The end of the response.
+    pub(super) fn end(&mut self, out: &mut Output) {
+        let Some(returns) = self.returns else {
+            out.text("\r\n");
+            return;
+        };
+        if !returns.responds() {
+            return;
+        }
+        self.write_run(out);
+        if let (true, Some(first)) = (returns.min, self.first) {
+            out.text(&format!(" MIN {}", first.number));
+        }
+        if let (true, Some(last)) = (returns.max, self.last) {
+            out.text(&format!(" MAX {}", last.number));
+        }
+        if returns.count {
+            out.text(&format!(" COUNT {}", self.count));
+        }
+        out.text("\r\n");
+    }
+
+    /// What `$` stands for from now on, when it is to be saved.
+    pub(super) fn saved(&mut self) -> Option<Places> {
+        let returns = self.returns.filter(|returns| returns.save)?;
+        let mut places = std::mem::take(&mut self.places);
+        if returns.only_ends() {
+            let first = self.first.filter(|_| returns.min);
+            let last = self.last.filter(|_| returns.max);
+            let ends = first.into_iter().chain(last);
+            places = ends.map(|hit| hit.place..hit.place + 1).collect();
+        }
+        Some(Places::new(places))
+    }
+}
