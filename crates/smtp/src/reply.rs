@@ -142,6 +142,9 @@ pub const IDLE: Reply =
 /// A graceful stop.
 pub const STOPPING: Reply =
     Reply::new(421, Status(4, 3, 2), "This server is stopping: try again later");
+/// Suspended, removed or given another password while it was signed in.
+pub const ACCOUNT_CHANGED: Reply =
+    Reply::new(421, Status(4, 7, 0), "Your account was changed, closing: sign in again");
 /// After [`ERRORS_MAX`](crate::server::ERRORS_MAX) of them.
 pub const TOO_MANY_ERRORS: Reply =
     Reply::new(421, Status(4, 7, 0), "Too many bad commands, closing");
@@ -326,7 +329,7 @@ pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 65] = [
+pub const ALL: [&Reply; 66] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -338,6 +341,7 @@ pub const ALL: [&Reply; 65] = [
     &START_INPUT,
     &IDLE,
     &STOPPING,
+    &ACCOUNT_CHANGED,
     &TOO_MANY_ERRORS,
     &TOO_MANY_LOGINS,
     &TOO_FAST,

@@ -158,6 +158,12 @@ impl Session {
         self.close_with(&reply::STOPPING);
     }
 
+    /// The account was suspended, removed or given another password: who it is must be proved
+    /// again. A message that is being stored is still answered.
+    pub fn handle_account_changed(&mut self) {
+        self.close_with(&reply::ACCOUNT_CHANGED);
+    }
+
     /// Whether the shell should read from the socket. False while a question is open: that is the
     /// back-pressure.
     pub fn wants_octets(&self) -> bool {
