@@ -27,7 +27,8 @@ fn main() -> anyhow::Result<()> {
         client.expect("250")?;
         acknowledged.push(began.elapsed());
         let (in_sight, count) = std::thread::scope(|scope| {
-            let envelope = scope.spawn(|| until_exists(&mut recipient, round + 1).map(|()| began.elapsed()));
+            let envelope =
+                scope.spawn(|| until_exists(&mut recipient, round + 1).map(|()| began.elapsed()));
             let receipts = until_exists(&mut sender, 2 * (round + 1)).map(|()| began.elapsed());
             (envelope.join(), receipts)
         });
@@ -64,6 +65,9 @@ fn until_exists(imap: &mut Imap, count: usize) -> anyhow::Result<()> {
 fn tell(what: &str, times: Vec<Duration>) {
     if let Some((least, median, most)) = spread(times) {
         let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1000.0);
-        say(&format!("{what}, ms (min median max)"), format!("{} {} {}", ms(least), ms(median), ms(most)));
+        say(
+            &format!("{what}, ms (min median max)"),
+            format!("{} {} {}", ms(least), ms(median), ms(most)),
+        );
     }
 }

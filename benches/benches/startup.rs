@@ -62,8 +62,12 @@ fn fill(data: &std::path::Path, messages: usize) -> anyhow::Result<()> {
     let new = NewMailbox { name, special_use: None };
     let mailbox = store.create_mailbox(account.id, new, at)?.id;
     let text = benches::message(OWNER, OWNER, "una", 2000);
-    let message =
-        NewMessage { octets: Octets::Inline(text.into()), flags: Flags::default(), received: at, at };
+    let message = NewMessage {
+        octets: Octets::Inline(text.into()),
+        flags: Flags::default(),
+        received: at,
+        at,
+    };
     store.append(mailbox, message)?;
     let mut held = 1;
     while held < messages {

@@ -28,7 +28,7 @@ pub(crate) fn add_crl(store: &mut X509StoreBuilder, crl: &X509Crl) -> Result<(),
 }
 
 /// The certificates that the signatures in `cms` were verified with: to be called after
-/// [`openssl::cms::CmsContentInfoRef::verify`] succeeded, empty before.
+/// `openssl::cms::CmsContentInfoRef::verify` succeeded, empty before.
 pub(crate) fn signers(cms: &CmsContentInfo) -> Vec<X509> {
     // SAFETY: the pointer is of a live CMS_ContentInfo. The stack that comes back is ours to
     // free, the certificates in it are the structure's (`get0`). Null means none.
