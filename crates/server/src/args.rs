@@ -47,6 +47,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example: ceralacca log find --account anna@pec.alfa.example --since \
                             2026-11-01T00:00:00+01:00")]
     Log(Log),
+    /// See what waits in the queue, and have it tried again
+    #[command(after_help = "Example: ceralacca queue list")]
+    Queue(Queue),
     /// Say what a message proves, offline
     #[command(after_help = "Example: ceralacca verify ricevuta.eml --index providers.ldif --ca \
                             ca.pem")]
@@ -267,6 +270,57 @@ pub(crate) struct Find {
     pub(crate) config: ConfigFile,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Queue {
+    #[command(subcommand)]
+    pub(crate) command: QueueCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// List the jobs that wait, oldest first
+    #[command(after_help = "Example: ceralacca queue list --json")]
+    List(QueueList),
+    /// Show one job, with why it was not done yet
+    #[command(after_help = "Example: ceralacca queue show 4711")]
+    Show(QueueShow),
+    /// Have a job that was put off tried again now, or all of them
+    ///
+    /// There is no way to cancel one: a certified message or its receipt never vanishes.
+    #[command(after_help = "Example: ceralacca queue retry 4711")]
+    Retry(QueueRetry),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueList {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueShow {
+    /// The number of the job
+    #[arg(value_name = "ID")]
+    pub(crate) job: u64,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueRetry {
+    /// The number of the job; default: all that were put off
+    #[arg(value_name = "ID")]
+    pub(crate) job: Option<u64>,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
 /// Where a password comes from: never an argument, which everybody on the machine could read.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -378,6 +432,9 @@ mod tests {
             "ceralacca account add a@b.example --password-stdin --no-password",
             "ceralacca account add a@b.example --ordinary-mail bounce",
             "ceralacca account quota a@b.example lots",
+            "ceralacca queue cancel 1",
+            "ceralacca queue show",
+            "ceralacca queue retry all",
             "ceralacca log find",
             "ceralacca log find --json",
             "ceralacca log find --since yesterday",

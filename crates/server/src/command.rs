@@ -2,8 +2,38 @@
 //! What they do is in [`crate::control`].
 
 pub(crate) mod log;
+pub(crate) mod queue;
+
+use store::Timestamp;
 
 /// Text from a message, for a terminal: nothing in it moves the cursor or changes a colour.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A time for people: the legal time of Italy, which receipts attest too (PEC-DT-01).
+fn shown(time: Timestamp) -> String {
+    in_rome("%Y-%m-%d %H:%M:%S %:z", time)
+}
+
+/// The same for programs, as RFC 3339 §5.6 has it.
+fn rfc3339(time: Timestamp) -> String {
+    in_rome("%Y-%m-%dT%H:%M:%S%:z", time)
+}
+
+fn in_rome(form: &str, time: Timestamp) -> String {
+    time.to_zoned(pec::moment::rome().clone()).strftime(form).to_string()
+}
+
+/// The first of some addresses, and how many more there are; a program reads them all.
+fn named<'a>(addresses: impl ExactSizeIterator<Item = &'a String>) -> String {
+    /// Addresses that a line for people has room for.
+    const NAMED_MAX: usize = 3;
+    let count = addresses.len();
+    let first: Vec<&str> = addresses.take(NAMED_MAX).map(String::as_str).collect();
+    match count.saturating_sub(NAMED_MAX) {
+        0 if count == 0 => "-".to_owned(),
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }

@@ -27,10 +27,12 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, OrdinaryMail};
 
+mod jobs;
 mod page;
 mod reach;
 mod records;
 
+pub(crate) use jobs::JobView;
 pub(crate) use reach::Reach;
 pub(crate) use records::Wanted;
 
@@ -108,6 +110,14 @@ pub(crate) enum Request {
     Remove { address: String },
     /// Records of the log, a page of those after number `after`.
     FindRecords { wanted: Wanted, after: u64 },
+    /// What waits in the queue, a page of what comes after number `after`.
+    ListJobs { after: u64 },
+    /// One job of it.
+    ShowJob { job: u64 },
+    /// It is due now.
+    RetryJob { job: u64 },
+    /// So are all of a page after number `after`.
+    RetryJobs { after: u64 },
 }
 
 /// What became of a request.
@@ -120,6 +130,10 @@ pub(crate) enum Response {
     Accounts { accounts: Vec<AccountView> },
     /// A page of the records asked for, and after which number the next begins.
     Records { records: Vec<LogRecord>, next: Option<u64> },
+    /// A page of the jobs asked for, and after which number the next begins.
+    Jobs { jobs: Vec<JobView>, next: Option<u64> },
+    /// So many jobs of a page are due now that were not, and after which number the next begins.
+    Retried { count: u64, next: Option<u64> },
     /// It is not done: a sentence says why, and what to do.
     Refused { text: String },
 }
@@ -284,6 +298,12 @@ fn attempt(
         }
         Request::FindRecords { wanted, after } => {
             records::find(store, wanted, after).map(|found| (found, None))
+        }
+        Request::ListJobs { after } => jobs::list(store, after).map(|listed| (listed, None)),
+        Request::ShowJob { job } => jobs::show(store, job).map(|shown| (shown, None)),
+        Request::RetryJob { job } => jobs::retry(store, job, at).map(|done| (done, None)),
+        Request::RetryJobs { after } => {
+            jobs::retry_all(store, after, at).map(|retried| (retried, None))
         }
     }
 }

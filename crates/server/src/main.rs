@@ -91,6 +91,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Check(check) => check::run(&check.config.path(), check.json),
         Command::Account(account) => account::run(account.command),
         Command::Log(log) => command::log::run(log.command),
+        Command::Queue(queue) => command::queue::run(queue.command),
         Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use store::embedded::{EmbeddedStore, Options};
-use store::{LogRecord, Store, Timestamp, Transaction};
+use store::{LogRecord, NewJob, Octets, Source, Store, Timestamp, Transaction};
 
 const REFUSED: i32 = 1;
 const USED_WRONGLY: i32 = 2;
@@ -146,6 +146,7 @@ fn used_wrongly_is_status_2() {
         &["account", "add", "a@b.example", "--password", "secret"],
         &["demo", "--port-base", "65000"],
         &["log", "find"],
+        &["queue", "cancel", "1"],
         &["log", "find", "--since", "yesterday"],
     ] {
         let output = run(arguments, folder.path());
@@ -347,6 +348,74 @@ fn the_log_with_the_server_stopped_and_running() {
     talk_of_the_log(folder.path());
     let (running, _) = start(&["serve", "--json"], folder.path());
     talk_of_the_log(folder.path());
+    stop(running);
+}
+
+/// A receipt whose holder has no room waits, is seen, and is in the mailbox when there is room.
+#[test]
+fn the_queue_with_the_server_stopped_and_running() {
+    let folder = provider();
+    let file = folder.path().join("ceralacca.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "receipt_reserve = 0\n").unwrap();
+    let ask = |arguments: &[&str]| done(&run(arguments, folder.path()));
+    let anna = "anna@pec.alfa.example";
+    ask(&["account", "add", anna, "--quota", "0", "--no-password"]);
+    assert_eq!(ask(&["queue", "list"]), "");
+    assert_eq!(ask(&["queue", "retry"]), "no job was put off\n");
+    let receipt = b"Message-ID: <r1@pec.alfa.example>\r\n\r\nx".to_vec();
+    let job = NewJob {
+        due: "2100-01-01T00:00:00Z".parse().unwrap(),
+        payload: format!(r#"{{"Place":{{"to":"{anna}"}}}}"#).into_bytes(),
+        octets: Some(Source::New(0)),
+    };
+    let transaction = Transaction {
+        at: "2026-07-01T10:00:00Z".parse().unwrap(),
+        octets: vec![Octets::Inline(receipt.into())],
+        enqueue: vec![job],
+        ..Transaction::default()
+    };
+    commit(folder.path(), transaction);
+
+    let line = format!(
+        "       1  place     r1@pec.alfa.example  due 2100-01-01 01:00:00 +01:00  {anna}\n"
+    );
+    assert_eq!(ask(&["queue", "list"]), line);
+    assert_eq!(ask(&["queue", "retry", "1"]), "job 1 is due now\n");
+    assert_eq!(ask(&["queue", "retry"]), "no job was put off\n");
+    assert_eq!(
+        refused(&run(&["queue", "show", "2"], folder.path())),
+        "ceralacca: there is no job 2, or it is done: see `ceralacca queue list`\n"
+    );
+
+    let (running, _) = start(&["serve", "--json"], folder.path());
+    let mut job = serde_json::Value::Null;
+    for _ in 0..2000 {
+        job = serde_json::from_str(&ask(&["queue", "show", "1", "--json"])).unwrap();
+        if job["last_error"] == "over quota" {
+            break;
+        }
+    }
+    let put_off = job["attempts"].as_u64().unwrap();
+    let (_, _) = (job["due"].take(), job["attempts"].take());
+    assert_eq!(
+        job,
+        serde_json::json!({
+            "job": 1, "step": "place", "message_id": "r1@pec.alfa.example", "recipients": [anna],
+            "queued": "2026-07-01T12:00:00+02:00", "due": null, "attempts": null,
+            "last_error": "over quota", "octets": 38
+        })
+    );
+    assert!(put_off >= 2);
+    ask(&["account", "quota", anna, "1 KiB"]);
+    let told = ask(&["queue", "retry"]);
+    // It was tried again by itself meanwhile, on a slow machine.
+    assert!(["1 job is due now\n", "no job was put off\n"].contains(&&told[..]), "{told}");
+    let waits = (0..2000).find(|_| ask(&["queue", "list"]).is_empty());
+    assert!(waits.is_some(), "it is done");
+    let account = ask(&["account", "show", anna, "--json"]);
+    let account: serde_json::Value = serde_json::from_str(&account).unwrap();
+    assert_eq!(account["usage"], serde_json::json!({"octets": 38, "messages": 1}));
     stop(running);
 }
 

@@ -3,15 +3,12 @@
 use std::io::Write;
 
 use serde::Serialize;
-use store::{LogRecord, LoggedRecipient, Timestamp};
+use store::{LogRecord, LoggedRecipient};
 
-use super::plain;
+use super::{named, plain, rfc3339, shown};
 use crate::args::LogCommand;
 use crate::config::Config;
 use crate::control::{self, Reach, Request, Response, Wanted};
-
-/// Recipients that a line for people names; a program reads them all.
-const NAMED_MAX: usize = 3;
 
 /// Finds records and prints them, oldest first. `false`: it was refused, and the reason is printed.
 ///
@@ -67,7 +64,7 @@ struct Line<'a> {
 
 fn json(record: &LogRecord) -> serde_json::Result<String> {
     serde_json::to_string(&Line {
-        time: at("%Y-%m-%dT%H:%M:%S%:z", record.time),
+        time: rfc3339(record.time),
         event: &record.event,
         identificativo: record.identificativo.as_deref(),
         message_id: record.message_id.as_deref(),
@@ -84,11 +81,6 @@ fn json(record: &LogRecord) -> serde_json::Result<String> {
     })
 }
 
-/// The legal time of Italy, which receipts attest too (PEC-DT-01).
-fn at(form: &str, time: Timestamp) -> String {
-    time.to_zoned(pec::moment::rome().clone()).strftime(form).to_string()
-}
-
 fn line(record: &LogRecord) -> String {
     let or_dash = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
     let to = match (&record.consegna, &record.ricezione[..]) {
@@ -98,7 +90,7 @@ fn line(record: &LogRecord) -> String {
     };
     let mut line = format!(
         "{}  {:<17}  {} -> {to}  {}",
-        at("%Y-%m-%d %H:%M:%S %:z", record.time),
+        shown(record.time),
         record.event,
         or_dash(&record.mittente),
         or_dash(&record.identificativo),
@@ -110,16 +102,6 @@ fn line(record: &LogRecord) -> String {
         line += &format!("  ({note})");
     }
     plain(&line)
-}
-
-fn named<'a>(addresses: impl ExactSizeIterator<Item = &'a String>) -> String {
-    let count = addresses.len();
-    let shown: Vec<&str> = addresses.take(NAMED_MAX).map(String::as_str).collect();
-    match count.saturating_sub(NAMED_MAX) {
-        0 if count == 0 => "-".to_owned(),
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 #[cfg(test)]

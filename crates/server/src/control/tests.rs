@@ -269,3 +269,59 @@ fn records_come_in_pages_and_by_any_identifier() {
         "`anna` is no address (an address is local-part@domain): write local-part@domain"
     );
 }
+
+#[test]
+fn jobs_are_shown_and_hastened_page_by_page() {
+    let store = MemoryStore::new();
+    let later: Timestamp = "2100-01-01T00:00:00Z".parse().unwrap();
+    let job = |payload: &str, octets| store::NewJob {
+        due: later,
+        payload: payload.as_bytes().to_vec(),
+        octets,
+    };
+    let place = r#"{"Place":{"to":"anna@pec.alfa.example"}}"#;
+    let message = b"Message-ID: <r1@pec.alfa.example>\r\n\r\nx".to_vec();
+    let mut enqueue = vec![job(place, Some(store::Source::New(0)))];
+    enqueue.extend((0..149).map(|_| job("of another version", None)));
+    let octets = vec![store::Octets::Inline(message.into())];
+    store.commit(store::Transaction { octets, enqueue, ..store::Transaction::default() }).unwrap();
+    let ask = |request| perform(&store, &rules(), request, AT).0;
+
+    let Response::Jobs { jobs, next } = ask(Request::ListJobs { after: 0 }) else { panic!("jobs") };
+    assert_eq!((jobs.len(), next), (100, Some(100)));
+    let shown = JobView {
+        job: 1,
+        step: "place".to_owned(),
+        message_id: Some("r1@pec.alfa.example".to_owned()),
+        recipients: vec!["anna@pec.alfa.example".to_owned()],
+        queued: AT,
+        due: later,
+        attempts: 0,
+        last_error: None,
+        octets: Some(38),
+    };
+    assert_eq!(jobs[0], shown);
+    assert_eq!((jobs[1].step.as_str(), jobs[1].octets), ("unknown", None));
+    let Response::Jobs { jobs, next } = ask(Request::ListJobs { after: 100 }) else {
+        panic!("jobs")
+    };
+    assert_eq!((jobs.len(), jobs[49].job, next), (50, 150, None));
+
+    let done = |text: &str| Response::Done { text: text.to_owned() };
+    assert_eq!(ask(Request::RetryJob { job: 1 }), done("job 1 is due now"));
+    assert_eq!(ask(Request::RetryJob { job: 1 }), done("job 1 was due already"));
+    let hastened = JobView { due: AT, attempts: 1, ..shown };
+    let jobs = vec![hastened];
+    assert_eq!(ask(Request::ShowJob { job: 1 }), Response::Jobs { jobs, next: None });
+    let retried = |count, next| Response::Retried { count, next };
+    assert_eq!(ask(Request::RetryJobs { after: 0 }), retried(99, Some(100)));
+    assert_eq!(ask(Request::RetryJobs { after: 100 }), retried(50, None));
+    assert_eq!(ask(Request::RetryJobs { after: 0 }), retried(0, Some(100)));
+    for request in [Request::ShowJob { job: 151 }, Request::RetryJob { job: 0 }] {
+        let number = if matches!(request, Request::ShowJob { .. }) { 151 } else { 0 };
+        assert_eq!(
+            text(&store, request).unwrap_err(),
+            format!("there is no job {number}, or it is done: see `ceralacca queue list`")
+        );
+    }
+}
