@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::demo::program;
 use crate::{Demo, wire};
@@ -74,23 +74,27 @@ impl Demo {
     ///
     /// # Errors
     ///
-    /// When processes cannot be listed.
+    /// When processes cannot be listed, or several have the key: one outlived the program that it
+    /// served.
     pub fn signer(&self) -> anyhow::Result<Option<u32>> {
-        let parent = format!("PPid:\t{}", self.pid());
+        let key = self.data.join("signing.key");
+        let mut signers = Vec::new();
         for entry in std::fs::read_dir("/proc")? {
             let entry = entry?;
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             // It may end while it is looked at.
-            let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let signs = command.split(|&octet| octet == 0).any(|word| word == b"signer");
-            if signs && status.lines().any(|line| line == parent) {
-                return Ok(Some(pid));
+            let words: Vec<&[u8]> = command.split(|&octet| octet == 0).collect();
+            if words.contains(&b"signer".as_slice())
+                && words.contains(&key.as_os_str().as_encoded_bytes())
+            {
+                signers.push(pid);
             }
         }
-        Ok(None)
+        ensure!(signers.len() <= 1, "several processes have the key: {signers:?}");
+        Ok(signers.pop())
     }
 }
 

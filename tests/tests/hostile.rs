@@ -223,7 +223,7 @@ fn what_is_no_handshake_is_cut_off() -> anyhow::Result<()> {
             let mut answer = Vec::new();
             // Octets that nobody read make the close a reset.
             let _ = socket.read_to_end(&mut answer);
-            // At most an alert (RFC 8446 §6): its type, the version, two octets; no word in clear.
+            // At most an alert of TLS: its type, the version, two octets; no word in clear.
             ensure!(answer.is_empty() || (answer[0] == 21 && answer.len() == 7), "{answer:?}");
         }
         // A handshake that ends in the middle, by the client's will.
