@@ -393,9 +393,28 @@ impl Store for EmbeddedStore {
         self.write(vec![], move |txn, _| messages::change_flags(txn, mailbox, &uids, &change))
     }
 
+    fn change_flags_unchanged(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        change: &FlagChange,
+        unchanged_since: ModSeq,
+    ) -> Result<(Vec<FlagUpdate>, Vec<Uid>), StoreError> {
+        let (uids, change) = (uids.clone(), change.clone());
+        self.write(vec![], move |txn, _| {
+            let (same, changed) = messages::unchanged(txn.db, mailbox, &uids, unchanged_since)?;
+            Ok((messages::change_flags(txn, mailbox, &same, &change)?, changed))
+        })
+    }
+
     fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError> {
         let uids = uids.cloned().unwrap_or_else(UidSet::all);
         self.write(vec![], move |txn, _| messages::expunge(txn, mailbox, &uids))
+    }
+
+    fn takes_writes(&self) -> Result<(), StoreError> {
+        let gone = self.writer.as_ref().is_none_or(JoinHandle::is_finished);
+        if gone || self.shared.fault.is_fatal() { Err(self.shared.fault.error()) } else { Ok(()) }
     }
 
     fn listen(&self, listener: Listener) {

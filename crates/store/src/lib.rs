@@ -246,12 +246,35 @@ pub trait Store: Send + Sync {
         uids: &UidSet,
         change: &FlagChange,
     ) -> Result<Vec<FlagUpdate>, StoreError>;
+    /// Changes them where nothing changed after `unchanged_since` (RFC 7162 §3.1.3), each message for
+    /// itself: tells the new flags of those, and the UIDs of the others, ascending, which it leaves
+    /// as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`change_flags`](Self::change_flags).
+    fn change_flags_unchanged(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        change: &FlagChange,
+        unchanged_since: ModSeq,
+    ) -> Result<(Vec<FlagUpdate>, Vec<Uid>), StoreError>;
     /// Removes the messages flagged `\Deleted`, of a set or of all, and tells their UIDs.
     ///
     /// # Errors
     ///
     /// [`StoreError::NoSuchMailbox`].
     fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError>;
+    /// Whether it can still write, without writing: what a monitor asks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Medium`]: a flush or a commit failed, and nothing is written any more until it
+    /// is opened again.
+    fn takes_writes(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Asks to be told of changed mailboxes.
     fn listen(&self, listener: Listener);
 

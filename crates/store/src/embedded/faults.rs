@@ -118,7 +118,7 @@ fn play(kind: Step, number: usize) -> bool {
                         // Nothing could have become visible: the next try is as good as the first.
                         act(&store, anna, inbox).unwrap();
                         act(&model, anna, inbox).unwrap();
-                    } else if store.shared.fault.is_fatal() {
+                    } else if store.takes_writes().is_err() {
                         let more = store.append(inbox, message(b"m", Flags::default()));
                         assert_refused!(more, StoreError::Medium(_));
                     } else {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,7 +61,10 @@ impl Files {
         for entry in fs::read_dir(&spool)? {
             fs::remove_file(entry?.path())?;
         }
+        // Also what a crash kept an earlier start from making certain: their names, and in `large`
+        // those of directories that files of their own were put into since.
         segments::flush_dir(dir)?;
+        segments::flush_dir(&large)?;
         let handles = Mutex::default();
         Ok(Self { segments, large, spool, disk, next_spool: AtomicU64::new(0), handles })
     }
@@ -95,8 +98,9 @@ impl Files {
 
     /// Removes the file of a blob that has one of its own.
     pub(super) fn unlink_large(&self, blob: u64) -> io::Result<()> {
+        let removed = segments::remove(&self.large_path(blob).1);
         self.forget((0, blob));
-        segments::remove(&self.large_path(blob).1)
+        removed
     }
 
     /// Gives a spooled file its name. The directory is flushed by [`flush_large`](Self::flush_large).
@@ -119,7 +123,8 @@ impl Files {
         segments::flush_dir(dir)
     }
 
-    /// No longer keeps a file open.
+    /// No longer keeps a file open: after it was unlinked, so that who opens it meanwhile sees that
+    /// it is, and does not keep it either.
     pub(super) fn forget(&self, key: (u64, u64)) {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
@@ -136,10 +141,13 @@ impl Files {
         };
         let file = Arc::new(File::open(path)?);
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        while handles.len() >= HANDLES_MAX {
-            handles.pop_first();
+        // One that was unlinked since is read once more and its space given back.
+        if file.metadata()?.nlink() > 0 {
+            while handles.len() >= HANDLES_MAX {
+                handles.pop_first();
+            }
+            handles.insert(key, Arc::clone(&file));
         }
-        handles.insert(key, Arc::clone(&file));
         Ok(file)
     }
 

@@ -36,6 +36,20 @@ struct Active {
     end: u64,
 }
 
+/// Why octets could not be appended.
+pub(super) enum AppendError {
+    /// A write: it is done again at the same place.
+    Write(io::Error),
+    /// A flush, of a new segment or of its name: nobody knows what is on disk.
+    Flush(io::Error),
+}
+
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
 /// The writer's side of the segments.
 pub(super) struct Segments {
     dir: PathBuf,
@@ -104,7 +118,7 @@ impl Segments {
     }
 
     /// Writes the records of a group, each under the number of its blob; not flushed yet.
-    pub(super) fn append(&mut self, records: &[(u64, Record)]) -> io::Result<Vec<Place>> {
+    pub(super) fn append(&mut self, records: &[(u64, Record)]) -> Result<Vec<Place>, AppendError> {
         let mut places = Vec::with_capacity(records.len());
         let mut run = Vec::new();
         for (blob, record) in records {
@@ -144,7 +158,7 @@ impl Segments {
     }
 
     /// Starts the next segment: its space is taken and its name is on disk before its first use.
-    fn roll(&mut self) -> io::Result<Active> {
+    fn roll(&mut self) -> Result<Active, AppendError> {
         self.disk.step(Step::Write)?;
         let number = self.last + 1;
         let file = OpenOptions::new()
@@ -153,8 +167,8 @@ impl Segments {
             .truncate(true)
             .open(path(&self.dir, number))?;
         reserve(&file, self.octets_max)?;
-        file.sync_all()?;
-        flush_dir(&self.dir)?;
+        let certain = self.disk.step(Step::Flush).and_then(|()| file.sync_all());
+        certain.and_then(|()| flush_dir(&self.dir)).map_err(AppendError::Flush)?;
         let active = Active { number, file: Arc::new(file), end: 0 };
         self.last = number;
         self.active = Some(active.clone());

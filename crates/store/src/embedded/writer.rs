@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::Shared;
 use super::disk::{Disk, Step};
 use super::octets::{Prepared, SpoolFile};
 use super::record::record_octets;
-use super::segments::{Place, Record, Segments};
+use super::segments::{AppendError, Place, Record, Segments};
 use crate::{BlobId, MailboxId, StoreError};
 
 /// Commands in a group at most: what one flush and one commit are shared by.
@@ -289,7 +290,7 @@ impl Writer {
                 // A crash is all that can come between, and a test wants to be it.
                 match self.disk.step(Step::Committed) {
                     Ok(()) => self.finish(done),
-                    Err(error) => failure_kept.set(&error.to_string(), true),
+                    Err(error) => shared.fault.set(&mut failure_kept, &error.to_string(), true),
                 }
             }
             Err(failure) => {
@@ -308,7 +309,7 @@ impl Writer {
                 if !fatal {
                     self.unlink_large(&self.adopted);
                 }
-                failure_kept.set(&cause.to_string(), fatal);
+                shared.fault.set(&mut failure_kept, &cause.to_string(), fatal);
             }
         }
     }
@@ -357,10 +358,12 @@ impl Writer {
             }
             runs.push((command.run, blobs));
         }
-        let harmless = |error: std::io::Error| Failure::Harmless(error.into());
         let fatal = |error: std::io::Error| Failure::Fatal(error.into());
         let mut placed = BTreeMap::new();
-        let places = self.segments.append(&records).map_err(harmless)?;
+        let places = self.segments.append(&records).map_err(|error| match error {
+            AppendError::Write(error) => Failure::Harmless(error.into()),
+            AppendError::Flush(error) => Failure::Fatal(error.into()),
+        })?;
         for ((blob, record), place) in records.iter().zip(places) {
             placed.insert(*blob, (place, record.octets.len() as u64));
         }
@@ -471,10 +474,10 @@ impl Writer {
         done.replies.into_iter().for_each(|reply| reply());
         self.gone = self.unlink_large(&done.effects.doomed);
         for segment in done.segments {
-            self.shared.files.forget((segment, 0));
             if let Err(error) = self.segments.unlink(segment) {
                 tracing::warn!(%error, segment, "a segment stays until the next start");
             }
+            self.shared.files.forget((segment, 0));
         }
     }
 }
@@ -492,7 +495,11 @@ fn gather(first: Command, commands: &Receiver<Command>) -> Vec<Command> {
 
 /// Why writes fail, for the callers whose command was dropped.
 #[derive(Default)]
-pub(super) struct Fault(Mutex<FailureKept>);
+pub(super) struct Fault {
+    kept: Mutex<FailureKept>,
+    /// As in [`FailureKept`], for who cannot wait for the group that is under way.
+    fatal: AtomicBool,
+}
 
 /// The last failure.
 #[derive(Default)]
@@ -501,24 +508,22 @@ pub(super) struct FailureKept {
     fatal: bool,
 }
 
-impl FailureKept {
-    fn set(&mut self, cause: &str, fatal: bool) {
-        let rest = if fatal { "; no more writes until the store is opened again" } else { "" };
-        self.cause = format!("{cause}{rest}");
-        self.fatal = fatal;
-    }
-}
-
 impl Fault {
     /// The writer holds it while it works on a group, so that nobody reads the failure too early.
     fn lock(&self) -> MutexGuard<'_, FailureKept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a failure, with the lock that the group was worked on under.
+    fn set(&self, kept: &mut FailureKept, cause: &str, fatal: bool) {
+        let rest = if fatal { "; no more writes until the store is opened again" } else { "" };
+        *kept = FailureKept { cause: format!("{cause}{rest}"), fatal };
+        self.fatal.store(fatal, Ordering::Release);
     }
 
     /// Whether nothing is written any more.
-    #[cfg(test)]
     pub(super) fn is_fatal(&self) -> bool {
-        self.lock().fatal
+        self.fatal.load(Ordering::Acquire)
     }
 
     /// What a caller is told whose command was dropped.
