@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use mail::Domain;
 use store::Timestamp;
 
@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// See what waits in the queue, and have it tried again
     #[command(after_help = "Example: ceralacca queue list")]
     Queue(Queue),
+    /// The index of providers: show it, export the own record, import those of others
+    #[command(after_help = "Example: ceralacca index show")]
+    Index(Index),
     /// Say what a message proves, offline
     #[command(after_help = "Example: ceralacca verify ricevuta.eml --index providers.ldif --ca \
                             ca.pem")]
@@ -107,6 +110,22 @@ pub(crate) struct Init {
     /// Added to each standard port
     #[arg(long, value_name = "N", default_value_t = config::DEFAULT_PORT_BASE, value_parser = port_base())]
     pub(crate) port_base: u16,
+}
+
+impl Init {
+    /// What no parser of a single domain sees: one that is there twice.
+    ///
+    /// # Errors
+    ///
+    /// Then, as for any other wrong use.
+    pub(crate) fn refuse_repeats(&self) -> Result<(), clap::Error> {
+        let mut earlier = std::collections::HashSet::new();
+        let Some(twice) = self.domains.iter().find(|domain| !earlier.insert(*domain)) else {
+            return Ok(());
+        };
+        let text = format!("--domain {twice} is there twice: remove one");
+        Err(Cli::command().error(clap::error::ErrorKind::ValueValidation, text))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -321,6 +340,55 @@ pub(crate) struct QueueRetry {
     pub(crate) config: ConfigFile,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Index {
+    #[command(subcommand)]
+    pub(crate) command: IndexCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Show the providers that are known, their domains and certificates
+    #[command(after_help = "Example: ceralacca index show --json")]
+    Show(IndexShow),
+    /// Write this provider's own record as LDIF to standard output
+    #[command(after_help = "Example: ceralacca index export > alfa.ldif")]
+    Export(IndexExport),
+    /// Add the records of an LDIF file, or replace those of the same name
+    ///
+    /// A file with anything wrong in it is refused whole. A signed index (.p7m) cannot be verified
+    /// yet, and is refused.
+    #[command(after_help = "Example: ceralacca index import beta.ldif")]
+    Import(IndexImport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexShow {
+    /// Print a list of JSON objects
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexExport {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexImport {
+    /// The records, LDIF
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print a list of JSON objects, one for each record
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
 /// Where a password comes from: never an argument, which everybody on the machine could read.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -386,8 +454,6 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -418,6 +484,17 @@ mod tests {
             let Command::Init(init) = cli.command else { panic!("{line}") };
             assert_eq!(init.domains.len(), 2);
         }
+    }
+
+    #[test]
+    fn no_domain_is_there_twice() {
+        let line = "ceralacca init alfa --provider Alfa --domain a.example b.example A.Example";
+        let Command::Init(init) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("{line}")
+        };
+        let refused = init.refuse_repeats().unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("--domain a.example is there twice: remove one"));
     }
 
     #[test]

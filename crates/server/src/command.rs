@@ -1,6 +1,7 @@
 //! The commands of an operator beside those on accounts: what is asked and how the answer is shown.
 //! What they do is in [`crate::control`].
 
+pub(crate) mod index;
 pub(crate) mod log;
 pub(crate) mod queue;
 

@@ -1,4 +1,4 @@
-//! The commands on accounts, the log and the queue, and the socket over which they reach the running
+//! The commands on accounts, the log, the queue and the index, and the socket over which they reach the running
 //! server.
 //!
 //! A command is a [`Request`]; [`perform`] does it on a store, whether the server has the store
@@ -118,6 +118,8 @@ pub(crate) enum Request {
     RetryJob { job: u64 },
     /// So are all of a page after number `after`.
     RetryJobs { after: u64 },
+    /// The index of providers has a new file.
+    ReloadIndex,
 }
 
 /// What became of a request.
@@ -305,6 +307,8 @@ fn attempt(
         Request::RetryJobs { after } => {
             jobs::retry_all(store, after, at).map(|retried| (retried, None))
         }
+        // The server's own affair: see `answer`.
+        Request::ReloadIndex => Err("no server is running that has an index in use".to_owned()),
     }
 }
 
@@ -480,6 +484,8 @@ pub(crate) struct Desk {
     pub(crate) config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
     /// Called after each change, so that sessions of that account hear of it.
     pub(crate) on_change: Arc<dyn Fn(AccountId) + Send + Sync>,
+    /// Reads the index of providers again; the old one stays when it cannot be used.
+    pub(crate) reload_index: Arc<dyn Fn() -> anyhow::Result<()> + Send + Sync>,
 }
 
 /// The bound socket. Its file is removed when it is dropped.
@@ -558,6 +564,14 @@ async fn answer(stream: tokio::net::UnixStream, desk: Desk) -> anyhow::Result<()
     let mut reader = tokio::io::BufReader::new(reader).take(REQUEST_OCTETS_MAX);
     reader.read_until(b'\n', &mut line).await?;
     let response = match serde_json::from_slice::<Request>(&line) {
+        Ok(Request::ReloadIndex) => {
+            match tokio::task::spawn_blocking(move || (desk.reload_index)()).await? {
+                Ok(()) => Response::Done { text: "the index is in use".to_owned() },
+                Err(error) => Response::Refused {
+                    text: format!("the running server keeps the old index: {error:#}"),
+                },
+            }
+        }
         Ok(request) => {
             let performed = tokio::task::spawn_blocking(move || {
                 let rules = Rules::of(&(desk.config)());

@@ -21,6 +21,7 @@ mod mailbox_service;
 mod material;
 mod queue;
 mod ready;
+mod reload;
 mod sasl;
 mod serve;
 mod setup;
@@ -70,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             start(config, ready)
         }
         Command::Init(init) => {
+            init.refuse_repeats().unwrap_or_else(|error| error.exit());
             let plan = setup::Plan {
                 name: init.provider,
                 domains: init.domains,
@@ -92,6 +94,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Account(account) => account::run(account.command),
         Command::Log(log) => command::log::run(log.command),
         Command::Queue(queue) => command::queue::run(queue.command),
+        Command::Index(index) => command::index::run(index.command),
         Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
     }

@@ -89,9 +89,7 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
     let site = open(config, signer.clone())?;
     let queue = {
         let (queue, site) = (site.queue.clone(), site.clone());
-        std::thread::Builder::new()
-            .name("queue".to_owned())
-            .spawn(move || queue.run(&site))?
+        std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
     };
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -112,11 +110,12 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
         }
     }
     let control = control::Server::bind(&site.config.load().control_socket())?;
-    let hub = site.hub.clone();
+    let (hub, reloaded) = (site.hub.clone(), site.clone());
     let desk = control::Desk {
         store: site.store.clone(),
         config: current,
         on_change: Arc::new(move |account| hub.account_changed(account)),
+        reload_index: Arc::new(move || reload_index(&reloaded)),
     };
     tasks.spawn(control::serve(control, desk, stopping.clone()));
     // Before anybody is told that it runs, and may ask it to stop.
@@ -192,7 +191,7 @@ pub(crate) fn assemble(
         signer,
         identity,
         provider,
-        providers,
+        providers: ArcSwap::from_pointee(providers),
         trust,
         queue: Queue::new(),
         work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
@@ -335,10 +334,25 @@ fn reload(site: &Site) {
         }
         Err(errors) => tracing::error!(target: "server", %errors, "the old configuration stays"),
     }
+    if let Err(error) = reload_index(site) {
+        tracing::error!(target: "server", error = %format!("{error:#}"), "the old index of providers stays");
+    }
     match site.tls.reload() {
         Ok(()) => tracing::info!(target: "server", "TLS certificate read again"),
         Err(error) => {
             tracing::error!(target: "server", error = %format!("{error:#}"), "the old TLS certificate stays");
         }
     }
+}
+
+/// Exchanges the index of providers for the one that is in its file now.
+fn reload_index(site: &Site) -> anyhow::Result<()> {
+    let (index, faults) = material::index(&site.config.load())?;
+    for fault in faults {
+        // It does not hold up the rest.
+        tracing::warn!(target: "server", fault, "a record of the index of providers is left out");
+    }
+    site.providers.store(Arc::new(index));
+    tracing::info!(target: "server", "index of providers read again");
+    Ok(())
 }

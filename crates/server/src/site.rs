@@ -38,8 +38,8 @@ pub(crate) struct Site {
     pub(crate) identity: Identity,
     /// Who we are, in the words of the law.
     pub(crate) provider: pec::exchange::Provider,
-    /// The providers we know, ourselves included.
-    pub(crate) providers: pec::providers::Index,
+    /// The providers we know, ourselves included; exchanged for a newer index while running.
+    pub(crate) providers: ArcSwap<pec::providers::Index>,
     /// Whom we believe when a provider signs.
     pub(crate) trust: Trust,
     pub(crate) queue: Arc<Queue>,

@@ -147,6 +147,7 @@ fn used_wrongly_is_status_2() {
         &["demo", "--port-base", "65000"],
         &["log", "find"],
         &["queue", "cancel", "1"],
+        &["index", "import"],
         &["log", "find", "--since", "yesterday"],
     ] {
         let output = run(arguments, folder.path());
@@ -417,6 +418,70 @@ fn the_queue_with_the_server_stopped_and_running() {
     let account: serde_json::Value = serde_json::from_str(&account).unwrap();
     assert_eq!(account["usage"], serde_json::json!({"octets": 38, "messages": 1}));
     stop(running);
+}
+
+/// Two providers get to know each other, one stopped and one running.
+#[test]
+fn an_index_is_exported_and_imported_whole_or_not_at_all() {
+    let (alfa, beta) = (provider(), tempfile::tempdir().unwrap());
+    let init = ["init", ".", "--provider", "Beta", "--domain", "pec.beta.example", "--port-base"];
+    done(&run(&[&init[..], &[&port_base()]].concat(), beta.path()));
+    let ldif = done(&run(&["index", "export"], beta.path()));
+    assert!(ldif.starts_with("version: 1\n\ndn: providerName=Beta,o=postacert\n"), "{ldif}");
+    let file = alfa.path().join("beta.ldif");
+    std::fs::write(&file, &ldif).unwrap();
+    let import = ["index", "import", "beta.ldif"];
+    let index = || std::fs::read_to_string(alfa.path().join("providers.ldif")).unwrap();
+    let before = index();
+
+    for (text, sentence) in [
+        (ldif.replace("pec.beta.example", "pec.alfa.example"), "does not go with the index: "),
+        (ldif.replace("mailReceipt: ", "mailReceipt: a b "), " is refused whole: "),
+        (ldif.replace("dn: ", "nd: "), "cannot be used: "),
+        ("version: 1\n".to_owned(), " holds no record of a provider"),
+        ("-----BEGIN PKCS7-----\n".to_owned(), " is a signed index, which this version cannot "),
+        (
+            ldif.replace("=Beta,", "=Alfa,").replace("providerName: Beta", "providerName: Alfa"),
+            "it would take the certificate that this provider signs with out of the index",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let told = refused(&run(&import, alfa.path()));
+        assert!(told.contains(sentence), "{told}");
+        assert_eq!(index(), before);
+    }
+
+    std::fs::write(&file, &ldif).unwrap();
+    let told = done(&run(&import, alfa.path()));
+    let added = "added      providerName=Beta,o=postacert  +pec.beta.example  +certificate ";
+    assert!(told.starts_with(added) && told.lines().count() == 1, "{told}");
+    let unchanged = done(&run(&import, alfa.path()));
+    assert_eq!(unchanged, "unchanged  providerName=Beta,o=postacert\n");
+
+    let (running, _) = start(&["serve", "--json"], alfa.path());
+    std::fs::write(&file, ldif + "managedDomains: pec.gamma.example\n").unwrap();
+    let told = done(&run(&[&import[..], &["--json"]].concat(), alfa.path()));
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&told).unwrap(),
+        serde_json::json!([{
+            "record": "providerName=Beta,o=postacert", "change": "replaced",
+            "domains_added": ["pec.gamma.example"], "domains_removed": [],
+            "certificates_added": [], "certificates_removed": []
+        }])
+    );
+    let log = std::fs::read_to_string(alfa.path().join("log.txt")).unwrap();
+    assert!(log.contains("index of providers read again"), "{log}");
+    let shown = done(&run(&["index", "show", "--json"], alfa.path()));
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let domains = ["pec.beta.example", "pec.gamma.example"];
+    assert_eq!((&shown[0]["own"], &shown[1]["own"]), (&true.into(), &false.into()));
+    assert_eq!(shown[1]["domains"], serde_json::json!(domains));
+    assert_eq!(shown[1]["mail_receipt"], "ricevute@pec.beta.example");
+    let page = done(&run(&["index", "show"], alfa.path()));
+    let begin = "providerName=Alfa,o=postacert  (this provider)\n  receipts to  ricevute@";
+    assert!(page.starts_with(begin), "{page}");
+    stop(running);
+    assert_eq!(status(&run(&["check"], alfa.path())), 0);
 }
 
 #[test]

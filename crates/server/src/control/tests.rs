@@ -167,6 +167,7 @@ fn start(path: &Path) -> (Arc<Mutex<Vec<AccountId>>>, watch::Sender<bool>) {
         store: Arc::new(MemoryStore::new()),
         config: Arc::new(config),
         on_change: Arc::new(move |id| heard.lock().unwrap().push(id)),
+        reload_index: Arc::new(|| anyhow::bail!("it is damaged")),
     };
     tokio::spawn(serve(server, desk, stopping));
     (told, stop)
@@ -195,6 +196,9 @@ async fn the_socket_answers_as_the_store_does() {
         };
         assert_eq!(accounts.len(), 1);
         assert_eq!(told.lock().unwrap().len(), 1);
+        let kept = "the running server keeps the old index: it is damaged".to_owned();
+        let reloaded = asked(&path, Request::ReloadIndex).await;
+        assert_eq!(reloaded, Some(Response::Refused { text: kept }));
         assert!(Server::bind(&path).is_err(), "a second server");
         stop.send(true).unwrap();
         while path.exists() {

@@ -90,7 +90,8 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
         let config = site.config.load();
         Limits::new(config.limits.message_octets, config.limits.recipients, true)
     };
-    let kind = |domain: &mail::Domain| site.providers.kind(domain);
+    let providers = site.providers.load();
+    let kind = |domain: &mail::Domain| providers.kind(domain);
     let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
     match access::admit(&draft, &site.provider, &limits, &kind, id.clone(), at) {
         Ok(submission) => {

@@ -38,7 +38,8 @@ pub(super) fn test(
         Err(_) => return ordinary(OriginFault::NotSigned),
     };
     // The hash only finds the record; what decides is that the certificates are the same octets.
-    let records = site.providers.by_certificate(certificate.to_der());
+    let providers = site.providers.load();
+    let records = providers.by_certificate(certificate.to_der());
     if records.is_empty() {
         return ordinary(OriginFault::NotAProvider);
     }

@@ -1,0 +1,300 @@
+//! `index`: the providers that are known, what this one tells others of itself, and taking in what
+//! others tell.
+//!
+//! An import is all or nothing: the file that results is whole and on disk before it has its name
+//! (PEC-IDX-10). Not here: a signed index, which cannot be verified yet and is refused.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use crypto::Certificate;
+use pec::providers::{Index, ProviderRecord, certificate_hash, records_to_ldif};
+use serde::Serialize;
+
+use super::{plain, rfc3339, shown};
+use crate::args::IndexCommand;
+use crate::config::{Config, IndexSource};
+use crate::control::{self, Request, Response};
+use crate::material;
+
+/// Does a command and prints its answer.
+///
+/// # Errors
+///
+/// When it cannot be done, in one sentence that says why; then nothing is changed.
+pub(crate) fn run(command: IndexCommand) -> anyhow::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match command {
+        IndexCommand::Show(show) => {
+            let config = Config::load(&show.config.path())?;
+            let (index, faults) = material::index(&config)?;
+            let views: Vec<_> = index.records().iter().map(|r| view(r, &config)).collect();
+            if show.json {
+                writeln!(out, "{}", serde_json::to_string(&views)?)?;
+            } else {
+                views.iter().try_for_each(|view| out.write_all(page(view).as_bytes()))?;
+            }
+            for fault in faults {
+                writeln!(std::io::stderr(), "ceralacca: left out: {}", plain(&fault))?;
+            }
+        }
+        IndexCommand::Export(export) => {
+            let config = Config::load(&export.config.path())?;
+            let (index, _) = material::index(&config)?;
+            let own = index.records().iter().filter(|record| is_own(record, &config));
+            let own: Vec<ProviderRecord> = own.cloned().collect();
+            if own.is_empty() {
+                bail!("no record of the index manages a domain of this provider: see `check`");
+            }
+            out.write_all(records_to_ldif(&own).as_bytes())?;
+        }
+        IndexCommand::Import(import) => {
+            let config = Config::load(&import.config.path())?;
+            let changes = take_in(&config, &import.file)?;
+            if import.json {
+                writeln!(out, "{}", serde_json::to_string(&changes)?)?;
+            } else {
+                changes.iter().try_for_each(|change| writeln!(out, "{}", line(change)))?;
+            }
+            return tell_server(&config);
+        }
+    }
+    Ok(true)
+}
+
+fn is_own(record: &ProviderRecord, config: &Config) -> bool {
+    config.provider.domains.iter().any(|domain| record.manages(domain))
+}
+
+// --- import
+
+/// What an import did to one record.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Change {
+    record: String,
+    /// `added`, `replaced` or `unchanged`.
+    change: &'static str,
+    domains_added: Vec<String>,
+    domains_removed: Vec<String>,
+    /// By SHA-1.
+    certificates_added: Vec<String>,
+    certificates_removed: Vec<String>,
+}
+
+/// Puts the records of a file into the index, and tells what that changed.
+fn take_in(config: &Config, file: &Path) -> anyhow::Result<Vec<Change>> {
+    let IndexSource::File(index_file) = &config.index else {
+        bail!("index.source is no file: there is nothing to import into");
+    };
+    let given = read(file)?;
+    let folder = index_file.parent().unwrap_or(Path::new("/"));
+    let lock = File::open(folder).with_context(|| format!("{} is not there", folder.display()))?;
+    if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another ceralacca is working on {}: wait for it", folder.display());
+    }
+    let (old, faults) = material::index(config)?;
+    if let Some(fault) = faults.first() {
+        bail!(
+            "{} has a record that cannot be read and would be lost ({fault}): mend it first",
+            index_file.display()
+        );
+    }
+    let new = old
+        .with(given.records().to_vec())
+        .with_context(|| format!("{} does not go with the index", file.display()))?;
+    keep_ourselves(config, &new)?;
+    let changes: Vec<_> = given.records().iter().map(|record| compare(&old, record)).collect();
+    if changes.iter().any(|change| change.change != "unchanged") {
+        replace(index_file, &lock, new.to_ldif().as_bytes())
+            .with_context(|| format!("{} cannot be written", index_file.display()))?;
+    }
+    Ok(changes)
+}
+
+/// The records of a file, every one of them sound.
+fn read(file: &Path) -> anyhow::Result<Index> {
+    let octets = material::octets(file)?;
+    // DER, or PEM: no LDIF begins so.
+    let signed = octets.first() == Some(&0x30) || octets.starts_with(b"-----BEGIN");
+    if signed || file.extension().is_some_and(|extension| extension == "p7m") {
+        bail!(
+            "{} is a signed index, which this version cannot verify yet: import the LDIF that the \
+             provider exported itself",
+            file.display()
+        );
+    }
+    let (index, faults) = material::index_file(file)?;
+    if let Some(fault) = faults.first() {
+        bail!("{} is refused whole: {fault}", file.display());
+    }
+    if index.records().is_empty() {
+        bail!("{} holds no record of a provider", file.display());
+    }
+    for record in index.records() {
+        for der in &record.certificates {
+            if let Err(error) = Certificate::from_der(der) {
+                bail!("{} is refused whole: {}: {error}", file.display(), record.dn());
+            }
+        }
+    }
+    Ok(index)
+}
+
+/// Without a record that holds our certificate and our domains, our own mail would fail our tests.
+fn keep_ourselves(config: &Config, index: &Index) -> anyhow::Result<()> {
+    let certificates = material::certificates(&config.signing.certificate)?;
+    let Some(certificate) = certificates.first() else { bail!("there is no signing certificate") };
+    let own = index.by_certificate(certificate.to_der());
+    if own.is_empty() {
+        bail!(
+            "it would take the certificate that this provider signs with out of the index: add \
+             that one to its own record"
+        );
+    }
+    for domain in &config.provider.domains {
+        if !own.iter().any(|record| record.manages(domain)) {
+            bail!("it would take {domain} out of this provider's own record: add it there");
+        }
+    }
+    Ok(())
+}
+
+fn compare(old: &Index, new: &ProviderRecord) -> Change {
+    let name = new.dn().to_lowercase();
+    let before = old.records().iter().find(|record| record.dn().to_lowercase() == name);
+    let change = match before {
+        None => "added",
+        Some(before) if before == new => "unchanged",
+        Some(_) => "replaced",
+    };
+    let domains = |record: &ProviderRecord| -> BTreeSet<String> {
+        record.domains.iter().map(ToString::to_string).collect()
+    };
+    let hashes =
+        |record: &ProviderRecord| -> BTreeSet<String> { record.hashes().into_iter().collect() };
+    let (old_domains, new_domains) = (before.map(domains).unwrap_or_default(), domains(new));
+    let (old_hashes, new_hashes) = (before.map(hashes).unwrap_or_default(), hashes(new));
+    Change {
+        record: new.dn(),
+        change,
+        domains_added: new_domains.difference(&old_domains).cloned().collect(),
+        domains_removed: old_domains.difference(&new_domains).cloned().collect(),
+        certificates_added: new_hashes.difference(&old_hashes).cloned().collect(),
+        certificates_removed: old_hashes.difference(&new_hashes).cloned().collect(),
+    }
+}
+
+/// A whole new file in the place of the old one, or the old one.
+fn replace(file: &Path, folder: &File, octets: &[u8]) -> std::io::Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    name.push(".new");
+    let unfinished = file.with_file_name(name);
+    // What a crash left; the lock says that nobody is at it.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&unfinished)?;
+    new.write_all(octets)?;
+    new.sync_all()?;
+    fs::rename(&unfinished, file)?;
+    folder.sync_all()
+}
+
+/// Has the running server read the index again. `false`: it did not, and has said why.
+fn tell_server(config: &Config) -> anyhow::Result<bool> {
+    match control::ask(&config.control_socket(), &Request::ReloadIndex)? {
+        None | Some(Response::Done { .. }) => Ok(true),
+        Some(other) => control::refused(other),
+    }
+}
+
+fn line(change: &Change) -> String {
+    let mut text = format!("{:<9}  {}", change.change, change.record);
+    let parts = [
+        (" +", &change.domains_added),
+        (" -", &change.domains_removed),
+        (" +certificate ", &change.certificates_added),
+        (" -certificate ", &change.certificates_removed),
+    ];
+    for (mark, names) in parts {
+        for name in names {
+            text += &format!(" {mark}{name}");
+        }
+    }
+    plain(&text)
+}
+
+// --- show
+
+/// A record as commands show it.
+#[derive(Debug, Serialize)]
+struct RecordView {
+    record: String,
+    provider: String,
+    unit: Option<String>,
+    /// Whether it is this provider's.
+    own: bool,
+    mail_receipt: String,
+    domains: Vec<String>,
+    location: Option<String>,
+    certificates: Vec<CertificateView>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateView {
+    sha1: String,
+    /// `None`, as the times: it cannot be read.
+    subject: Option<String>,
+    not_before: Option<String>,
+    not_after: Option<String>,
+    #[serde(skip)]
+    ends: String,
+}
+
+fn view(record: &ProviderRecord, config: &Config) -> RecordView {
+    let certificates = record.certificates.iter().map(|der| {
+        let read = Certificate::from_der(der).ok();
+        CertificateView {
+            sha1: certificate_hash(der),
+            subject: read.as_ref().map(Certificate::subject),
+            not_before: read.as_ref().map(|c| rfc3339(c.not_before())),
+            not_after: read.as_ref().map(|c| rfc3339(c.not_after())),
+            ends: read.as_ref().map_or_else(|| "?".to_owned(), |c| shown(c.not_after())),
+        }
+    });
+    RecordView {
+        record: record.dn(),
+        provider: record.name.clone(),
+        unit: record.unit.clone(),
+        own: is_own(record, config),
+        mail_receipt: record.mail_receipt.to_string(),
+        domains: record.domains.iter().map(ToString::to_string).collect(),
+        location: record.location.clone(),
+        certificates: certificates.collect(),
+    }
+}
+
+fn page(view: &RecordView) -> String {
+    let own = if view.own { "  (this provider)" } else { "" };
+    let mut text = format!("{}{own}\n", plain(&view.record));
+    text += &format!("  receipts to  {}\n", plain(&view.mail_receipt));
+    for domain in &view.domains {
+        text += &format!("  domain       {domain}\n");
+    }
+    for certificate in &view.certificates {
+        let subject = certificate.subject.as_deref().unwrap_or("cannot be read");
+        text += &format!(
+            "  certificate  {}  ends {}  {}\n",
+            certificate.sha1,
+            certificate.ends,
+            plain(subject)
+        );
+    }
+    text
+}
