@@ -58,6 +58,7 @@ macro_rules! contract_cases {
             messages::a_spool_is_stored_at_any_size,
             messages::summaries_come_in_order_and_bounded,
             messages::flags_change_and_count,
+            messages::flags_change_only_where_nothing_else_did,
             messages::one_keyword_too_many_is_refused,
             messages::changes_are_told_since_any_time,
             messages::recent_is_told_once,

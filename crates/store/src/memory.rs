@@ -213,6 +213,19 @@ impl Store for MemoryStore {
         self.change(|state| state.change_flags(mailbox, uids, change))
     }
 
+    fn change_flags_unchanged(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        change: &FlagChange,
+        unchanged_since: ModSeq,
+    ) -> Result<(Vec<FlagUpdate>, Vec<Uid>), StoreError> {
+        self.change(|state| {
+            let (same, changed) = state.unchanged(mailbox, uids, unchanged_since)?;
+            Ok((state.change_flags(mailbox, &same, change)?, changed))
+        })
+    }
+
     fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError> {
         self.change(|state| state.expunge(mailbox, uids))
     }

@@ -88,13 +88,19 @@ pub(crate) fn identifiers(record: &LogRecord) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Whose a record is: the [`key`] of each address in it, once.
+/// Whose a record is: the [`key`] of each address in it, once. One about a single delivery is the
+/// sender's and that recipient's: all the others find it by the message, and a message to
+/// hundreds costs no square of them.
 pub(crate) fn parties(record: &LogRecord) -> BTreeSet<String> {
-    let one = record.mittente.iter().chain(&record.consegna).chain(&record.ricezione);
-    one.map(String::as_str)
-        .chain(record.destinatari.iter().map(|recipient| recipient.address.as_str()))
-        .map(key)
-        .collect()
+    let sender = record.mittente.iter();
+    let all = match &record.consegna {
+        Some(one) => sender.chain([one]).map(String::as_str).collect::<Vec<_>>(),
+        None => {
+            let recipients = record.destinatari.iter().map(|recipient| &recipient.address);
+            sender.chain(&record.ricezione).chain(recipients).map(String::as_str).collect()
+        }
+    };
+    all.into_iter().map(key).collect()
 }
 
 /// `start..end` clipped to `octets`, as places in memory.

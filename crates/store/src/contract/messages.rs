@@ -144,6 +144,39 @@ pub fn flags_change_and_count(make: Make<'_>) {
     assert_eq!((status.unseen, status.deleted, status.deleted_octets), (2, 0, 0));
 }
 
+pub fn flags_change_only_where_nothing_else_did(make: Make<'_>) {
+    let (store, _, inbox) = with_anna(make);
+    for octets in [&b"one"[..], b"two", b"three"] {
+        append(&*store, inbox, octets);
+    }
+    // Of 1 to 3 the mod-sequences are 1, 4 and 3.
+    let seen = FlagChange::Add(system(SystemFlags::SEEN));
+    store.change_flags(inbox, &uids(&[2]), &seen).unwrap();
+    let flag = FlagChange::Add(system(SystemFlags::FLAGGED));
+    let change = |set: &[u32], since| {
+        store.change_flags_unchanged(inbox, &uids(set), &flag, ModSeq(since)).unwrap()
+    };
+    let told = |updates: Vec<crate::FlagUpdate>| -> Vec<(u32, u64)> {
+        updates.iter().map(|update| (update.uid.0.get(), update.mod_seq.0)).collect()
+    };
+    let (updates, others) = change(&[1, 2, 3, 9], 3);
+    assert_eq!((told(updates), others), (vec![(1, 5), (3, 5)], vec![uid(2)]));
+    let kept = &store.summaries(inbox, &uids(&[2]), 1).unwrap()[0];
+    assert_eq!((&kept.flags, kept.mod_seq), (&system(SystemFlags::SEEN), ModSeq(4)));
+    // What was just changed has changed, and nothing is unchanged since ever.
+    let (updates, others) = change(&[1, 2], 4);
+    assert_eq!((told(updates), others), (vec![(2, 6)], vec![uid(1)]));
+    let (updates, others) = change(&[1, 2, 3], 0);
+    assert_eq!((told(updates), others), (vec![], vec![uid(1), uid(2), uid(3)]));
+    assert_eq!(store.status(inbox).unwrap().mod_seq, ModSeq(6));
+    // One that has the flags already keeps its mod-sequence.
+    let (updates, others) = change(&[1, 2, 3], 6);
+    assert_eq!((told(updates), others), (vec![(1, 5), (2, 6), (3, 5)], vec![]));
+    let gone = MailboxId(999);
+    let refused = store.change_flags_unchanged(gone, &uids(&[1]), &flag, ModSeq(9));
+    assert_refused!(refused, StoreError::NoSuchMailbox);
+}
+
 pub fn one_keyword_too_many_is_refused(make: Make<'_>) {
     let (store, anna, inbox) = with_anna(make);
     let other = create(&*store, anna, "other");

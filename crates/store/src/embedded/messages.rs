@@ -301,6 +301,28 @@ pub(super) fn release_all(txn: &mut Txn<'_>, mailbox: MailboxId) -> Result<(), S
     Ok(())
 }
 
+/// The messages of a set that nothing changed after `since`, and the others.
+pub(super) fn unchanged(
+    db: &Connection,
+    mailbox: MailboxId,
+    uids: &UidSet,
+    since: ModSeq,
+) -> Result<(UidSet, Vec<Uid>), StoreError> {
+    let get =
+        "SELECT uid, mod_seq FROM messages WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid";
+    let mut get = db.prepare_cached(get)?;
+    let (mut same, mut changed) = (Vec::new(), Vec::new());
+    for (first, last) in uids.ranges() {
+        let mut rows = get.query((mailbox.0.cast_signed(), first, last))?;
+        while let Some(row) = rows.next()? {
+            let mod_seq = ModSeq(row.get::<_, i64>(1)?.cast_unsigned());
+            let target = if mod_seq <= since { &mut same } else { &mut changed };
+            target.push(uid(row.get(0)?));
+        }
+    }
+    Ok((same.into_iter().collect(), changed))
+}
+
 pub(super) fn change_flags(
     txn: &mut Txn<'_>,
     mailbox: MailboxId,

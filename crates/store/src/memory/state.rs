@@ -515,6 +515,19 @@ impl State {
         Ok(moved)
     }
 
+    /// The messages of a set that nothing changed after `since`, and the others.
+    pub(super) fn unchanged(
+        &self,
+        id: MailboxId,
+        uids: &UidSet,
+        since: ModSeq,
+    ) -> Result<(UidSet, Vec<Uid>), StoreError> {
+        let (same, changed): (Vec<&Summary>, Vec<&Summary>) =
+            self.kept(id)?.of(uids).partition(|message| message.mod_seq <= since);
+        let same = same.into_iter().map(|message| message.uid).collect();
+        Ok((same, changed.into_iter().map(|message| message.uid).collect()))
+    }
+
     pub(super) fn change_flags(
         &mut self,
         id: MailboxId,
