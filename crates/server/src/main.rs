@@ -21,7 +21,6 @@ mod mailbox_service;
 mod material;
 mod queue;
 mod ready;
-mod reload;
 mod sasl;
 mod serve;
 mod setup;
