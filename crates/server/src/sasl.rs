@@ -78,7 +78,7 @@ impl Exchange {
                 scram_first(&first, logins, from)
             }
             (Self::ScramFinal { challenge, login, account }, Some(last)) => {
-                scram_final(*challenge, login, account, &last, logins)
+                scram_final(*challenge, login, account, &last, logins, from)
             }
             // The sessions give `None` only with `Begin`.
             (_, None) => Outcome::Failure(Denied::Malformed, String::new()),
@@ -142,16 +142,31 @@ fn scram_final(
     account: Option<Box<Account>>,
     last: &[u8],
     logins: &Logins,
+    from: IpAddr,
 ) -> Outcome {
-    match (challenge.finish(last), account) {
-        (Ok(signature), Some(account)) => match admit(*account) {
-            Ok(account) => {
-                logins.succeeded(&login);
-                Outcome::Success(Box::new(account), Some(signature))
-            }
-            Err(denied) => Outcome::Failure(denied, login),
-        },
-        _ => Outcome::Failure(Denied::Wrong, login),
+    let (Ok(signature), Some(account)) = (challenge.finish(last), account) else {
+        return Outcome::Failure(Denied::Wrong, login);
+    };
+    match as_it_is_now(*account, &login, logins, from) {
+        Ok(account) => {
+            logins.succeeded(&login);
+            Outcome::Success(Box::new(account), Some(signature))
+        }
+        Err(denied) => Outcome::Failure(denied, login),
+    }
+}
+
+/// Lets in who has proved to be `account`, unless that was suspended, removed or given another
+/// password while the client thought about its proof.
+fn as_it_is_now(
+    account: Account,
+    login: &str,
+    logins: &Logins,
+    from: IpAddr,
+) -> Result<Account, Denied> {
+    match logins.scram_keys(login, from)? {
+        (Some(now), _) if now.credentials == account.credentials => admit(now),
+        _ => Err(Denied::Wrong),
     }
 }
 
@@ -213,5 +228,50 @@ pub(crate) async fn is_changed(
         Ok(Ok(None)) => true,
         // We cannot tell, and the next command will fail by itself.
         Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::{
+        AccountChange, Credentials, NewAccount, Owner, Quota, Role, State, Store, Timestamp,
+    };
+
+    use super::*;
+    use crate::config::Limits;
+    use crate::limits::Connections;
+
+    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    #[test]
+    fn a_proof_made_before_a_suspension_or_another_password_opens_nothing() {
+        let store = Arc::new(store::memory::MemoryStore::new());
+        let kept = |password: &str| {
+            let secret = crypto::Secret::derive(password, &[7; 16]).unwrap();
+            Some(Credentials { phc: secret.phc, scram: secret.scram.encode() })
+        };
+        let account = NewAccount {
+            address: mail::Address::parse("anna@pec.example").unwrap(),
+            user_id: None,
+            owner: Owner::Holder,
+            role: Role::None,
+            credentials: kept("giusta"),
+            quota: Quota { octets_max: 1000, messages_max: None, receipt_reserve_octets: 0 },
+            ordinary_mail: None,
+        };
+        let id = store.add_account(account, Timestamp::UNIX_EPOCH).unwrap();
+        let connections = Connections::new(Limits::default());
+        let logins = Logins::new(store.clone(), connections, b"secret".to_vec());
+        let login = "anna@pec.example";
+        let (then, _) = logins.scram_keys(login, FROM).unwrap();
+        let now = || as_it_is_now(then.clone().unwrap(), login, &logins, FROM);
+        assert_eq!(now().unwrap().id, id);
+        store.change_account(id, AccountChange::State(State::Suspended)).unwrap();
+        assert_eq!(now().unwrap_err(), Denied::Suspended);
+        store.change_account(id, AccountChange::State(State::Active)).unwrap();
+        store.change_account(id, AccountChange::Credentials(kept("nuova"))).unwrap();
+        assert_eq!(now().unwrap_err(), Denied::Wrong);
+        store.remove_account(id).unwrap();
+        assert_eq!(now().unwrap_err(), Denied::Wrong);
     }
 }
