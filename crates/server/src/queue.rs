@@ -16,6 +16,9 @@ use crate::site::Site;
 const WORKERS: usize = 24;
 /// Jobs that are in memory at once, however many wait.
 const JOBS_IN_MEMORY_MAX: usize = 512;
+/// Octets of messages that steps under way work on at once: each is in memory some four times while
+/// it is read, enclosed and signed. A larger one is worked on alone.
+const STEP_OCTETS_MAX: u64 = 128 * 1024 * 1024;
 /// Without a word of new jobs, the queue is looked at this often, for those put off.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The first delay after a failure; each further one doubles it.
@@ -35,6 +38,32 @@ struct State {
     fresh: bool,
     stopping: bool,
     under_way: HashSet<JobId>,
+    /// Octets of the messages that are worked on.
+    octets: u64,
+    /// Jobs were left for later, for want of room for their messages.
+    left: bool,
+    /// There is room again: they are to be looked for.
+    look_back: bool,
+}
+
+impl State {
+    /// Makes room for a message of so many octets; when there is none, its job is left for later.
+    fn take_room(&mut self, octets: u64) -> bool {
+        let fits = self.octets == 0 || self.octets.saturating_add(octets) <= STEP_OCTETS_MAX;
+        if fits {
+            self.octets += octets;
+        } else {
+            self.left = true;
+        }
+        fits
+    }
+
+    fn give_room_back(&mut self, octets: u64) {
+        self.octets -= octets;
+        if std::mem::take(&mut self.left) {
+            (self.look_back, self.fresh) = (true, true);
+        }
+    }
 }
 
 impl Queue {
@@ -81,12 +110,16 @@ impl Queue {
             if self.wait_for_room() {
                 break;
             }
-            if look_back.elapsed() >= LOOK_EVERY {
+            // Before the look, not after it: who wakes us meanwhile is not forgotten.
+            let asked_back = {
+                let mut state = self.lock();
+                state.fresh = false;
+                std::mem::take(&mut state.look_back)
+            };
+            if asked_back || look_back.elapsed() >= LOOK_EVERY {
                 seen = None;
                 look_back = std::time::Instant::now();
             }
-            // Before the look, not after it: who wakes us meanwhile is not forgotten.
-            self.lock().fresh = false;
             match site.store.jobs_due(site.clock.now(), seen, JOBS_IN_MEMORY_MAX) {
                 Ok(due) => {
                     if due.len() == JOBS_IN_MEMORY_MAX {
@@ -101,7 +134,10 @@ impl Queue {
                             state.fresh = true;
                             break;
                         }
-                        if state.under_way.insert(job.id) && hand_out.try_send(job).is_err() {
+                        let id = job.id;
+                        if state.under_way.insert(id) && hand_out.try_send(job).is_err() {
+                            // Or it would be under way for ever, and nobody doing it.
+                            state.under_way.remove(&id);
                             tracing::error!(target: "queue", "more jobs in memory than there may be");
                         }
                     }
@@ -135,7 +171,13 @@ impl Queue {
 
     fn perform(&self, site: &Arc<Site>, job: Job) {
         let (id, attempts) = (job.id, job.attempts);
-        if !self.lock().stopping {
+        // Octets that cannot be found cost no room; the step says what is wrong with them.
+        let octets = job.blob.and_then(|blob| site.store.octets(blob).ok()).unwrap_or(0);
+        let goes_on = {
+            let mut state = self.lock();
+            !state.stopping && state.take_room(octets)
+        };
+        if goes_on {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 crate::flow::perform(site, &job)
             }));
@@ -150,7 +192,12 @@ impl Queue {
                 self.put_off(site, id, attempts, &reason);
             }
         }
-        self.lock().under_way.remove(&id);
+        let mut state = self.lock();
+        state.under_way.remove(&id);
+        if goes_on {
+            state.give_room_back(octets);
+        }
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -180,6 +227,19 @@ fn retry_after(attempts: u32) -> jiff::SignedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_octet_past_the_room_is_left_for_later_and_looked_for_again() {
+        let mut state = State::default();
+        assert!(state.take_room(STEP_OCTETS_MAX + 1), "alone, any message is worked on");
+        state.give_room_back(STEP_OCTETS_MAX + 1);
+        assert!(!state.look_back);
+        assert!(state.take_room(1) && state.take_room(STEP_OCTETS_MAX - 1));
+        assert!(!state.take_room(1));
+        assert!(!state.look_back);
+        state.give_room_back(STEP_OCTETS_MAX - 1);
+        assert!(state.look_back && state.fresh && state.take_room(1));
+    }
 
     #[test]
     fn delays_double_up_to_a_quarter_of_an_hour() {
