@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use imap::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret, Session, Settings, Step};
 use store::{Account, BlobId, MailboxId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::drive::Connection;
 use crate::login::Denied;
@@ -19,10 +19,17 @@ use crate::submission::{blocking, stopped};
 const IDLE_WAIT: Duration = Duration::from_secs(31 * 60);
 /// Before it has signed in, it has less: this is where strangers hold connections open.
 const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
+/// How long signing in may take in all: an octet a minute shall not hold a connection for ever,
+/// and who is asked for a password by a dialogue finds it in that time.
+const LOGIN_WAIT: Duration = Duration::from_secs(180);
 /// How often an idling client gets a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(120);
 /// Octets of a stored message that are in memory at once while it is sent.
 const PIECE_OCTETS: u64 = 64 * 1024;
+
+/// Jobs at once, of all sessions, that may hold a whole message in memory: parts are found, and texts
+/// searched, in at most so many messages of 100 MB at a time.
+static MESSAGES_IN_MEMORY: Semaphore = Semaphore::const_new(8);
 
 /// What a session goes by, as the configuration is now.
 fn settings(site: &Site) -> Arc<Settings> {
@@ -44,6 +51,7 @@ pub(crate) async fn serve(
     let mut desk = Desk { site: site.clone(), exchange: None, account: None, watched: None };
     let mut accounts = site.hub.watch_accounts();
     let mut silent_since = tokio::time::Instant::now();
+    let sign_in_until = silent_since + LOGIN_WAIT;
     loop {
         match act(&mut session, &mut desk, &mut connection).await {
             Ok(true) => {}
@@ -53,9 +61,17 @@ pub(crate) async fn serve(
                 return;
             }
         }
-        desk.watch(session.selected());
-        let wait = if session.is_authenticated() { IDLE_WAIT } else { IDLE_WAIT_BEFORE_LOGIN };
-        let keepalive = if session.is_idle() { KEEPALIVE } else { wait };
+        if desk.watch(session.selected()) {
+            // What changed between its opening and now was told to nobody.
+            session.handle_changed();
+            continue;
+        }
+        let patience = if session.is_authenticated() {
+            silent_since + IDLE_WAIT
+        } else {
+            sign_in_until.min(silent_since + IDLE_WAIT_BEFORE_LOGIN)
+        };
+        let keepalive = if session.is_idle() { KEEPALIVE } else { IDLE_WAIT };
         tokio::select! {
             read = connection.read(), if session.wants_octets() => match read {
                 Ok(octets) if !octets.is_empty() => {
@@ -69,7 +85,7 @@ pub(crate) async fn serve(
                 }
             },
             () = desk.changed() => session.handle_changed(),
-            () = tokio::time::sleep_until(silent_since + wait) => session.handle_timeout(),
+            () = tokio::time::sleep_until(patience) => session.handle_timeout(),
             () = tokio::time::sleep(keepalive) => session.handle_keepalive(),
             () = stopped(&mut stop) => session.handle_shutdown(),
             changed = accounts.recv() => {
@@ -103,7 +119,15 @@ async fn act(
             }
             Step::Perform(job) => {
                 let site = desk.site.clone();
-                let run = blocking(move || job.run(&*site.store, site.clock.now()));
+                // Closed never.
+                let turn = match job.may_hold_messages() {
+                    true => MESSAGES_IN_MEMORY.acquire().await.ok(),
+                    false => None,
+                };
+                let run = blocking(move || {
+                    let _turn = turn;
+                    job.run(&*site.store, site.clock.now())
+                });
                 session.finish(run.await.map_err(io::Error::other)?);
             }
             Step::StartTls => {
@@ -209,11 +233,13 @@ impl Desk {
         Ok(())
     }
 
-    /// Listens to the mailbox that is selected now.
-    fn watch(&mut self, selected: Option<MailboxId>) {
-        if self.watched.as_ref().map(|(mailbox, _)| *mailbox) != selected {
-            self.watched = selected.map(|mailbox| (mailbox, self.site.hub.watch_mailbox(mailbox)));
+    /// Listens to the mailbox that is selected now. Whether that is another one than before.
+    fn watch(&mut self, selected: Option<MailboxId>) -> bool {
+        if self.watched.as_ref().map(|(mailbox, _)| *mailbox) == selected {
+            return false;
         }
+        self.watched = selected.map(|mailbox| (mailbox, self.site.hub.watch_mailbox(mailbox)));
+        self.watched.is_some()
     }
 
     /// Waits until the selected mailbox changes; for ever, when none is selected.
