@@ -25,6 +25,8 @@ use crypto::signer::{LocalSigner, SignError, Signer};
 const FRAME_OCTETS_MAX: usize = 16 * 1024;
 /// How long a signature may take before the step is given up and tried again later.
 const SIGN_WAIT: Duration = Duration::from_secs(30);
+/// How long the process may take none of a request: it reads as fast as it signs.
+const WRITE_WAIT: Duration = Duration::from_secs(10);
 /// How long after its death the process is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -85,6 +87,8 @@ pub(crate) struct SignerProcess {
     key: PathBuf,
     /// The program to start; this one, but for tests.
     program: PathBuf,
+    /// How long it may take for a signature.
+    patience: Duration,
     socket: Mutex<Option<UnixStream>>,
     waiting: Waiting,
     next: AtomicU64,
@@ -100,15 +104,7 @@ impl SignerProcess {
     /// When it cannot be started.
     pub(crate) fn start(key: &Path) -> anyhow::Result<Arc<Self>> {
         let program = std::env::current_exe().context("the program cannot find itself")?;
-        let signer = Arc::new(Self {
-            key: key.to_owned(),
-            program,
-            socket: Mutex::new(None),
-            waiting: Waiting::default(),
-            next: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
-            child: Mutex::new(None),
-        });
+        let signer = Arc::new(Self::new(program, key, SIGN_WAIT));
         let answers = signer.spawn()?;
         let supervisor = Arc::downgrade(&signer);
         std::thread::Builder::new().name("signer".to_owned()).spawn(move || {
@@ -136,6 +132,19 @@ impl SignerProcess {
             }
         })?;
         Ok(signer)
+    }
+
+    fn new(program: PathBuf, key: &Path, patience: Duration) -> Self {
+        Self {
+            key: key.to_owned(),
+            program,
+            patience,
+            socket: Mutex::new(None),
+            waiting: Waiting::default(),
+            next: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            child: Mutex::new(None),
+        }
     }
 
     /// Whether there is a process to ask.
@@ -166,6 +175,7 @@ impl SignerProcess {
             .spawn()
             .with_context(|| format!("{} cannot be started", self.program.display()))?;
         *lock(&self.child) = Some(child);
+        ours.set_write_timeout(Some(WRITE_WAIT))?;
         let answers = ours.try_clone()?;
         *lock(&self.socket) = Some(ours);
         Ok(answers)
@@ -191,25 +201,43 @@ impl Signer for SignerProcess {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = mpsc::sync_channel(1);
         lock(&self.waiting).insert(number, sender);
-        let sent = match lock(&self.socket).as_ref() {
-            Some(socket) => write_frame(socket, number, octets).is_ok(),
-            None => false,
+        let sent = {
+            let mut socket = lock(&self.socket);
+            let written = socket.as_ref().map(|socket| write_frame(socket, number, octets));
+            if matches!(written, Some(Err(_))) {
+                give_up(socket.take());
+            }
+            matches!(written, Some(Ok(())))
         };
         if !sent {
             lock(&self.waiting).remove(&number);
             return Err(unavailable("the signing process is not running"));
         }
-        match answer.recv_timeout(SIGN_WAIT) {
+        match answer.recv_timeout(self.patience) {
             Ok(Ok(signature)) => Ok(signature),
             Ok(Err(reason)) => Err(SignError::Unavailable(reason)),
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 Err(unavailable("the signing process ended"))
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                lock(&self.waiting).remove(&number);
+                // Nobody has buried the process meanwhile: it lives and is silent.
+                if lock(&self.waiting).remove(&number).is_some() {
+                    give_up(lock(&self.socket).take());
+                }
                 Err(unavailable("the signing process did not answer in time"))
             }
         }
+    }
+}
+
+/// A process that takes no requests or gives no answers is ended: its socket is closed, and the
+/// thread that reads from it buries the process and starts another. Half a frame may have been
+/// written, so that nothing more can be said over this socket either.
+fn give_up(socket: Option<UnixStream>) {
+    if let Some(socket) = socket {
+        tracing::error!(target: "signer", "the signing process hangs and is ended");
+        // The peer may be gone already; then there is nothing to shut down.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
     }
 }
 
@@ -280,5 +308,29 @@ mod tests {
         let length = u32::try_from(FRAME_OCTETS_MAX + 1).unwrap();
         (&ours).write_all(&length.to_be_bytes()).unwrap();
         assert!(read_frame(&mut theirs).is_err());
+    }
+
+    #[test]
+    fn a_process_that_never_answers_is_given_up() {
+        let signer = SignerProcess::new(PathBuf::new(), Path::new(""), Duration::from_millis(50));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        *lock(&signer.socket) = Some(ours);
+        let refused = signer.sign(b"signed attributes").unwrap_err();
+        let reason = "the signing process did not answer in time".to_owned();
+        assert_eq!(refused, SignError::Unavailable(reason));
+        assert!(!signer.is_ready());
+        // It was asked, and then let go of: its thread here starts another.
+        assert!(matches!(read_frame(&mut theirs), Ok(Some((0, _)))));
+        assert!(matches!(read_frame(&mut theirs), Ok(None)));
+    }
+
+    #[test]
+    fn a_process_that_takes_nothing_is_given_up() {
+        let signer = SignerProcess::new(PathBuf::new(), Path::new(""), Duration::ZERO);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        *lock(&signer.socket) = Some(ours);
+        assert!(signer.sign(b"signed attributes").is_err());
+        assert!(!signer.is_ready() && lock(&signer.waiting).is_empty());
     }
 }
