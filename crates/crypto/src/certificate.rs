@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::bn::BigNum;
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
+use openssl::sign::Verifier;
 use openssl::x509::{CrlStatus, X509, X509Crl, X509NameRef};
 
 /// More than any certificate that was seen (about 2 KiB), less than it takes to be a burden.
@@ -194,11 +196,21 @@ impl Certificate {
         Ok(self.x509.public_key()?.public_key_to_der()?)
     }
 
-    /// Whether this SubjectPublicKeyInfo is of this certificate's key: asked at start, so that a
-    /// key is never used with another key's certificate.
+    /// Whether this SubjectPublicKeyInfo is of this certificate's key.
     #[must_use]
     pub fn has_public_key(&self, spki_der: &[u8]) -> bool {
         self.public_key_der().is_ok_and(|own| own == spki_der)
+    }
+
+    /// Whether a [`Signer`](crate::Signer) made `signature` over `octets` with this certificate's
+    /// key: asked at start, so that a key is never used with another key's certificate.
+    #[must_use]
+    pub fn has_signed(&self, octets: &[u8], signature: &[u8]) -> bool {
+        let verified = self.x509.public_key().and_then(|key| {
+            Verifier::new(MessageDigest::sha256(), &key)?.verify_oneshot(signature, octets)
+        });
+        // A signature that is not even one is an error there, and a plain no here.
+        verified.unwrap_or(false)
     }
 }
 
@@ -380,6 +392,19 @@ mod tests {
         assert_ne!(alfa, beta);
         assert!(alfa.has_public_key(&alfa.public_key_der().unwrap()));
         assert!(!alfa.has_public_key(&beta.public_key_der().unwrap()));
+    }
+
+    #[test]
+    fn knows_what_its_own_key_signed() {
+        use crate::{Authority, LocalSigner, Signer};
+        let at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let authority = Authority::new("Prova CA", at).unwrap();
+        let (certificate, key) = authority.issue_provider("Alfa", "a@alfa.example", at).unwrap();
+        let signature = LocalSigner::from_pem(key.as_bytes()).unwrap().sign(b"octets").unwrap();
+        assert!(certificate.has_signed(b"octets", &signature));
+        assert!(!certificate.has_signed(b"other octets", &signature));
+        assert!(!certificate.has_signed(b"octets", b"no signature"));
+        assert!(!authority.certificate().has_signed(b"octets", &signature));
     }
 
     #[test]

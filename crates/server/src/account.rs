@@ -18,40 +18,51 @@ const PASSWORD_LINE_MAX: u64 = 4096;
 ///
 /// When neither the server nor the store can be reached, or there is no password to be had.
 pub(crate) fn run(command: AccountCommand) -> anyhow::Result<bool> {
-    let (request, config, json) = match command {
+    let (mut request, config, source, json) = match command {
         AccountCommand::Add(add) => {
             let request = Request::Add {
                 address: add.address,
                 user_id: add.user_id,
                 quota_octets: add.quota,
                 ordinary_mail: add.ordinary_mail,
-                password: password(&add.password)?,
+                password: None,
             };
-            (request, add.config, false)
+            (request, add.config, Some(add.password), false)
         }
-        AccountCommand::List(list) => (Request::List, list.config, list.json),
+        AccountCommand::List(list) => (Request::List, list.config, None, list.json),
         AccountCommand::Show(show) => {
-            (Request::Show { address: show.address }, show.config, show.json)
+            (Request::Show { address: show.address }, show.config, None, show.json)
         }
         AccountCommand::Passwd(passwd) => {
-            let password = password(&passwd.password)?;
-            (Request::Passwd { address: passwd.address, password }, passwd.config, false)
+            let request = Request::Passwd { address: passwd.address, password: None };
+            (request, passwd.config, Some(passwd.password), false)
         }
         AccountCommand::Quota(quota) => {
             let request = Request::Quota { address: quota.address, quota_octets: quota.quota };
-            (request, quota.config, false)
+            (request, quota.config, None, false)
         }
         AccountCommand::Suspend(one) => {
-            (Request::Suspend { address: one.address }, one.config, false)
+            (Request::Suspend { address: one.address }, one.config, None, false)
         }
         AccountCommand::Resume(one) => {
-            (Request::Resume { address: one.address }, one.config, false)
+            (Request::Resume { address: one.address }, one.config, None, false)
         }
         AccountCommand::Remove(one) => {
-            (Request::Remove { address: one.address }, one.config, false)
+            (Request::Remove { address: one.address }, one.config, None, false)
         }
     };
     let config = Config::load(&config.path())?;
+    // Nobody is asked for a password that would be for nothing.
+    if let Some(refusal) = foreseen(&request, &config)? {
+        return control::refused(refusal);
+    }
+    if let (
+        Request::Add { password: kept, .. } | Request::Passwd { password: kept, .. },
+        Some(source),
+    ) = (&mut request, &source)
+    {
+        *kept = password(source)?;
+    }
     let one = matches!(request, Request::Show { .. });
     let mut out = std::io::stdout().lock();
     match Reach::new(&config).ask(request)? {
@@ -64,6 +75,24 @@ pub(crate) fn run(command: AccountCommand) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// The refusal that a request with a password would meet whatever the password.
+fn foreseen(request: &Request, config: &Config) -> anyhow::Result<Option<Response>> {
+    let answer = match request {
+        Request::Add { address, .. } => {
+            match control::own_address(address, &config.provider.domains) {
+                Ok(_) => return Ok(None),
+                Err(text) => Response::Refused { text },
+            }
+        }
+        // By a way of its own, which ends here: the store is not held while a person thinks.
+        Request::Passwd { address, .. } => {
+            Reach::new(config).ask(Request::Show { address: address.clone() })?
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(answer).filter(|answer| matches!(answer, Response::Refused { .. })))
+}
+
 /// What to keep of the password that was given; nothing when there shall be none.
 fn password(source: &PasswordSource) -> anyhow::Result<Option<Kept>> {
     let text = if source.no_password {
@@ -71,9 +100,10 @@ fn password(source: &PasswordSource) -> anyhow::Result<Option<Kept>> {
     } else if source.password_stdin {
         first_line(std::io::stdin().lock()).context("standard input holds no password")?
     } else if let Some(file) = &source.password_file {
-        let wrong = || format!("the file {} holds no password", file.display());
-        first_line(BufReader::new(std::fs::File::open(file).with_context(wrong)?))
-            .with_context(wrong)?
+        let opened = std::fs::File::open(file)
+            .with_context(|| format!("the file {} cannot be read", file.display()))?;
+        first_line(BufReader::new(opened))
+            .with_context(|| format!("the file {} holds no password", file.display()))?
     } else {
         ask_twice()?
     };

@@ -1,27 +1,27 @@
 //! `check`: whether serve would start, and what is doubtful.
 //!
 //! It reads what serve reads and tries what serve tries, the ports included, and changes nothing.
-//! A fault is what serve would not start with; a doubt is what an operator should look at.
+//! A fault is what serve would not start with; a doubt is what an operator should look at. What can
+//! be told of keys, certificates, index and accounts both ask of the same functions, which are in
+//! `standing`.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crypto::{Certificate, LocalSigner, Revocation, Trust};
+use crypto::{LocalSigner, SignError, Signer};
 use serde::Serialize;
-use store::embedded::{EmbeddedStore, Options};
-use store::{Store, Timestamp};
+use store::Timestamp;
 
 use crate::config::{Config, OrdinaryMail, Service};
 use crate::control::{self, Request};
 use crate::material;
 
 mod profile;
+mod standing;
 
-/// A certificate that ends sooner than this is doubtful: time to get another, and to have it in the
-/// index of providers before (PEC-IDX-05).
-const EXPIRY_DAYS: i64 = 30;
+pub(crate) use standing::{before_exchange, before_start};
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -47,9 +47,29 @@ impl Findings {
         self.notes.push(text.into());
     }
 
+    /// An error that says all the faults, if there are any.
+    fn into_result(self) -> anyhow::Result<()> {
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(anyhow::Error::msg(self.faults.join("\n")))
+        }
+    }
+
     /// What went well; what did not is a fault.
     fn take<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
         result.map_err(|error| self.fault(format!("{error:#}"))).ok()
+    }
+}
+
+/// The key as it lies in its file: this process talks to nobody, and may read it.
+struct KeyFile<'a>(&'a Path);
+
+impl Signer for KeyFile<'_> {
+    fn sign(&self, octets: &[u8]) -> Result<Vec<u8>, SignError> {
+        let pem = material::octets(self.0)
+            .map_err(|error| SignError::Unavailable(format!("{error:#}")))?;
+        LocalSigner::from_pem(&pem)?.sign(octets)
     }
 }
 
@@ -100,16 +120,10 @@ fn look(config: &Config, at: Timestamp) -> Findings {
         found.doubt(complaint.to_string());
     }
     look_at_policies(config, &mut found);
-    let trust = found.take(material::trust(config));
-    look_at_signing(config, trust.as_ref(), at, &mut found);
-    look_at_tls(config, at, &mut found);
-    if let Some(trust) = &trust {
-        for crl in trust.crls() {
-            if crl.next_update().is_some_and(|next| next <= at) {
-                found.doubt(format!("the revocation list of {} is out of date", crl.issuer()));
-            }
-        }
+    for key in [&config.signing.key, &config.tls.key] {
+        look_at_permissions(key, &mut found);
     }
+    standing::look_at_keys(config, &KeyFile(&config.signing.key), at, &mut found);
     look_at_store_and_ports(config, &mut found);
     look_at_clock(&mut found);
     found
@@ -137,116 +151,6 @@ fn look_at_policies(config: &Config, found: &mut Findings) {
     }
 }
 
-fn look_at_signing(config: &Config, trust: Option<&Trust>, at: Timestamp, found: &mut Findings) {
-    look_at_permissions(&config.signing.key, found);
-    let key = material::octets(&config.signing.key)
-        .and_then(|pem| LocalSigner::from_pem(&pem)?.public_key_der().map_err(anyhow::Error::from));
-    let key = found.take(key.map_err(|error| {
-        error.context(format!("the signing key {}", config.signing.key.display()))
-    }));
-    let file = config.signing.certificate.display();
-    let Some(certificates) = found.take(material::certificates(&config.signing.certificate)) else {
-        return;
-    };
-    let Some(certificate) = certificates.first() else { return };
-    if key.is_some_and(|key| !certificate.has_public_key(&key)) {
-        found.fault(format!(
-            "{} is not the key of {file}: give the pair that belongs together",
-            config.signing.key.display()
-        ));
-    }
-    look_at_validity("signing", certificate, at, found);
-    if let Some(trust) = trust {
-        match trust.check_certificate(certificate, at) {
-            Ok(Revocation::Checked) => {}
-            Ok(Revocation::NotAvailable) if config.trust.require_crl => found.fault(
-                "there is no revocation list for the signing certificate, and trust.require_crl \
-                 asks for one: name it in trust.crls",
-            ),
-            Ok(Revocation::NotAvailable) => found.doubt(
-                "there is no current revocation list for the signing certificate: name it in \
-                 trust.crls",
-            ),
-            Err(error) => found.fault(format!("the signing certificate {file}: {error}")),
-        }
-    }
-    let author = config.provider.author();
-    for departure in profile::departures(certificate, &config.provider.name, author.as_ref()) {
-        found.doubt(format!("the signing certificate {file} {departure}"));
-    }
-    look_at_index(config, certificate, found);
-}
-
-/// Without an own record that holds the certificate, our own envelopes would fail our own tests.
-fn look_at_index(config: &Config, certificate: &Certificate, found: &mut Findings) {
-    let Some((index, faults)) = found.take(material::index(config)) else { return };
-    for fault in faults {
-        found.doubt(format!("the index of providers: {fault}"));
-    }
-    let records = index.by_certificate(certificate.to_der());
-    if records.is_empty() {
-        found.fault(
-            "the signing certificate is in no record of the index of providers: add it to the \
-             provider's own",
-        );
-        return;
-    }
-    for domain in &config.provider.domains {
-        if !records.iter().any(|record| record.manages(domain)) {
-            found.fault(format!(
-                "the provider's own record in the index does not manage {domain}: add it there, \
-                 or take it out of provider.domains"
-            ));
-        }
-    }
-    if records.iter().all(|record| record.name != config.provider.name) {
-        found.doubt(format!(
-            "the provider is called otherwise in the index than provider.name, {}",
-            config.provider.name
-        ));
-    }
-}
-
-fn look_at_tls(config: &Config, at: Timestamp, found: &mut Findings) {
-    look_at_permissions(&config.tls.key, found);
-    let usable = crypto::tls::tickets().map_err(anyhow::Error::from).and_then(|tickets| {
-        let chain = material::octets(&config.tls.certificate)?;
-        let key = material::octets(&config.tls.key)?;
-        Ok(crypto::tls::server_config(&chain, &key, &tickets)?)
-    });
-    if found.take(usable).is_none() {
-        return;
-    }
-    if let Some(certificates) = found.take(material::certificates(&config.tls.certificate))
-        && let Some(certificate) = certificates.first()
-    {
-        look_at_validity("TLS", certificate, at, found);
-    }
-}
-
-fn look_at_validity(what: &str, certificate: &Certificate, at: Timestamp, found: &mut Findings) {
-    let (begins, ends) = (certificate.not_before(), certificate.not_after());
-    if ends <= at {
-        found.fault(format!("the {what} certificate ended on {ends}: put a new one in its place"));
-    } else if begins > at {
-        found.fault(format!("the {what} certificate begins on {begins} only: look at the clock"));
-    } else if ends.as_second() - at.as_second() < EXPIRY_DAYS * 86_400 {
-        found.doubt(format!("the {what} certificate ends on {ends}: get a new one"));
-    }
-}
-
-fn look_at_permissions(key: &Path, found: &mut Findings) {
-    let Ok(metadata) = std::fs::metadata(key) else { return };
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        found.doubt(format!(
-            "{} can be read by others (mode {mode:o}): run `chmod 600 {}`",
-            key.display(),
-            key.display()
-        ));
-    }
-}
-
 fn look_at_store_and_ports(config: &Config, found: &mut Findings) {
     // A server that runs already has the store and the ports, and is the proof that it starts.
     match control::ask(&config.control_socket(), &Request::List) {
@@ -264,41 +168,30 @@ fn look_at_store_and_ports(config: &Config, found: &mut Findings) {
         }
         let address = config.listen_addr(service);
         if let Err(error) = TcpListener::bind(address) {
-            found.fault(format!(
-                "{} cannot listen on {address} ({error}): stop what does, or change [listen]",
-                service.name()
-            ));
+            found.fault(port_taken(service, address, &error));
         }
     }
-    let directory = config.store_directory();
-    if !directory.is_dir() {
-        found.fault(format!(
-            "there is no store in {}: make one with `ceralacca init`",
-            directory.display()
-        ));
-        return;
-    }
-    match EmbeddedStore::open(&directory, Options::default()) {
-        Ok(store) => look_at_accounts(config, &store, found),
-        Err(error) => found.fault(format!("the store {}: {error}", directory.display())),
+    if let Some(store) = found.take(material::store(config)) {
+        standing::look_at_accounts(config, &store, found);
     }
 }
 
-fn look_at_accounts(config: &Config, store: &dyn Store, found: &mut Findings) {
-    let service = [config.provider.author(), config.provider.service_mailbox()];
-    for address in service.iter().flatten() {
-        if !matches!(store.account_by_address(address), Ok(Some(_))) {
-            found.fault(format!(
-                "there is no account {address}, which certified mail needs: was the first of \
-                 provider.domains changed?"
-            ));
-        }
-    }
-    let postmaster = &config.provider.postmaster;
-    if !matches!(store.account_by_address(postmaster), Ok(Some(_))) {
+/// Why a service cannot have its port.
+pub(crate) fn port_taken(service: Service, address: SocketAddr, error: &std::io::Error) -> String {
+    format!(
+        "{} cannot listen on {address} ({error}): stop what does, or change [listen]",
+        service.name()
+    )
+}
+
+fn look_at_permissions(key: &Path, found: &mut Findings) {
+    let Ok(metadata) = std::fs::metadata(key) else { return };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
         found.doubt(format!(
-            "there is no account {postmaster} for mail to postmaster: add it, or set \
-             provider.postmaster"
+            "{} can be read by others (mode {mode:o}): run `chmod 600 {}`",
+            key.display(),
+            key.display()
         ));
     }
 }

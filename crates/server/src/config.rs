@@ -150,7 +150,7 @@ pub(crate) enum LogFormat {
 }
 
 /// `[provider]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Provider {
     /// As in `providerName` of the index.
     pub(crate) name: String,
@@ -177,7 +177,7 @@ impl Provider {
 }
 
 /// `[listen]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listen {
     /// Where listeners without an address of their own listen.
     pub(crate) address: IpAddr,
@@ -241,7 +241,7 @@ impl Default for Limits {
 }
 
 /// `[log]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogConfig {
     /// What is logged: `info`, or a filter such as `info,server=debug`.
     pub(crate) level: String,
@@ -250,7 +250,7 @@ pub(crate) struct LogConfig {
 }
 
 /// A key and its certificate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyPair {
     /// The private key, in PEM.
     pub(crate) key: PathBuf,
@@ -332,6 +332,25 @@ impl Config {
             Some(config) if complaints.is_empty() => Ok(config),
             _ => Err(ConfigErrors(complaints)),
         }
+    }
+
+    /// Takes over from the configuration in use what only a restart can change. Gives the sections
+    /// of the file in which this one differs there.
+    pub(crate) fn keep(&mut self, running: &Self) -> Vec<&'static str> {
+        fn kept<T: Clone + PartialEq>(next: &mut T, running: &T) -> bool {
+            let differs = *next != *running;
+            next.clone_from(running);
+            differs
+        }
+        let sections = [
+            ("provider", kept(&mut self.provider, &running.provider)),
+            ("listen", kept(&mut self.listen, &running.listen)),
+            ("signing", kept(&mut self.signing, &running.signing)),
+            ("tls", kept(&mut self.tls, &running.tls)),
+            ("store", kept(&mut self.data, &running.data)),
+            ("log", kept(&mut self.log, &running.log)),
+        ];
+        sections.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }
 
     /// Where a service listens.

@@ -312,7 +312,7 @@ fn attempt(
     }
 }
 
-fn own_address(text: &str, domains: &[Domain]) -> Result<Address, String> {
+pub(crate) fn own_address(text: &str, domains: &[Domain]) -> Result<Address, String> {
     let address = Address::parse(text)
         .map_err(|error| format!("`{text}` is no address ({error}): write local-part@domain"))?;
     if !domains.contains(address.domain()) {

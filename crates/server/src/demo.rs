@@ -35,16 +35,26 @@ pub(crate) fn prepare(
     port_base: Option<u16>,
     json: bool,
 ) -> anyhow::Result<(Config, Ready)> {
+    let plan = plan(port_base)?;
     if !setup::is_complete(folder) {
         let mut err = std::io::stderr();
         if err.is_terminal() {
             writeln!(err, "Making keys, certificates and mailboxes in {} ...", folder.display())?;
         }
-        setup::create(folder, &plan(port_base)?, Timestamp::now())?;
+        setup::create(folder, &plan, Timestamp::now())?;
     }
     let mut config = Config::load(&folder.join(config::FILE_NAME))
         .map_err(|errors: ConfigErrors| anyhow::Error::new(errors))
         .context("the demo's configuration was changed and cannot be used")?;
+    if (&config.provider.name, &config.provider.domains) != (&plan.name, &plan.domains) {
+        anyhow::bail!(
+            "{} holds {}, which is not the demo: start it with `ceralacca serve --config {}`, or \
+             name another folder with --data",
+            folder.display(),
+            config.provider.name,
+            config.file.display()
+        );
+    }
     // For this run only; and never on any other address, whatever the file says.
     config.listen.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     if let Some(base) = port_base {
@@ -107,6 +117,30 @@ mod tests {
         let (config, _) = prepare(&folder, None, true).unwrap();
         assert_eq!(config.listen_addr(Service::Imaps).to_string(), "127.0.0.1:10993");
         assert_eq!(std::fs::read(folder.join("ca.pem")).unwrap(), ca);
+    }
+
+    #[test]
+    fn another_provider_is_not_the_demo() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("demo");
+        let mut other = plan(None).unwrap();
+        "Alfa".clone_into(&mut other.name);
+        setup::create(&folder, &other, Timestamp::now()).unwrap();
+        let refused = prepare(&folder, None, true).unwrap_err().to_string();
+        let file = folder.join(config::FILE_NAME);
+        let expected = format!(
+            "{} holds Alfa, which is not the demo: start it with `ceralacca serve --config {}`, or \
+             name another folder with --data",
+            folder.display(),
+            file.display()
+        );
+        assert_eq!(refused, expected);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("\"Alfa\"", "\"Demo PEC S.p.A.\"");
+        std::fs::write(&file, &text).unwrap();
+        assert!(prepare(&folder, None, true).is_ok());
+        std::fs::write(&file, text.replace(", \"pec.beta.example\"", "")).unwrap();
+        assert!(prepare(&folder, None, true).is_err());
     }
 
     #[test]

@@ -30,7 +30,6 @@ use anyhow::Context;
 use mail::Address;
 use pec::access::{Accepted, NonAcceptance};
 use pec::exchange::{Fresh, PecId};
-use pec::incoming::VerifiedEnvelope;
 use pec::layout::Unsigned;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
@@ -67,10 +66,14 @@ pub(crate) enum Task {
         #[serde(with = "pec::exchange::as_texts")]
         forward_paths: Vec<Address>,
     },
-    /// A correct envelope at the delivery point; its octets are the envelope.
+    /// A correct envelope at the delivery point; its octets are the envelope, which tells the rest:
+    /// hundreds of recipients are not written down once for each of them.
     Deliver {
-        /// What it is.
-        envelope: Box<VerifiedEnvelope>,
+        /// The PEC msgid, for who looks at the queue.
+        identifier: PecId,
+        /// The reverse-path.
+        #[serde(with = "pec::exchange::as_text")]
+        reverse_path: Address,
         /// Whom it is for.
         #[serde(with = "pec::exchange::as_text")]
         recipient: Address,
@@ -90,9 +93,9 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// As a job, due now.
-    fn queued(&self, at: Moment, octets: Option<Source>) -> anyhow::Result<NewJob> {
-        Ok(NewJob { due: at.instant(), payload: serde_json::to_vec(self)?, octets })
+    /// As a job, due at once: also when the clock is set back after this event.
+    fn queued(&self, octets: Option<Source>) -> anyhow::Result<NewJob> {
+        Ok(NewJob { due: Timestamp::UNIX_EPOCH, payload: serde_json::to_vec(self)?, octets })
     }
 }
 
@@ -109,7 +112,9 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
         Task::Incoming { reverse_path, forward_paths } => {
             incoming::take_in(site, job, reverse_path, &forward_paths)
         }
-        Task::Deliver { envelope, recipient } => deliver::deliver(site, job, &envelope, &recipient),
+        Task::Deliver { identifier: _, reverse_path, recipient } => {
+            deliver::deliver(site, job, reverse_path, &recipient)
+        }
         Task::Notify { to } => notify::take_in(site, job, &to),
         Task::Place { to } => notify::place(site, job, &to),
     };
@@ -153,6 +158,10 @@ fn seal(
         .identity
         .sign(&*site.signer, unsigned.entity(), at.instant())
         .context("the message cannot be signed")?;
+    // What leaves is verified first, with the eyes of who will receive it: a key that is not the
+    // certificate's, or a certificate that has expired, stops the step and not the receipt's worth.
+    crypto::verify(&signature, unsigned.entity(), &site.trust.load(), at.instant())
+        .context("the signature does not hold: see `ceralacca check`")?;
     let sealed = unsigned.seal(&signature);
     metrics::counter!("ceralacca_signatures_total").increment(1);
     let mut octets = format!("Return-Path: <{reverse_path}>\r\n").into_bytes();

@@ -43,11 +43,12 @@ impl Connections {
 
     /// Counts one more connection from this address; `None` when there are too many.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+        let unthrottled = self.is_unthrottled(address);
+        let address = customer(address);
         let limits = self.limits.load();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let here = counts.by_address.get(&address).copied().unwrap_or(0);
-        let too_many_here =
-            here >= limits.connections_per_address_max && !self.is_unthrottled(address);
+        let too_many_here = here >= limits.connections_per_address_max && !unthrottled;
         if counts.all >= limits.connections_max || too_many_here {
             return None;
         }
@@ -65,6 +66,18 @@ impl Connections {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+}
+
+/// The network that counts as one client: of IPv6 a /64, which is what one customer gets
+/// (RFC 6177 §2), with 2^64 addresses in it.
+pub(crate) fn customer(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.into(),
+            None => std::net::Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        },
     }
 }
 
@@ -118,6 +131,16 @@ mod tests {
         assert!(connections.enter(THERE).is_none());
         drop(held);
         assert_eq!(connections.count(), 0);
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_customer_count_as_one() {
+        let connections = connections(10, 1, &[]);
+        let held = connections.enter("2001:db8:1:2::1".parse().unwrap());
+        assert!(held.is_some());
+        assert!(connections.enter("2001:db8:1:2:ffff::2".parse().unwrap()).is_none());
+        assert!(connections.enter("2001:db8:1:3::1".parse().unwrap()).is_some());
+        assert_eq!(customer("::ffff:192.0.2.1".parse().unwrap()), HERE);
     }
 
     #[test]

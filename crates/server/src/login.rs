@@ -13,7 +13,7 @@ use crypto::ScramKeys;
 use store::{Account, AccountId, State, Store, StoreError};
 use tokio::sync::Semaphore;
 
-use crate::limits::Connections;
+use crate::limits::{Connections, customer};
 
 /// For this long a password that was right need not be compared again.
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
@@ -23,7 +23,7 @@ const REMEMBERED_MAX: usize = 20_000;
 const DELAY_FIRST: Duration = Duration::from_millis(250);
 /// And the longest.
 const DELAY_MAX: Duration = Duration::from_secs(8);
-/// Addresses and logins that failures are counted for at most; beyond, the oldest are forgotten.
+/// Addresses and logins that failures are counted for at most; beyond, those who failed least are forgotten.
 const FAILING_MAX: usize = 50_000;
 
 /// Why somebody may not sign in.
@@ -154,12 +154,15 @@ impl Logins {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= FAILING_MAX {
             failures.retain(|_, entry| now - entry.last < forgotten_after);
-            if failures.len() >= FAILING_MAX {
-                failures.clear();
+            // Those who fail most are remembered longest: many others cannot make them forgotten.
+            let mut least = 1;
+            while failures.len() >= FAILING_MAX {
+                failures.retain(|_, entry| entry.count > least);
+                least *= 2;
             }
         }
         let mut worst = 0;
-        for key in [Failing::Address(from), Failing::Login(login.to_lowercase())] {
+        for key in [Failing::Address(customer(from)), Failing::Login(login.to_lowercase())] {
             let entry = failures.entry(key).or_insert(Failures { count: 0, last: now });
             if now - entry.last >= forgotten_after {
                 entry.count = 0;
@@ -183,7 +186,7 @@ impl Logins {
         }
         let limits = self.connections.limits();
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let failing = [Failing::Address(from), Failing::Login(login.to_lowercase())];
+        let failing = [Failing::Address(customer(from)), Failing::Login(login.to_lowercase())];
         let too_often = failing.iter().filter_map(|key| failures.get(key)).any(|entry| {
             entry.count >= limits.login_failures_max && entry.last.elapsed() < limits.login_window
         });

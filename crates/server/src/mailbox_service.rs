@@ -92,7 +92,7 @@ pub(crate) async fn serve(
                 if let Some(account) = &desk.account
                     && sasl::is_changed(&site, account, changed.ok()).await
                 {
-                    session.handle_shutdown();
+                    session.handle_account_changed();
                 }
             }
         }

@@ -21,6 +21,7 @@ mod mailbox_service;
 mod material;
 mod queue;
 mod ready;
+mod reload;
 mod sasl;
 mod serve;
 mod setup;

@@ -1,13 +1,15 @@
 //! What the configuration names and must be read: authorities, revocation lists, the signing
-//! certificate, the index of providers. Never the signing key, which only the second process reads.
+//! certificate, the index of providers, the store. Never the signing key, which only the second process reads.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use crypto::{Certificate, Crl, Identity, Trust};
 use pec::providers::Index;
+use store::embedded::{EmbeddedStore, Options};
 
 use crate::config::{Config, CrlSource, IndexSource};
+use crate::control::{self, Request};
 
 /// The authorities that may issue providers' certificates, and what they revoked.
 ///
@@ -67,6 +69,37 @@ pub(crate) fn index_file(file: &Path) -> anyhow::Result<(Index, Vec<String>)> {
         .with_context(|| format!("the index of providers {} cannot be used", file.display()))?;
     let faults = faults.iter().map(|fault| format!("{}: {}", fault.dn, fault.fault)).collect();
     Ok((index, faults))
+}
+
+/// The provider's store, ours alone until it is dropped.
+///
+/// # Errors
+///
+/// When there is none, when a server has it open, or when it cannot be used.
+pub(crate) fn store(config: &Config) -> anyhow::Result<EmbeddedStore> {
+    let directory = config.store_directory();
+    if !directory.is_dir() {
+        bail!("there is no store in {}: make one with `ceralacca init`", directory.display());
+    }
+    EmbeddedStore::open(&directory, Options::default()).or_else(|error| {
+        // Any answer will do, and so will one that cannot be had: nobody is behind a socket only
+        // where there is no server.
+        let anything = Request::ShowJob { job: 0 };
+        if !matches!(control::ask(&config.control_socket(), &anything), Ok(None)) {
+            bail!(
+                "a server runs on the store {} already: stop that one first, or start this one in \
+                 another folder",
+                directory.display()
+            );
+        }
+        Err(error).with_context(|| {
+            format!(
+                "the store {} cannot be opened: if a server or a command is at work on it, try \
+                 again",
+                directory.display()
+            )
+        })
+    })
 }
 
 /// Every certificate in a PEM file: at least one.

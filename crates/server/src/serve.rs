@@ -9,8 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use crypto::Signer;
 use smtp::Role;
-use store::embedded::EmbeddedStore;
-use store::{Store, Transaction};
+use store::{Store, Timestamp, Transaction};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -27,7 +26,7 @@ use crate::ready::Ready;
 use crate::signer::SignerProcess;
 use crate::site::{Site, WORK_KIB_MAX};
 use crate::tls::Tls;
-use crate::{control, http, mailbox_service, material, submission};
+use crate::{check, control, http, mailbox_service, material, reload, submission};
 
 /// How long sessions have to end by themselves when the program stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
@@ -44,11 +43,20 @@ pub(crate) fn run(config: Config, ready: Ready) -> anyhow::Result<()> {
     let signer = SignerProcess::start(&config.signing.key)?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config, ready, signer.clone()));
+    let result = begin(&config, &signer)
+        .and_then(|store| runtime.block_on(serve(config, ready, signer.clone(), store)));
     // Steps under way have ended; nothing signs any more.
     signer.stop();
     runtime.shutdown_timeout(STOP_WAIT);
     result
+}
+
+/// The store, and the certainty that what is signed and kept here is certified mail: all that
+/// `check` would call a fault, before anybody is listened to.
+fn begin(config: &Config, signer: &SignerProcess) -> anyhow::Result<Arc<dyn Store>> {
+    let store = material::store(config)?;
+    check::before_start(config, signer, &store, Timestamp::now())?;
+    Ok(Arc::new(store))
 }
 
 /// Every connection is a file descriptor, and the usual soft limit of 1024 is for programs that use
@@ -61,7 +69,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    ready: Ready,
+    signer: Arc<SignerProcess>,
+    store: Arc<dyn Store>,
+) -> anyhow::Result<()> {
     let metrics = http::install_metrics()?;
     let mut listeners = Vec::new();
     for service in [
@@ -73,12 +86,9 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
         Service::Imaps,
     ] {
         let address = config.listen_addr(service);
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!(
-                "{} cannot listen on {address}: stop what does, or change [listen]",
-                service.name()
-            )
-        })?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| anyhow::Error::msg(check::port_taken(service, address, &error)))?;
         listeners.push((service, listener));
     }
     let bound: BTreeMap<&'static str, SocketAddr> = listeners
@@ -86,7 +96,8 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
         .map(|(service, listener)| Ok((service.name(), listener.local_addr()?)))
         .collect::<std::io::Result<_>>()?;
 
-    let site = open(config, signer.clone())?;
+    let site = assemble(config, store, signer.clone(), Clock::system())?;
+    prove_key(&site)?;
     let queue = {
         let (queue, site) = (site.queue.clone(), site.clone());
         std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
@@ -142,16 +153,7 @@ async fn serve(config: Config, ready: Ready, signer: Arc<SignerProcess>) -> anyh
     Ok(())
 }
 
-/// Puts the parts together.
-fn open(config: Config, signer: Arc<SignerProcess>) -> anyhow::Result<Arc<Site>> {
-    let store = EmbeddedStore::open(&config.store_directory(), store::embedded::Options::default())
-        .with_context(|| {
-            format!("the store {} cannot be opened", config.store_directory().display())
-        })?;
-    assemble(config, Arc::new(store), signer, Clock::system())
-}
-
-/// The same, on any store, signer and clock.
+/// Puts the parts together, on any store, signer and clock.
 pub(crate) fn assemble(
     config: Config,
     store: Arc<dyn Store>,
@@ -192,7 +194,7 @@ pub(crate) fn assemble(
         identity,
         provider,
         providers: ArcSwap::from_pointee(providers),
-        trust,
+        trust: ArcSwap::from_pointee(trust),
         queue: Queue::new(),
         work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
     }))
@@ -294,10 +296,23 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(site),
+                _ = self.hangup.recv() => reload::reload(site),
             }
         }
     }
+}
+
+/// Has the signing process sign something and verifies it: that there is a key, that it is the
+/// certificate's, and that what it signs holds today. Nobody may get a `250` otherwise.
+fn prove_key(site: &Site) -> anyhow::Result<()> {
+    let (octets, now) = (crypto::random::<32>(), site.clock.now());
+    let signature = site
+        .identity
+        .sign(&*site.signer, &octets, now)
+        .context("the signing process gives no signature: see `ceralacca check`")?;
+    crypto::verify(&signature, &octets, &site.trust.load(), now)
+        .context("what the signing key signs does not hold: see `ceralacca check`")?;
+    Ok(())
 }
 
 /// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.
@@ -319,35 +334,12 @@ fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
     })
 }
 
-/// What can change while connections live: the TLS certificate, and of the configuration the
-/// limits and policies. Who the provider is and where it listens stays as it started.
-fn reload(site: &Site) {
-    let old = site.config.load_full();
-    match Config::load(&old.file) {
-        Ok(mut next) => {
-            next.provider = old.provider.clone();
-            next.listen = old.listen.clone();
-            next.data = old.data.clone();
-            site.connections.set_limits(next.limits.clone());
-            site.config.store(Arc::new(next));
-            tracing::info!(target: "server", "configuration read again");
-        }
-        Err(errors) => tracing::error!(target: "server", %errors, "the old configuration stays"),
-    }
-    if let Err(error) = reload_index(site) {
-        tracing::error!(target: "server", error = %format!("{error:#}"), "the old index of providers stays");
-    }
-    match site.tls.reload() {
-        Ok(()) => tracing::info!(target: "server", "TLS certificate read again"),
-        Err(error) => {
-            tracing::error!(target: "server", error = %format!("{error:#}"), "the old TLS certificate stays");
-        }
-    }
-}
-
 /// Exchanges the index of providers for the one that is in its file now.
 fn reload_index(site: &Site) -> anyhow::Result<()> {
-    let (index, faults) = material::index(&site.config.load())?;
+    let config = site.config.load();
+    let (index, faults) = material::index(&config)?;
+    let (certificate, trust) = (site.identity.certificate(), site.trust.load());
+    check::before_exchange(&config, certificate, &trust, &index, site.clock.now())?;
     for fault in faults {
         // It does not hold up the rest.
         tracing::warn!(target: "server", fault, "a record of the index of providers is left out");

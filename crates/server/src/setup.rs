@@ -80,6 +80,8 @@ pub(crate) fn is_complete(folder: &Path) -> bool {
 pub(crate) fn create(folder: &Path, plan: &Plan, at: Timestamp) -> anyhow::Result<()> {
     config::check_provider_name(&plan.name).map_err(anyhow::Error::msg)?;
     let folder = &std::path::absolute(folder)?;
+    // What is written is what every command reads: a mistake shows before anything is made.
+    Config::parse(&folder.join(config::FILE_NAME), &configuration(plan))?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -156,7 +158,6 @@ fn remove(path: &Path) -> std::io::Result<()> {
 
 fn make(folder: &Path, plan: &Plan, at: Timestamp) -> anyhow::Result<()> {
     let text = configuration(plan);
-    // What is written is what every command reads: a mistake here shows now.
     let config = Config::parse(&folder.join(config::FILE_NAME), &text)?;
     let (Some(author), Some(service_mailbox)) =
         (config.provider.author(), config.provider.service_mailbox())

@@ -53,9 +53,10 @@ pub(crate) fn run_child(key: &Path) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let (queue, requests) = mpsc::sync_channel::<(u64, Vec<u8>)>(threads * 4);
     let requests = Arc::new(Mutex::new(requests));
+    let mut workers = Vec::with_capacity(threads);
     for _ in 0..threads {
         let (signer, output, requests) = (signer.clone(), output.clone(), requests.clone());
-        std::thread::spawn(move || {
+        workers.push(std::thread::spawn(move || {
             loop {
                 let next = lock(&requests).recv();
                 let Ok((number, octets)) = next else { return };
@@ -67,15 +68,31 @@ pub(crate) fn run_child(key: &Path) -> anyhow::Result<()> {
                     return;
                 }
             }
-        });
+        }));
     }
+    // The last of them ends the queue: `send` must not wait for workers that are gone.
+    drop(requests);
     let mut socket = socket;
-    while let Some(request) = read_frame(&mut socket)? {
-        if queue.send(request).is_err() {
-            break;
+    let heard = loop {
+        match read_frame(&mut socket) {
+            Ok(Some(request)) => {
+                if queue.send(request).is_err() {
+                    break Ok(());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.into()),
+        }
+    };
+    // OpenSSL tidies up at the process's end, and hangs when a thread signs meanwhile: a process
+    // that has the key would outlive the one that it serves.
+    drop(queue);
+    for worker in workers {
+        if worker.join().is_err() {
+            anyhow::bail!("a thread of the signing process had panicked");
         }
     }
-    Ok(())
+    heard
 }
 
 // --- the process that asks

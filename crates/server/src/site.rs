@@ -40,8 +40,8 @@ pub(crate) struct Site {
     pub(crate) provider: pec::exchange::Provider,
     /// The providers we know, ourselves included; exchanged for a newer index while running.
     pub(crate) providers: ArcSwap<pec::providers::Index>,
-    /// Whom we believe when a provider signs.
-    pub(crate) trust: Trust,
+    /// Whom we believe when a provider signs; exchanged likewise.
+    pub(crate) trust: ArcSwap<Trust>,
     pub(crate) queue: Arc<Queue>,
     /// Bounds the memory of messages that are worked on, in KiB.
     pub(crate) work: Arc<Semaphore>,

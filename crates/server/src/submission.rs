@@ -24,6 +24,8 @@ use crate::site::Site;
 const IDLE_WAIT: Duration = Duration::from_secs(300);
 /// Before it has signed in, it has less: this is where strangers hold connections open.
 const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
+/// How long signing in may take in all: an octet a minute shall not hold a connection for ever.
+const LOGIN_WAIT: Duration = Duration::from_secs(180);
 /// Octets of content collected before they go to the spool, which may write to disk.
 const SPOOL_PIECE_OCTETS: usize = 128 * 1024;
 
@@ -50,6 +52,7 @@ pub(crate) async fn serve(
     let mut session = Session::new(settings(&site, role), connection.is_tls());
     let mut desk = Desk::new(site.clone(), &connection);
     let mut accounts = site.hub.watch_accounts();
+    let sign_in_until = tokio::time::Instant::now() + LOGIN_WAIT;
     loop {
         match act(&mut session, &mut desk, &mut connection).await {
             Ok(true) => {}
@@ -62,9 +65,15 @@ pub(crate) async fn serve(
                 return;
             }
         }
-        let wait = if desk.account.is_some() { IDLE_WAIT } else { IDLE_WAIT_BEFORE_LOGIN };
+        let now = tokio::time::Instant::now();
+        let patience = if desk.account.is_some() {
+            now + IDLE_WAIT
+        } else {
+            sign_in_until.min(now + IDLE_WAIT_BEFORE_LOGIN)
+        };
+        let read = tokio::time::timeout_at(patience, connection.read());
         tokio::select! {
-            read = tokio::time::timeout(wait, connection.read()), if session.wants_octets() => match read {
+            read = read, if session.wants_octets() => match read {
                 Err(_) => session.handle_timeout(),
                 Ok(Ok(octets)) if octets.is_empty() => session.handle_closed(),
                 Ok(Ok(octets)) => session.handle_octets(&octets),
@@ -79,7 +88,7 @@ pub(crate) async fn serve(
                 if let Some(account) = account
                     && sasl::is_changed(&site, &account, changed.ok()).await
                 {
-                    session.handle_shutdown();
+                    session.handle_account_changed();
                 }
             }
         }
@@ -159,7 +168,7 @@ impl Desk {
     async fn answer(&mut self, question: Question, trace: Trace) -> Answer {
         match question {
             Question::Sasl(step) => self.sasl(step).await,
-            Question::Mail { path, size: _ } => self.mail(path),
+            Question::Mail { path, size: _ } => self.mail(path).await,
             Question::Recipient { path } => self.recipient(path),
             Question::Data => self.open_spool().await,
             Question::EndOfData { octets } => self.end_of_data(octets, trace).await,
@@ -205,15 +214,29 @@ impl Desk {
     }
 
     /// PEC-AP-02: the reverse-path is an address that the account may use.
-    fn mail(&mut self, path: ReversePath) -> Answer {
+    async fn mail(&mut self, path: ReversePath) -> Answer {
         self.forward_paths.clear();
         self.reverse_path = None;
         let Some(account) = &self.account else {
             // A stranger may begin; that nobody is there for him, RCPT tells.
             return Answer::Accept;
         };
+        // Nobody but the PEC engine writes as a service address.
+        if account.role != store::Role::None {
+            return Answer::Refuse(reply::SENDER_NOT_YOURS);
+        }
         match path {
             ReversePath::Address(address) if address == account.address => {
+                let (store, id) = (self.site.store.clone(), account.id);
+                match blocking(move || store.usage(id)).await {
+                    // Its receipts would have to wait, and nothing bounds how many of them.
+                    Ok(Ok(usage)) if !usage.has_room(1, 1, store::Charge::Receipt) => {
+                        return Answer::Refuse(reply::SENDER_FULL);
+                    }
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return self.fault(&error),
+                    Err(error) => return self.fault(&error),
+                }
                 self.reverse_path = Some(address);
                 Answer::Accept
             }
@@ -258,8 +281,9 @@ impl Desk {
     }
 
     async fn write_piece(&mut self) {
-        let Some(mut spool) = self.spool.take() else { return };
+        // Also when the spool has failed: what then still comes is not kept.
         let piece = std::mem::take(&mut self.piece);
+        let Some(mut spool) = self.spool.take() else { return };
         let written = blocking(move || spool.write(&piece).map(|()| spool)).await;
         match written {
             Ok(Ok(spool)) => self.spool = Some(spool),

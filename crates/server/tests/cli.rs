@@ -142,6 +142,7 @@ fn used_wrongly_is_status_2() {
         &["dance"],
         &["init", "x"],
         &["init", "x", "--provider", "X", "--domain", "not a domain"],
+        &["init", "x", "--provider", "X", "--domain", "a.example", "A.Example"],
         &["account", "add"],
         &["account", "add", "a@b.example", "--password", "secret"],
         &["demo", "--port-base", "65000"],
@@ -243,6 +244,16 @@ fn talk_of_accounts(folder: &Path) {
     assert_eq!(
         refused(&feed(&passwd, folder, "\n")),
         "ceralacca: standard input holds no password: its first line is empty\n"
+    );
+    // Before anybody is asked for a password.
+    assert_eq!(
+        refused(&run(&["account", "passwd", "nessuno@pec.alfa.example"], folder)),
+        "ceralacca: there is no account nessuno@pec.alfa.example: see `ceralacca account list`\n"
+    );
+    assert_eq!(
+        refused(&run(&["account", "add", "anna@altrove.example"], folder)),
+        "ceralacca: altrove.example is not a domain of this provider: take one of \
+         pec.alfa.example\n"
     );
     assert_eq!(
         refused(&run(&["account", "passwd", anna], folder)),
@@ -572,4 +583,127 @@ fn verify_says_what_does_not_hold() {
     assert_eq!(status(&strict), REFUSED);
     let none = run(&["verify", "none.eml"], folder.path());
     assert!(refused(&none).starts_with("ceralacca: none.eml cannot be read: "));
+}
+
+/// Puts other words into the configuration.
+fn change(folder: &Path, from: &str, to: &str) {
+    let file = folder.join("ceralacca.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&file, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn serve_does_not_start_with_what_check_calls_a_fault() {
+    let folder = provider();
+    change(folder.path(), "[\"pec.alfa.example\"]", "[\"pec.alfa.example\", \"b.example\"]");
+    let fault = "the provider's own record in the index does not manage b.example: add it there, \
+                 or take it out of provider.domains\n";
+    assert_eq!(refused(&run(&["serve"], folder.path())), format!("ceralacca: {fault}"));
+    let check = run(&["check"], folder.path());
+    assert_eq!(status(&check), REFUSED);
+    assert!(stdout(&check).starts_with(&format!("fault  {fault}")), "{}", stdout(&check));
+
+    // The key is only ever read by the other process, and still told from another's.
+    let (folder, other) = (provider(), provider());
+    std::fs::copy(other.path().join("signing.key"), folder.path().join("signing.key")).unwrap();
+    let data = folder.path().canonicalize().unwrap();
+    assert_eq!(
+        refused(&run(&["serve"], folder.path())),
+        format!(
+            "ceralacca: {}/signing.key is not the key of {}/signing.pem: give the pair that \
+             belongs together\n",
+            data.display(),
+            data.display()
+        )
+    );
+    std::fs::remove_dir_all(folder.path().join("store")).unwrap();
+    let sentence = refused(&run(&["serve"], folder.path()));
+    assert!(sentence.starts_with("ceralacca: there is no store in "), "{sentence}");
+    assert!(!folder.path().join("store").exists());
+}
+
+#[test]
+fn a_store_has_one_server() {
+    let folder = provider();
+    let (running, _) = start(&["serve", "--json"], folder.path());
+    let store = folder.path().canonicalize().unwrap().join("store");
+    assert_eq!(
+        refused(&run(&["serve"], folder.path())),
+        format!(
+            "ceralacca: a server runs on the store {} already: stop that one first, or start this \
+             one in another folder\n",
+            store.display()
+        )
+    );
+    stop(running);
+}
+
+#[test]
+fn the_demo_is_no_other_provider() {
+    let folder = provider();
+    let sentence = refused(&run(&["demo", "--data", "."], folder.path()));
+    assert!(sentence.starts_with("ceralacca: . holds Alfa, which is not the demo: "), "{sentence}");
+}
+
+#[test]
+fn sighup_takes_what_it_can_and_names_what_needs_a_restart() {
+    let folder = provider();
+    change(folder.path(), "[trust]", "[log]\nformat = \"json\"\n\n[trust]");
+    let mut command = program();
+    command.args(["serve", "--json"]).current_dir(folder.path());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let running = Running(child);
+    let mut ready = String::new();
+    BufReader::new(out).read_line(&mut ready).unwrap();
+    assert!(ready.contains("\"ready\":true"), "{ready}");
+    let mut log = BufReader::new(err).lines();
+    // What it tells of one SIGHUP; the TLS certificate is the last of it.
+    let mut hangup = || {
+        let pid = running.0.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+        let mut told = Vec::new();
+        loop {
+            let line = log.next().unwrap().unwrap();
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let fields = &event["fields"];
+            let word = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+            match word("message").as_str() {
+                "ready" => {}
+                "TLS certificate read again" => return told,
+                message => told.push((message.to_owned(), word("section") + &word("error"))),
+            }
+        }
+    };
+    let read = || ("configuration read again".to_owned(), String::new());
+    assert_eq!(hangup(), [read()]);
+
+    change(folder.path(), "name = \"Alfa\"", "name = \"Beta\"");
+    change(folder.path(), "address = \"127.0.0.1\"", "address = \"127.0.0.2\"");
+    change(folder.path(), "[trust]", "[signing]\nkey = \"other.key\"\n\n[trust]");
+    change(folder.path(), "[trust]", "[store]\ndirectory = \"elsewhere\"\n\n[trust]");
+    let restart =
+        |section: &str| ("changed, and in use after a restart only".to_owned(), section.to_owned());
+    let expected = [&[read()][..], &["provider", "listen", "signing", "store"].map(restart)];
+    assert_eq!(hangup(), expected.concat());
+
+    // Another's index, and something that this version cannot do: nothing is taken.
+    let (index, other) = (folder.path().join("providers.ldif"), provider());
+    let own = std::fs::read(&index).unwrap();
+    std::fs::copy(other.path().join("providers.ldif"), &index).unwrap();
+    let stays = |error: &str| ("the old configuration stays".to_owned(), error.to_owned());
+    assert_eq!(
+        hangup(),
+        [stays(
+            "the signing certificate is in no record of the index of providers: add it to the \
+             provider's own"
+        )]
+    );
+    std::fs::write(&index, own).unwrap();
+    change(folder.path(), "[trust]", "[antivirus]\nclamd = \"127.0.0.1:3310\"\n\n[trust]");
+    let [(message, error)] = &hangup()[..] else { panic!("one line") };
+    assert_eq!(message, "the old configuration stays");
+    assert!(error.contains("this version of ceralacca cannot do it yet"), "{error}");
+    stop(running);
 }

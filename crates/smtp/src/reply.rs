@@ -271,6 +271,12 @@ pub const SENDER_NOT_YOURS: Reply = Reply::new(
     Status(5, 7, 1),
     "Sender address is not one of your account: correct it in your mail program",
 );
+/// The sender's own mailbox has no room for the receipts: RFC 3463 §3.3 has the code for it.
+pub const SENDER_FULL: Reply = Reply::new(
+    452,
+    Status(4, 2, 2),
+    "Your mailbox is full, and receipts must fit: delete messages and try again",
+);
 /// A stranger uses one of our own addresses.
 pub const SENDER_REFUSED: Reply = Reply::new(
     550,
@@ -329,7 +335,7 @@ pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 66] = [
+pub const ALL: [&Reply; 67] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -382,6 +388,7 @@ pub const ALL: [&Reply; 66] = [
     &LOCAL_ERROR,
     &STORAGE_FULL,
     &SENDER_NOT_YOURS,
+    &SENDER_FULL,
     &SENDER_REFUSED,
     &NO_RELAY,
     &NO_ROUTE,

@@ -140,3 +140,48 @@ fn what_is_not_built_does_not_start() {
     let config = Config::load(&file).unwrap();
     assert!(faults(&config)[0].contains("cannot do it yet: scanning with clamd"));
 }
+
+// PEC-SIG-04: the address that messages come from is in the certificate that signs them.
+#[test]
+fn the_certificate_speaks_for_the_author() {
+    let (folder, mut config) = provider();
+    config.provider.domains.insert(0, Domain::parse("pec.beta.example").unwrap());
+    let expected = format!(
+        "the signing certificate {} does not hold posta-certificata@pec.beta.example, which \
+         messages come from (PEC-SIG-04): get one that does",
+        folder.path().join("signing.pem").display()
+    );
+    let found = faults(&config);
+    assert!(found.contains(&expected), "{found:?}");
+}
+
+#[test]
+fn serve_refuses_what_check_calls_a_fault_in_the_same_words() {
+    let now = Timestamp::now();
+    let domain = || Domain::parse("pec.beta.example").unwrap();
+    let (managed_not, mut config) = provider();
+    config.provider.domains.push(domain());
+    let managed_not = (managed_not, config, now);
+    let (another_first, mut config) = provider();
+    config.provider.domains.insert(0, domain());
+    let another_first = (another_first, config, now);
+    let (another_key, config) = provider();
+    let (other, _) = provider();
+    fs::copy(other.path().join("signing.key"), another_key.path().join("signing.key")).unwrap();
+    let another_key = (another_key, config, now);
+    let (ended, config) = provider();
+    let ended = (ended, config, now + (24 * 3000).hours());
+    let (no_key, config) = provider();
+    fs::remove_file(no_key.path().join("signing.key")).unwrap();
+    let no_key = (no_key, config, now);
+    for (_folder, config, at) in [managed_not, another_first, another_key, ended, no_key] {
+        let found = look(&config, at).faults;
+        assert!(!found.is_empty());
+        let store = material::store(&config).unwrap();
+        let refused = before_start(&config, &KeyFile(&config.signing.key), &store, at);
+        assert_eq!(refused.unwrap_err().to_string(), found.join("\n"));
+    }
+    let (_folder, config) = provider();
+    let store = material::store(&config).unwrap();
+    before_start(&config, &KeyFile(&config.signing.key), &store, now).unwrap();
+}

@@ -258,3 +258,34 @@ fn deadlines_that_are_not_legal_are_doubtful() {
     assert!(with("[deadlines]\nsecond = \"22h\"").doubts.is_empty());
     assert!(!with("[deadlines]\nsecond = \"21h59m\"").doubts.is_empty());
 }
+
+#[test]
+fn what_a_restart_alone_changes_is_kept_and_named() {
+    let parse = |text: &str| Config::parse(Path::new("/etc/c.toml"), text).unwrap();
+    let running = parse("[provider]\nname = \"Alfa\"\ndomains = [\"a.example\"]\n");
+    for (section, text) in [
+        ("provider", "[provider]\nname = \"Beta\"\ndomains = [\"a.example\"]\n"),
+        ("provider", "[provider]\nname = \"Alfa\"\ndomains = [\"a.example\", \"b.example\"]\n"),
+        ("listen", "[listen]\nport_base = 0\n"),
+        ("listen", "[listen]\nimaps = \"0.0.0.0:993\"\n"),
+        ("signing", "[signing]\nkey = \"other.key\"\n"),
+        ("tls", "[tls]\ncertificate = \"other.pem\"\n"),
+        ("store", "[store]\ndirectory = \"/var/lib/ceralacca\"\n"),
+        ("log", "[log]\nformat = \"json\"\n"),
+    ] {
+        let whole = match section {
+            "provider" => text.to_owned(),
+            _ => format!("[provider]\nname = \"Alfa\"\ndomains = [\"a.example\"]\n{text}"),
+        };
+        let mut next = parse(&whole);
+        assert_eq!(next.keep(&running), [section], "{text}");
+        // Nothing of it is left: the next time it is named again.
+        assert_eq!(next.keep(&running), [""; 0], "{text}");
+        assert_eq!(parse(&whole).keep(&running), [section], "{text}");
+    }
+    let text = "[limits]\nconnections_max = 7\n[trust]\nauthorities = [\"other.pem\"]\n";
+    let mut next =
+        parse(&format!("[provider]\nname = \"Alfa\"\ndomains = [\"a.example\"]\n{text}"));
+    assert_eq!(next.keep(&running), [""; 0]);
+    assert_eq!(next.limits.connections_max, 7);
+}

@@ -111,8 +111,8 @@ fn view(store: &dyn Store, job: &Job) -> Result<JobView, String> {
             ("refuse", Some(notice.as_str().to_owned()), vec![sender])
         }
         Some(Task::Incoming { forward_paths, .. }) => ("incoming", None, texts(forward_paths)),
-        Some(Task::Deliver { envelope, recipient }) => {
-            let identifier = envelope.exchange().identifier.as_str().to_owned();
+        Some(Task::Deliver { identifier, recipient, .. }) => {
+            let identifier = identifier.as_str().to_owned();
             ("deliver", Some(identifier), vec![recipient.to_string()])
         }
         Some(Task::Notify { to }) => ("notify", None, vec![to.to_string()]),

@@ -116,7 +116,7 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
                 .collect();
             transaction.octets = vec![Octets::Inline(original.into())];
             let task = Task::Certify { accepted, receipt };
-            transaction.enqueue = vec![task.queued(at, Some(Source::New(0)))?];
+            transaction.enqueue = vec![task.queued(Some(Source::New(0)))?];
         }
         Err(refused) => {
             let notice = fresh_id(site, at);
@@ -126,7 +126,7 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
                     .error("altro", refused.reason())
                     .build(),
             ];
-            transaction.enqueue = vec![Task::Refuse { refused, notice }.queued(at, None)?];
+            transaction.enqueue = vec![Task::Refuse { refused, notice }.queued(None)?];
         }
     }
     commit(site, transaction, "access").context("the message cannot be stored")?;

@@ -42,10 +42,10 @@ pub(super) fn certify(
             at: at.instant(),
             consume: vec![job.id],
             octets: vec![Octets::Inline(envelope.clone()), Octets::Inline(receipt.clone())],
-            enqueue: vec![incoming.queued(at, Some(Source::New(0)))?],
+            enqueue: vec![incoming.queued(Some(Source::New(0)))?],
             ..Transaction::default()
         };
-        place_or_queue(&mut transaction, &exchange.sender, Source::New(1), at, placed)?;
+        place_or_queue(&mut transaction, &exchange.sender, Source::New(1), placed)?;
         Ok(transaction)
     };
     commit_receipt(site, with_receipt, "certify")
@@ -68,7 +68,7 @@ pub(super) fn refuse(
             octets: vec![Octets::Inline(notice.clone())],
             ..Transaction::default()
         };
-        place_or_queue(&mut transaction, &exchange.sender, Source::New(0), at, placed)?;
+        place_or_queue(&mut transaction, &exchange.sender, Source::New(0), placed)?;
         Ok(transaction)
     };
     commit_receipt(site, with_notice, "refuse")
@@ -79,13 +79,12 @@ fn place_or_queue(
     transaction: &mut Transaction,
     to: &Address,
     octets: Source,
-    at: pec::moment::Moment,
     placed: bool,
 ) -> anyhow::Result<()> {
     if placed {
         transaction.deliver.push(to_inbox(to, octets));
     } else {
-        transaction.enqueue.push(Task::Place { to: to.clone() }.queued(at, Some(octets))?);
+        transaction.enqueue.push(Task::Place { to: to.clone() }.queued(Some(octets))?);
     }
     Ok(())
 }

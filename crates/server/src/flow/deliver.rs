@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use mail::Address;
+use mail::{Address, ReversePath};
 use pec::delivery::Failure;
-use pec::incoming::VerifiedEnvelope;
+use pec::incoming::{Routing, VerifiedEnvelope};
+use pec::inspect::examine;
 use pec::moment::Moment;
 use pec::receipt;
 use pec::reduce::Hashed;
@@ -13,7 +14,7 @@ use store::{
     Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError, Transaction,
 };
 
-use super::{Task, commit, fresh, fresh_id, octets_of, record, seal};
+use super::{Task, commit, fresh, fresh_id, octets_of, origin, record, seal};
 use crate::site::Site;
 
 /// Delivers to one recipient (PEC-PC-03, PEC-MC-03: a receipt or a notice for each).
@@ -23,12 +24,17 @@ use crate::site::Site;
 pub(super) fn deliver(
     site: &Arc<Site>,
     job: &Job,
-    envelope: &VerifiedEnvelope,
+    reverse_path: Address,
     recipient: &Address,
 ) -> anyhow::Result<()> {
+    let octets = octets_of(site, job)?;
+    let reverse_path = ReversePath::Address(reverse_path);
+    let forward_paths = std::slice::from_ref(recipient);
+    let routing = Routing { reverse_path: &reverse_path, forward_paths };
+    let envelope = origin::recall(site, &examine(&octets), &routing)?;
     let failure = match find_account(site, recipient)? {
         Err(failure) => failure,
-        Ok(account) => match hand_over(site, job, envelope, recipient, account) {
+        Ok(account) => match hand_over(site, job, &envelope, octets, recipient, account) {
             Ok(()) => return Ok(()),
             Err(error) => match error.downcast_ref::<StoreError>() {
                 Some(StoreError::OverQuota(_)) => Failure::Full,
@@ -37,7 +43,7 @@ pub(super) fn deliver(
             },
         },
     };
-    give_notice(site, job, envelope, recipient, &failure)
+    give_notice(site, job, &envelope, recipient, &failure)
 }
 
 /// Whose mailbox it is for, or why nothing can be delivered, as far as that is known before it is
@@ -63,10 +69,10 @@ fn hand_over(
     site: &Site,
     job: &Job,
     envelope: &VerifiedEnvelope,
+    octets: Vec<u8>,
     recipient: &Address,
     account: Address,
 ) -> anyhow::Result<()> {
-    let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
     let id = fresh_id(site, at);
     let unsigned = receipt::delivery(
@@ -94,9 +100,7 @@ fn hand_over(
             flags: Flags::default(),
             charge: Charge::Quota,
         }],
-        enqueue: vec![
-            Task::Notify { to: exchange.sender.clone() }.queued(at, Some(Source::New(0)))?,
-        ],
+        enqueue: vec![Task::Notify { to: exchange.sender.clone() }.queued(Some(Source::New(0)))?],
         log: vec![
             record::of(site, "consegna", exchange, at)
                 .about(&exchange.identifier)
@@ -130,9 +134,7 @@ fn give_notice(
         at: at.instant(),
         consume: vec![job.id],
         octets: vec![Octets::Inline(sealed.into())],
-        enqueue: vec![
-            Task::Notify { to: exchange.sender.clone() }.queued(at, Some(Source::New(0)))?,
-        ],
+        enqueue: vec![Task::Notify { to: exchange.sender.clone() }.queued(Some(Source::New(0)))?],
         log: vec![
             record::of(site, "errore-consegna", exchange, at)
                 .about(&id)

@@ -24,6 +24,7 @@ pub(super) fn take_in(
     let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
     let examination = examine(&octets);
+    let sender = reverse_path.clone();
     let reverse_path = ReversePath::Address(reverse_path);
     let routing = Routing { reverse_path: &reverse_path, forward_paths };
     let judged = origin::test(site, &examination, &routing, at)?;
@@ -48,10 +49,14 @@ pub(super) fn take_in(
     let sealed = seal(site, unsigned, &site.provider.author, at)?;
     let blob = job.blob.map(Source::Stored);
     let mut enqueue =
-        vec![Task::Notify { to: envelope.receipts_to().clone() }.queued(at, Some(Source::New(0)))?];
+        vec![Task::Notify { to: envelope.receipts_to().clone() }.queued(Some(Source::New(0)))?];
     for recipient in forward_paths {
-        let task = Task::Deliver { envelope: envelope.clone(), recipient: recipient.clone() };
-        enqueue.push(task.queued(at, blob)?);
+        let task = Task::Deliver {
+            identifier: envelope.exchange().identifier.clone(),
+            reverse_path: sender.clone(),
+            recipient: recipient.clone(),
+        };
+        enqueue.push(task.queued(blob)?);
     }
     let transaction = Transaction {
         at: at.instant(),

@@ -9,7 +9,7 @@ use pec::moment::Moment;
 use pec::receipt::ReceiptKind;
 use store::{Charge, Delivery, Job, Source, StoreError, Track, TrackState, Transaction};
 
-use super::{commit, octets_of, origin, record, to_inbox};
+use super::{Task, commit, octets_of, origin, record, to_inbox};
 use crate::site::Site;
 
 /// A receipt at the incoming point. It gets no receipt itself (PEC-PR-26).
@@ -42,26 +42,37 @@ pub(super) fn take_in(site: &Arc<Site>, job: &Job, to: &Address) -> anyhow::Resu
         Some(blob) => Source::Stored(blob),
         None => anyhow::bail!("the job has no octets"),
     };
+    let log = vec![
+        record::of_data("consegna", data, at)
+            .about_field(message_id.as_deref().unwrap_or_default())
+            .by(receipt.signer())
+            .delivery(to)
+            .note(judged.note)
+            .build(),
+    ];
     let transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
         deliver: vec![Delivery { charge, ..to_inbox(to, blob) }],
         track: learned(&receipt, at),
-        log: vec![
-            record::of_data("consegna", data, at)
-                .about_field(message_id.as_deref().unwrap_or_default())
-                .by(receipt.signer())
-                .delivery(to)
-                .note(judged.note)
-                .build(),
-        ],
+        log: log.clone(),
         ..Transaction::default()
     };
     match commit(site, transaction, "notify") {
         Err(StoreError::NoSuchAccount) => drop_receipt(site, job, &receipt, to, at),
-        Err(error @ StoreError::OverQuota(_)) => {
+        // Judged and learned from once: what is left is to place it when there is room.
+        Err(StoreError::OverQuota(_)) => {
             warn_full(to);
-            Err(error.into())
+            let task = Task::Place { to: to.clone() };
+            let transaction = Transaction {
+                at: at.instant(),
+                consume: vec![job.id],
+                enqueue: vec![task.queued(Some(blob))?],
+                track: learned(&receipt, at),
+                log,
+                ..Transaction::default()
+            };
+            Ok(commit(site, transaction, "notify")?)
         }
         done => Ok(done?),
     }

@@ -1,8 +1,9 @@
 //! The first three tests of the incoming point: is it signed, by whom, and does it hold
 //! (PEC-PR-01 to PEC-PR-03).
 
+use anyhow::Context;
 use crypto::{Revocation, VerifyError};
-use pec::incoming::{Class, OriginFault, Routing, SignedBy, judge};
+use pec::incoming::{Class, OriginFault, Routing, SignedBy, VerifiedEnvelope, judge};
 use pec::inspect::Examination;
 use pec::moment::Moment;
 
@@ -43,7 +44,7 @@ pub(super) fn test(
     if records.is_empty() {
         return ordinary(OriginFault::NotAProvider);
     }
-    let verified = match crypto::verify(signature, entity, &site.trust, at.instant()) {
+    let verified = match crypto::verify(signature, entity, &site.trust.load(), at.instant()) {
         Ok(verified) => verified,
         Err(VerifyError::Fault(cause)) => anyhow::bail!("a signature cannot be verified: {cause}"),
         Err(_) => return ordinary(OriginFault::NotValid),
@@ -61,4 +62,22 @@ pub(super) fn test(
     let emails = certificate.emails();
     let signed_by = SignedBy { records: &records, emails: &emails };
     Ok(Judged { class: judge(examination, Ok(signed_by), routing), note })
+}
+
+/// An envelope that passed the tests already, read again: what was proved of its origin stays
+/// proved, also when a certificate has expired since.
+pub(super) fn recall(
+    site: &Site,
+    examination: &Examination<'_>,
+    routing: &Routing<'_>,
+) -> anyhow::Result<VerifiedEnvelope> {
+    let signature = examination.signature().context("the envelope has lost its signature")?;
+    let certificate = crypto::signer_certificate(signature)?;
+    let providers = site.providers.load();
+    let records = providers.by_certificate(certificate.to_der());
+    let emails = certificate.emails();
+    match judge(examination, Ok(SignedBy { records: &records, emails: &emails }), routing) {
+        Class::Envelope(envelope) => Ok(*envelope),
+        other => anyhow::bail!("what was an envelope is none any more: {other:?}"),
+    }
 }

@@ -239,7 +239,7 @@ fn every_signed_message_verifies_against_the_authority() {
     for octets in all {
         let examination = pec::examine(&octets);
         let (entity, signature) = (examination.entity().unwrap(), examination.signature().unwrap());
-        let verified = crypto::verify(signature, entity, &scene.site.trust, now()).unwrap();
+        let verified = crypto::verify(signature, entity, &scene.site.trust.load(), now()).unwrap();
         assert_eq!(verified.signer.emails(), ["posta-certificata@pec.alfa.example"]);
         count += 1;
     }

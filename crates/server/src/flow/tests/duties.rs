@@ -33,7 +33,7 @@ fn whatever_the_system_makes_is_signed_and_its_author_is_the_certificate_s() {
     for octets in all {
         let examination = pec::examine(&octets);
         let (entity, signature) = (examination.entity().unwrap(), examination.signature().unwrap());
-        let verified = crypto::verify(signature, entity, &scene.site.trust, now()).unwrap();
+        let verified = crypto::verify(signature, entity, &scene.site.trust.load(), now()).unwrap();
         assert_eq!(examination.author(), Some(address(AUTHOR)));
         assert_eq!(verified.signer.emails(), [AUTHOR]);
     }
@@ -252,6 +252,28 @@ fn the_kinds_of_failure_have_their_words() {
         .collect();
     errors.sort();
     assert_eq!(errors, [(NOBODY.to_owned(), "no-dest"), (VERDI.to_owned(), "altro")]);
+}
+
+// PEC-SIG-04
+#[test]
+fn a_key_that_is_not_the_certificates_signs_nothing_that_leaves() {
+    let scene = Scene::with_a_strange_key();
+    let id = offer(&scene, &[BIANCHI]);
+    let due = scene.site.store.jobs_due(now(), None, 1).unwrap();
+    let error = crate::flow::perform(&scene.site, &due[0]).unwrap_err();
+    assert!(format!("{error:#}").starts_with("the signature does not hold"), "{error:#}");
+    assert!(scene.inbox(ROSSI).is_empty());
+    // The message is kept as it was accepted: with the right key it goes on.
+    assert_eq!(scene.events(&id), ["accettazione", "posta-certificata"]);
+    assert_eq!(scene.site.store.jobs_waiting().unwrap().0, 1);
+}
+
+#[test]
+fn a_job_is_due_though_the_clock_was_set_back() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI]);
+    let an_hour_ago = now() - jiff::SignedDuration::from_hours(1);
+    assert_eq!(scene.site.store.jobs_due(an_hour_ago, None, 1).unwrap().len(), 1);
 }
 
 #[test]

@@ -58,8 +58,19 @@ fn keys() -> &'static [String; 5] {
 
 impl Scene {
     pub(super) fn new() -> Self {
+        Self::signing_with(&keys()[2])
+    }
+
+    /// The same, with a key that its certificate knows nothing of.
+    pub(super) fn with_a_strange_key() -> Self {
+        let at = "2026-01-01T00:00:00Z".parse().unwrap();
+        let (_, key) = Authority::new("Altra CA", at).unwrap().to_pem().unwrap();
+        Self::signing_with(key.as_str())
+    }
+
+    fn signing_with(key: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let [ca, certificate, key, tls, tls_key] = keys();
+        let [ca, certificate, _, tls, tls_key] = keys();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         put("ca.pem", ca);
         put("signing.pem", certificate);
