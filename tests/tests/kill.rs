@@ -155,6 +155,8 @@ fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyh
     println!(
         "{rounds} kills survived; {submitted} messages and {appended} appends were acknowledged"
     );
+    // With each program that was killed, the process that had its key ended.
+    ensure!(demo.signer()?.is_some(), "nobody signs");
     ensure!(submitted as u64 >= rounds && appended as u64 >= rounds, "there was hardly any load");
     ensure!(demo.stop()?.success());
     Ok(())
