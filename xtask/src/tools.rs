@@ -33,7 +33,20 @@ const TOOLS: &[Tool] = &[
     Tool { program: "curl", package: "curl", purpose: "a client of HTTP, IMAP and SMTP" },
     Tool { program: "swaks", package: "swaks", purpose: "a client of SMTP" },
     Tool { program: "mbsync", package: "isync", purpose: "a client of IMAP" },
+    Tool { program: "thunderbird", package: "thunderbird", purpose: "the client of most people" },
+    Tool { program: "Xvfb", package: "xvfb", purpose: "a screen for Thunderbird" },
+    Tool {
+        program: "certutil",
+        package: "libnss3-tools",
+        purpose: "tells Thunderbird whom to trust",
+    },
 ];
+
+/// What a program needs and is no program: whether it is there, the package, and what it is for.
+const MODULES: [(&str, Tool); 1] = [(
+    "perl -MNet::SSLeay -e 1",
+    Tool { program: "Net::SSLeay", package: "libnet-ssleay-perl", purpose: "TLS for swaks" },
+)];
 
 /// Checks licences, bans and sources of the dependencies.
 const CARGO_DENY: &str = "0.20.2";
@@ -64,7 +77,10 @@ pub(crate) fn provide() -> Result<String> {
 }
 
 fn absent() -> Vec<&'static Tool> {
-    TOOLS.iter().filter(|tool| !on_path(tool.program)).collect()
+    let programs = TOOLS.iter().filter(|tool| !on_path(tool.program));
+    let there = |probe: &str| Run::new(probe).quietly().is_some();
+    let modules = MODULES.iter().filter(|(probe, _)| !there(probe)).map(|(_, tool)| tool);
+    programs.chain(modules).collect()
 }
 
 fn on_path(program: &str) -> bool {
