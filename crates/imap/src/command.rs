@@ -15,6 +15,7 @@ mod status;
 mod store;
 
 use imap_types::command::CommandBody;
+use imap_types::extensions::enable::CapabilityEnable;
 use imap_types::sequence::SequenceSet;
 
 use self::append::{Append, Opening, Storing, Writing};
@@ -50,7 +51,9 @@ pub(crate) enum Command {
         user: Secret,
         password: Secret,
     },
-    Enable,
+    Enable {
+        condstore: bool,
+    },
     Namespace,
     Idle,
     Append(Append),
@@ -111,6 +114,19 @@ impl Work {
             Self::Store(_) => "store",
             Self::Fetch(_) => "fetch",
             Self::Search(_) => "search",
+        }
+    }
+
+    /// Whether it shows that the client wants mod-sequences: RFC 7162 §3.1, "CONDSTORE enabling
+    /// commands".
+    pub(crate) fn enables_condstore(&self) -> bool {
+        match self {
+            Self::Select(select) => select.condstore,
+            Self::Status(status) => status.asks_mod_seq(),
+            Self::Store(store) => store.is_conditional(),
+            Self::Fetch(fetch) => fetch.asks_mod_seq(),
+            Self::Search(search) => search.asks_mod_seq(),
+            _ => false,
         }
     }
 
@@ -181,7 +197,9 @@ pub(crate) fn interpret(
             user: secret(username.as_ref()),
             password: secret(password.declassify().as_ref()),
         },
-        CommandBody::Enable { .. } => Command::Enable,
+        CommandBody::Enable { capabilities } => Command::Enable {
+            condstore: capabilities.as_ref().contains(&CapabilityEnable::CondStore),
+        },
         CommandBody::Namespace => Command::Namespace,
         CommandBody::Idle => Command::Idle,
         CommandBody::Append { mailbox, flags, date, message } => {
@@ -244,17 +262,13 @@ pub(crate) fn interpret(
             Work::Copy(Copy::new(messages(&sequence_set)?, &mailbox, uid, true)?),
         ),
         CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } => {
-            if !modifiers.is_empty() {
-                return Err(Refusal::bad("No such modifier: CONDSTORE is not announced"));
-            }
             let store = Store::new(messages(&sequence_set)?, kind, response, &flags, uid)?;
+            let store = store.with(&modifiers);
             Command::Work(Selected, Work::Store(Box::new(store)))
         }
         CommandBody::Fetch { sequence_set, macro_or_item_names, uid, modifiers } => {
-            if !modifiers.is_empty() {
-                return Err(Refusal::bad("No such modifier: CONDSTORE is not announced"));
-            }
             let fetch = Fetch::new(messages(&sequence_set)?, macro_or_item_names, uid)?;
+            let fetch = fetch.with(&modifiers)?;
             Command::Work(Selected, Work::Fetch(Box::new(fetch)))
         }
         _ => return Err(Refusal::bad("No such command: see CAPABILITY")),

@@ -20,6 +20,8 @@ pub struct Job {
     pub(crate) account: AccountId,
     pub(crate) selected: Option<Box<Selected>>,
     pub(crate) settings: Arc<Settings>,
+    /// The client wants mod-sequences, RFC 7162 §3.1.
+    pub(crate) condstore: bool,
 }
 
 impl std::fmt::Debug for Job {
@@ -100,6 +102,7 @@ pub(crate) struct Context<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) at: Timestamp,
     pub(crate) settings: &'a Settings,
+    pub(crate) condstore: bool,
     pub(crate) account: AccountId,
     pub(crate) selected: &'a mut Option<Box<Selected>>,
     pub(crate) out: &'a mut Output,
@@ -127,13 +130,17 @@ impl Job {
 
     /// Runs the command. It may block; `at` is the time.
     pub fn run(self, store: &dyn Store, at: Timestamp) -> Answer {
-        let Self { work, account, mut selected, settings } = self;
+        let Self { work, account, mut selected, settings, condstore } = self;
+        if let Some(here) = selected.as_deref_mut() {
+            here.condstore = condstore;
+        }
         let mut out = Output::default();
         let mut faults = Vec::new();
         let mut context = Context {
             store,
             at,
             settings: &settings,
+            condstore,
             account,
             selected: &mut selected,
             out: &mut out,

@@ -3,7 +3,7 @@
 //! What a command answers is gathered in an [`Output`], in pieces: octets, and ranges of stored
 //! octets that are sent without ever being held here.
 
-use store::{BlobId, Flags, Keyword, MailboxName, SystemFlags, Uid, UidValidity};
+use store::{BlobId, Flags, Keyword, MailboxName, ModSeq, SystemFlags, Uid, UidValidity};
 
 use crate::mutf7;
 
@@ -35,6 +35,8 @@ pub enum Code {
     HasChildren,
     /// `LIMIT`
     Limit,
+    /// `MODIFIED`, RFC 7162 §3.1.3: numbers or UIDs, ascending
+    Modified(Vec<u32>),
     /// `NONEXISTENT`
     NonExistent,
     /// `NOPERM`
@@ -78,21 +80,28 @@ impl std::fmt::Display for Code {
             Self::AppendUid(validity, uid) => {
                 return write!(f, "APPENDUID {} {}", validity.0, uid.0);
             }
+            Self::Modified(numbers) => {
+                return write!(f, "MODIFIED {}", ranges(numbers.iter().copied()));
+            }
             Self::Capability(list) => return write!(f, "CAPABILITY {list}"),
             Self::CopyUid(validity, from, to) => {
-                return write!(f, "COPYUID {} {} {}", validity.0, ranges(from), ranges(to));
+                return write!(f, "COPYUID {} {} {}", validity.0, uids(from), uids(to));
             }
         })
     }
 }
 
-/// UIDs in their order as a sequence set: neighbours become ranges.
-fn ranges(uids: &[Uid]) -> String {
+fn uids(uids: &[Uid]) -> String {
+    ranges(uids.iter().map(|uid| uid.0.get()))
+}
+
+/// Numbers in their order as a sequence set: neighbours become ranges.
+fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();
-    for uid in uids.iter().map(|uid| uid.0.get()) {
+    for number in numbers {
         match runs.last_mut() {
-            Some(last) if last.1.checked_add(1) == Some(uid) => last.1 = uid,
-            _ => runs.push((uid, uid)),
+            Some(last) if last.1.checked_add(1) == Some(number) => last.1 = number,
+            _ => runs.push((number, number)),
         }
     }
     let runs: Vec<String> = runs
@@ -100,6 +109,17 @@ fn ranges(uids: &[Uid]) -> String {
         .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}:{b}") })
         .collect();
     runs.join(",")
+}
+
+/// A mod-sequence as a client sees it: one above the store's, since that of a mailbox in which nothing
+/// ever happened must not be zero (RFC 7162 §3.1.2.1) and must be below that of its first message.
+pub(crate) fn mod_seq(mod_seq: ModSeq) -> u64 {
+    mod_seq.0.saturating_add(1)
+}
+
+/// What a client's mod-sequence is to the store: [`mod_seq`] back. Nothing is at zero.
+pub(crate) fn since(mod_seq: u64) -> ModSeq {
+    ModSeq(mod_seq.saturating_sub(1))
 }
 
 /// A piece of what is to be sent.

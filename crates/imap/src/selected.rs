@@ -12,7 +12,7 @@ use store::{
 
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
-use crate::response::{Output, SYSTEM_FLAGS};
+use crate::response::{Output, SYSTEM_FLAGS, mod_seq};
 
 /// What a client may be told now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,9 @@ pub(crate) enum Tell {
 pub(crate) struct Selected {
     pub(crate) mailbox: MailboxId,
     pub(crate) read_only: bool,
+    /// The client wants mod-sequences: then changes of flags come with them, and with UIDs (RFC 7162
+    /// §3.1, §3.2.4).
+    pub(crate) condstore: bool,
     /// The messages that the client knows, ascending; a message's number is its place, from 1.
     uids: Vec<Uid>,
     /// Messages from this one on are `\Recent` here.
@@ -55,6 +58,7 @@ impl Selected {
         Self {
             mailbox,
             read_only,
+            condstore: false,
             recent_from: opened.recent_from,
             seen_to: opened.status.uid_next.0.get() - 1,
             mod_seq: opened.status.mod_seq,
@@ -64,6 +68,11 @@ impl Selected {
             saved: UidSet::default(),
             uids,
         }
+    }
+
+    /// `OK [HIGHESTMODSEQ n]`: up to which change the client has been told everything.
+    pub(crate) fn highest_mod_seq(&self) -> String {
+        format!("OK [HIGHESTMODSEQ {}] The last change", mod_seq(self.mod_seq))
     }
 
     /// The messages the client knows, by number.
@@ -244,12 +253,21 @@ impl Selected {
         out: &mut Output,
     ) {
         out.text(&format!("* {} FETCH (", place + 1));
-        if with_uid {
+        if with_uid || self.condstore {
             out.text(&format!("UID {} ", update.uid.0));
         }
         out.text("FLAGS ");
         out.flags(&update.flags, self.is_recent(update.uid));
+        if self.condstore {
+            out.text(&format!(" MODSEQ ({})", mod_seq(update.mod_seq)));
+        }
         out.text(")\r\n");
+    }
+
+    /// The same to a client that knows the flags, since it set them: RFC 7162 §3.1.3.
+    pub(crate) fn write_mod_seq(&self, place: usize, update: &FlagUpdate, out: &mut Output) {
+        let (uid, mod_seq) = (update.uid.0, mod_seq(update.mod_seq));
+        out.text(&format!("* {} FETCH (UID {uid} MODSEQ ({mod_seq}))\r\n", place + 1));
     }
 
     /// From the last to the first: no number changes before it has been told.

@@ -82,6 +82,8 @@ pub struct Session {
     login_failures: u32,
     /// The selected mailbox changed, and the client is not told yet.
     changed: bool,
+    /// The client wants mod-sequences: it sent a command that enables CONDSTORE, RFC 7162 §3.1.
+    condstore: bool,
     /// Why the session ends as soon as the open job is done.
     bye: Option<&'static str>,
 }
@@ -142,6 +144,7 @@ impl Session {
             bad: 0,
             login_failures: 0,
             changed: false,
+            condstore: false,
             bye: None,
         };
         session.send(greeting.as_bytes());
@@ -368,9 +371,13 @@ impl Session {
                 }
             }
             _ if !self.is_authenticated() => self.end(&tag, Err(Refusal::bad("Sign in first"))),
-            Command::Enable => {
-                self.send(b"* ENABLED\r\n");
-                self.end(&tag, Ok((None, "ENABLE completed, nothing to enable")));
+            Command::Enable { condstore } => {
+                let enabled = if condstore { " CONDSTORE" } else { "" };
+                self.send(format!("* ENABLED{enabled}\r\n").as_bytes());
+                if condstore {
+                    self.enable_condstore();
+                }
+                self.end(&tag, Ok((None, "ENABLE completed")));
             }
             Command::Namespace => {
                 self.send(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
@@ -389,7 +396,22 @@ impl Session {
             Command::Work(Needs::Selected, _) if !matches!(self.place, Place::Selected(..)) => {
                 self.end(&tag, Err(Refusal::nothing_selected()));
             }
-            Command::Work(_, work) => self.perform(work, Doing::Job { tag }),
+            Command::Work(_, work) => {
+                if work.enables_condstore() {
+                    self.enable_condstore();
+                }
+                self.perform(work, Doing::Job { tag });
+            }
+        }
+    }
+
+    /// From now on the client is told mod-sequences; how far it is in its mailbox it is told at once.
+    fn enable_condstore(&mut self) {
+        if !std::mem::replace(&mut self.condstore, true)
+            && let Place::Selected(_, selected) = &self.place
+        {
+            let highest = selected.highest_mod_seq();
+            self.send(format!("* {highest}\r\n").as_bytes());
         }
     }
 
@@ -407,7 +429,8 @@ impl Session {
         self.changed = false;
         self.place = Place::Away(account, selected.as_ref().map(|selected| selected.mailbox));
         let settings = Arc::clone(&self.settings);
-        self.out.push_back(Step::Perform(Job { work, account, selected, settings }));
+        let condstore = self.condstore;
+        self.out.push_back(Step::Perform(Job { work, account, selected, settings, condstore }));
         self.doing = doing;
     }
 

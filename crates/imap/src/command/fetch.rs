@@ -1,6 +1,6 @@
 //! FETCH, UID FETCH: what is known of messages, and their octets.
 //!
-//! RFC 3501 §6.4.5, §7.4.2. A job answers for as many messages as fit its bounds, and asks for
+//! RFC 3501 §6.4.5, §7.4.2; MODSEQ and CHANGEDSINCE, RFC 7162 §3.1.4. A job answers for as many messages as fit its bounds, and asks for
 //! another for the rest. Long octets are not read here: the shell streams them from the store.
 
 mod envelope;
@@ -9,6 +9,7 @@ mod structure;
 
 use std::collections::VecDeque;
 
+use imap_types::command::FetchModifier;
 use imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
 use jiff::tz::TimeZone;
 use store::{
@@ -20,7 +21,7 @@ use super::Work;
 use crate::grammar::MessageSet;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
-use crate::response::{Code, Output};
+use crate::response::{Code, Output, mod_seq, since};
 use crate::selected::{Places, Selected};
 use crate::source::Source;
 
@@ -42,6 +43,7 @@ enum Item {
     InternalDate,
     Size,
     Uid,
+    ModSeq,
     Envelope,
     /// BODY, or BODYSTRUCTURE with the extension data.
     Structure {
@@ -57,6 +59,8 @@ pub(crate) struct Fetch {
     by_uid: bool,
     /// Some octets are fetched with BODY[...] rather than BODY.PEEK[...].
     marks_seen: bool,
+    /// Only what changed since: RFC 7162 §3.1.4.1.
+    changed_since: Option<u64>,
     /// What is left of it, once begun.
     left: Option<Places>,
     /// Some were gone.
@@ -85,7 +89,48 @@ impl Fetch {
         if by_uid && !items.iter().any(|item| matches!(item, Item::Uid)) {
             items.insert(0, Item::Uid);
         }
-        Ok(Self { messages, items, by_uid, marks_seen, left: None, missed: false })
+        Ok(Self {
+            messages,
+            items,
+            by_uid,
+            marks_seen,
+            changed_since: None,
+            left: None,
+            missed: false,
+        })
+    }
+
+    /// The same of less; of several modifiers of a kind the last counts.
+    pub(crate) fn with(mut self, modifiers: &[FetchModifier]) -> Result<Self, Refusal> {
+        for modifier in modifiers {
+            let FetchModifier::ChangedSince(mod_seq) = modifier else {
+                return Err(Refusal::bad("No such modifier: QRESYNC is not announced"));
+            };
+            self.changed_since = Some(mod_seq.get());
+        }
+        if self.changed_since.is_some() && !self.asks_item(&Item::ModSeq) {
+            self.items.push(Item::ModSeq);
+        }
+        Ok(self)
+    }
+
+    fn asks_item(&self, item: &Item) -> bool {
+        let kind = std::mem::discriminant(item);
+        self.items.iter().any(|asked| std::mem::discriminant(asked) == kind)
+    }
+
+    pub(crate) fn asks_mod_seq(&self) -> bool {
+        self.asks_item(&Item::ModSeq)
+    }
+
+    /// The messages that are asked for, but for those that did not change.
+    fn begin(&self, here: &Selected, store: &dyn Store) -> Result<Places, Refusal> {
+        let places = here.places(&self.messages, self.by_uid)?;
+        let Some(mod_seq) = self.changed_since else { return Ok(places) };
+        let changes = store.changes(here.mailbox, since(mod_seq)).map_err(Refusal::selected)?;
+        let changed = changes.updated.iter().filter_map(|update| here.place(update.uid));
+        let changed = changed.filter(|place| places.contains(*place));
+        Ok(Places::new(changed.map(|place| place..place + 1).collect()))
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
@@ -96,7 +141,7 @@ impl Fetch {
         };
         let mut left = match self.left.take() {
             Some(left) => left,
-            None => here.places(&self.messages, self.by_uid)?,
+            None => self.begin(here, store)?,
         };
         let marks_seen = self.marks_seen && !here.read_only;
         let batch = left.take(if marks_seen { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });
@@ -109,7 +154,7 @@ impl Fetch {
         };
         let seen = if marks_seen { mark_seen(&summaries, here, store)? } else { Vec::new() };
         let out = &mut *context.out;
-        if !seen.is_empty() || self.items.iter().any(|item| matches!(item, Item::Flags)) {
+        if !seen.is_empty() || self.asks_item(&Item::Flags) {
             here.announce_keywords(summaries.iter().map(|summary| &summary.flags), out);
         }
         let mut read = 0;
@@ -128,6 +173,7 @@ impl Fetch {
             let newly_seen = seen.binary_search_by_key(&summary.uid, |update| update.uid).ok();
             if let Some(update) = newly_seen.and_then(|at| seen.get(at)) {
                 summary.flags.clone_from(&update.flags);
+                summary.mod_seq = update.mod_seq;
             }
             let mut source = Source::new(store, summary.blob, summary.octets);
             let message = Message { place, summary: &summary, here, zone };
@@ -171,6 +217,7 @@ impl Fetch {
                     out.text(&format!("INTERNALDATE \"{}\"", date_time(summary.received, zone)));
                 }
                 Item::Size => out.text(&format!("RFC822.SIZE {}", summary.octets)),
+                Item::ModSeq => out.text(&format!("MODSEQ ({})", mod_seq(summary.mod_seq))),
                 Item::Uid => out.text(&format!("UID {}", summary.uid.0)),
                 Item::Envelope => {
                     out.text("ENVELOPE ");
@@ -184,9 +231,18 @@ impl Fetch {
                 Item::Section(section) => section.write(source, out)?,
             }
         }
-        if newly_seen && !self.items.iter().any(|item| matches!(item, Item::Flags)) {
+        if newly_seen && !self.asks_item(&Item::Flags) {
             out.text(" ");
             write_flags(summary, here, out);
+        }
+        if newly_seen && here.condstore {
+            // As with any change of flags: RFC 7162 §3.2.4.
+            if !self.asks_item(&Item::Uid) {
+                out.text(&format!(" UID {}", summary.uid.0));
+            }
+            if !self.asks_item(&Item::ModSeq) {
+                out.text(&format!(" MODSEQ ({})", mod_seq(summary.mod_seq)));
+            }
         }
         out.text(")\r\n");
         Ok(())
@@ -248,6 +304,6 @@ fn item(name: &MessageDataItemName<'_>) -> Result<Item, Refusal> {
         Name::Binary { .. } | Name::BinarySize { .. } => {
             return Err(Refusal::bad("No such item: BINARY is not announced"));
         }
-        Name::ModSeq => return Err(Refusal::bad("No such item: CONDSTORE is not announced")),
+        Name::ModSeq => Item::ModSeq,
     })
 }

@@ -37,6 +37,8 @@ pub(crate) struct Search {
     by_uid: bool,
     /// No key names messages by number: then they may be renumbered at the end.
     renumbers: bool,
+    /// Some key is about mod-sequences: then the highest is told.
+    by_mod_seq: bool,
     charset_known: bool,
     returns: Option<Returns>,
     found: Found,
@@ -65,8 +67,22 @@ impl Search {
         let mut reader = Reader::new(words, charset_known);
         let key = reader.all()?;
         let renumbers = by_uid && !reader.by_number;
-        let (tag, found) = (tag.to_owned(), Found::new(returns));
-        Ok(Self { tag, key, by_uid, renumbers, charset_known, returns, found, left: None })
+        let by_mod_seq = reader.by_mod_seq;
+        Ok(Self {
+            tag: tag.to_owned(),
+            key,
+            by_uid,
+            renumbers,
+            by_mod_seq,
+            charset_known,
+            returns,
+            found: Found::new(returns, by_mod_seq),
+            left: None,
+        })
+    }
+
+    pub(crate) fn asks_mod_seq(&self) -> bool {
+        self.by_mod_seq
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
@@ -163,7 +179,8 @@ impl Search {
             if found {
                 let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
                 let number = if self.by_uid { summary.uid.0.get() } else { number };
-                if self.found.add(Hit { place, number }, context.out) {
+                let hit = Hit { place, number, mod_seq: summary.mod_seq };
+                if self.found.add(hit, context.out) {
                     *left = Places::default();
                     break;
                 }

@@ -1,6 +1,6 @@
 //! SELECT, EXAMINE, CLOSE, UNSELECT: open a mailbox, and leave it.
 //!
-//! RFC 3501 §6.3.1, §6.3.2, §6.4.2; UNSELECT, RFC 3691.
+//! RFC 3501 §6.3.1, §6.3.2, §6.4.2; UNSELECT, RFC 3691; HIGHESTMODSEQ, RFC 7162 §3.1.2.1.
 
 use imap_types::command::SelectParameter;
 use imap_types::mailbox::Mailbox;
@@ -16,6 +16,8 @@ use crate::selected::{Selected, Tell};
 pub(crate) struct Select {
     name: MailboxName,
     read_only: bool,
+    /// With the parameter CONDSTORE, RFC 7162 §3.1.8.
+    pub(crate) condstore: bool,
 }
 
 impl Select {
@@ -24,20 +26,25 @@ impl Select {
         parameters: &[SelectParameter],
         read_only: bool,
     ) -> Result<Self, Refusal> {
-        if !parameters.is_empty() {
-            return Err(Refusal::bad("No such parameter: CONDSTORE is not announced"));
+        if parameters.iter().any(|parameter| *parameter != SelectParameter::CondStore) {
+            return Err(Refusal::bad("No such parameter: QRESYNC is not announced"));
         }
-        Ok(Self { name: grammar::mailbox(mailbox)?, read_only })
+        let condstore = !parameters.is_empty();
+        Ok(Self { name: grammar::mailbox(mailbox)?, read_only, condstore })
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         // Also when it fails, nothing is selected any more: RFC 3501 §6.3.1.
-        *context.selected = None;
+        if context.selected.take().is_some() {
+            // What follows is about another mailbox: RFC 7162 §3.2.11.
+            context.out.untagged("OK [CLOSED] The mailbox before is closed");
+        }
         let mailbox = context.store.mailbox(context.account, &self.name)?;
         let opened = context.store.open(mailbox.id, !self.read_only)?;
         let status = opened.status;
         let first_unseen = opened.first_unseen;
-        let selected = Selected::new(mailbox.id, opened, self.read_only);
+        let mut selected = Selected::new(mailbox.id, opened, self.read_only);
+        selected.condstore = context.condstore;
         let out = &mut *context.out;
         selected.write_flags(out);
         out.untagged(&format!("{} EXISTS", selected.uids().len()));
@@ -47,6 +54,7 @@ impl Select {
         }
         out.untagged(&format!("OK [UIDVALIDITY {}] UIDs are valid", status.uid_validity.0));
         out.untagged(&format!("OK [UIDNEXT {}] The next UID", status.uid_next.0));
+        out.untagged(&selected.highest_mod_seq());
         *context.selected = Some(Box::new(selected));
         let done = if self.read_only {
             Done::text("EXAMINE completed").code(Code::ReadOnly)

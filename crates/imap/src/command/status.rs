@@ -1,7 +1,7 @@
 //! STATUS: the numbers of a mailbox without opening it.
 //!
 //! RFC 3501 §6.3.10; SIZE, RFC 8438 §2; DELETED and DELETED-STORAGE, RFC 9208 §4.1.4; APPENDLIMIT, RFC
-//! 7889 §3.1. The items of extensions are read here, since imap-codec does not speak them all.
+//! 7889 §3.1; HIGHESTMODSEQ, RFC 7162 §3.1.7. The items of extensions are read here, since imap-codec does not speak them all.
 
 use store::{Mailbox, MailboxName, MailboxStatus};
 
@@ -9,6 +9,7 @@ use crate::grammar;
 use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
+use crate::response::mod_seq;
 
 /// Items of one STATUS at most, each counted as often as it is named.
 const ITEMS_MAX: usize = 100;
@@ -25,10 +26,11 @@ pub(crate) enum Item {
     DeletedStorage,
     Size,
     AppendLimit,
+    HighestModSeq,
 }
 
 impl Item {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Messages,
         Self::Recent,
         Self::UidNext,
@@ -38,6 +40,7 @@ impl Item {
         Self::DeletedStorage,
         Self::Size,
         Self::AppendLimit,
+        Self::HighestModSeq,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Item {
             Self::DeletedStorage => "DELETED-STORAGE",
             Self::Size => "SIZE",
             Self::AppendLimit => "APPENDLIMIT",
+            Self::HighestModSeq => "HIGHESTMODSEQ",
         }
     }
 
@@ -65,6 +69,7 @@ impl Item {
             Self::DeletedStorage => status.deleted_octets,
             Self::Size => status.octets,
             Self::AppendLimit => append_octets_max,
+            Self::HighestModSeq => mod_seq(status.mod_seq),
         }
     }
 }
@@ -131,6 +136,10 @@ impl Status {
         let items = Items::read(words)?;
         words.end()?;
         Some(items.and_then(|items| Ok(Self { name: grammar::name(&name)?, items })))
+    }
+
+    pub(crate) fn asks_mod_seq(&self) -> bool {
+        self.items.0.contains(&Item::HighestModSeq)
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {

@@ -1,7 +1,8 @@
 //! STORE, UID STORE: change the flags of messages.
 //!
-//! RFC 3501 §6.4.6.
+//! RFC 3501 §6.4.6; UNCHANGEDSINCE, RFC 7162 §3.1.3, which goes by the last change of any flag.
 
+use imap_types::command::StoreModifier;
 use imap_types::flag::{Flag, StoreResponse, StoreType};
 use store::FlagChange;
 
@@ -9,7 +10,7 @@ use super::Work;
 use crate::grammar::{self, MessageSet};
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
-use crate::response::Code;
+use crate::response::{Code, since};
 use crate::selected::{Places, Tell};
 
 /// Messages that one job changes at most.
@@ -25,9 +26,25 @@ pub(crate) struct Store {
     left: Option<Places>,
     /// Some were gone.
     missed: bool,
+    /// Only where nothing changed since: RFC 7162 §3.1.3.
+    unchanged_since: Option<u64>,
+    /// Something had changed there: numbers or UIDs.
+    modified: Vec<u32>,
 }
 
 impl Store {
+    /// The same on conditions; of several of a kind the last counts.
+    pub(crate) fn with(mut self, modifiers: &[StoreModifier]) -> Self {
+        for StoreModifier::UnchangedSince(mod_seq) in modifiers {
+            self.unchanged_since = Some(*mod_seq);
+        }
+        self
+    }
+
+    pub(crate) fn is_conditional(&self) -> bool {
+        self.unchanged_since.is_some()
+    }
+
     pub(crate) fn new(
         messages: MessageSet,
         kind: StoreType,
@@ -47,6 +64,8 @@ impl Store {
             by_uid,
             left: None,
             missed: false,
+            unchanged_since: None,
+            modified: Vec::new(),
         })
     }
 
@@ -59,19 +78,31 @@ impl Store {
         };
         let batch = left.take(BATCH_MESSAGES);
         let uids = batch.iter().filter_map(|&place| here.uids().get(place)).copied().collect();
-        let updates = context.store.change_flags(mailbox, &uids, &self.change);
-        let updates = updates.map_err(Refusal::selected)?;
+        let (updates, others) = match self.unchanged_since {
+            None => context.store.change_flags(mailbox, &uids, &self.change).map(|u| (u, vec![])),
+            Some(mod_seq) => {
+                let since = since(mod_seq);
+                context.store.change_flags_unchanged(mailbox, &uids, &self.change, since)
+            }
+        }
+        .map_err(Refusal::selected)?;
         let (Some(here), out) = (context.selected.as_deref_mut(), &mut *context.out) else {
             return Err(Refusal::nothing_selected());
         };
-        self.missed |= updates.len() < batch.len();
+        self.missed |= updates.len() + others.len() < batch.len();
+        for uid in others {
+            let number = here.place(uid).and_then(|place| u32::try_from(place + 1).ok());
+            self.modified.extend(if self.by_uid { Some(uid.0.get()) } else { number });
+        }
         here.told(&updates);
         here.announce_keywords(updates.iter().map(|update| &update.flags), out);
-        if !self.silent {
-            for update in &updates {
-                if let Some(place) = here.place(update.uid) {
+        for update in &updates {
+            match here.place(update.uid) {
+                Some(place) if !self.silent => {
                     here.write_flag_update(place, update, self.by_uid, out);
                 }
+                Some(place) if here.condstore => here.write_mod_seq(place, update, out),
+                _ => {}
             }
         }
         if !left.is_empty() {
@@ -82,7 +113,15 @@ impl Store {
         }
         if self.missed && !self.by_uid {
             // RFC 2180 §4.2.1: the flags of those that are left were changed.
-            return Err(Refusal::no(Code::ExpungeIssued, "Some of the messages are gone"));
+            let code = match self.modified.is_empty() {
+                true => Code::ExpungeIssued,
+                false => Code::Modified(self.modified),
+            };
+            return Err(Refusal::no(code, "Some of the messages are gone"));
+        }
+        if !self.modified.is_empty() {
+            let done = Done::text("STORE completed, but for what had changed");
+            return Ok(done.code(Code::Modified(self.modified)).numbered(self.by_uid).into());
         }
         Ok(Done::text("STORE completed").numbered(self.by_uid).into())
     }

@@ -1,13 +1,16 @@
 //! What a search found, and how it is told: SEARCH, or ESEARCH with what was asked to be returned.
 //!
-//! RFC 3501 §7.2.5; ESEARCH, RFC 4731 §3.1 and RFC 4466 §2.6.2; SAVE, RFC 5182 §2.4. It is written as
+//! RFC 3501 §7.2.5; ESEARCH, RFC 4731 §3.1 and RFC 4466 §2.6.2; SAVE, RFC 5182 §2.4; MODSEQ, RFC 7162
+//! §3.1.6 and RFC 4731 §3.2. It is written as
 //! it is found, so that no list of numbers is held.
 
 use std::ops::Range;
 
+use store::ModSeq;
+
 use crate::grammar::words::Words;
 use crate::refusal::Refusal;
-use crate::response::Output;
+use crate::response::{Output, mod_seq};
 use crate::selected::Places;
 
 /// Options of one RETURN at most, each counted as often as it is named.
@@ -65,6 +68,7 @@ pub(super) struct Hit {
     pub(super) place: usize,
     /// Its UID or its number, as the search has it.
     pub(super) number: u32,
+    pub(super) mod_seq: ModSeq,
 }
 
 /// What was found so far.
@@ -72,6 +76,9 @@ pub(super) struct Hit {
 pub(super) struct Found {
     /// `None`: as SEARCH tells it.
     returns: Option<Returns>,
+    /// The highest mod-sequence is told too.
+    tells_mod_seq: bool,
+    highest: ModSeq,
     first: Option<Hit>,
     last: Option<Hit>,
     count: u64,
@@ -84,9 +91,11 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn new(returns: Option<Returns>) -> Self {
+    pub(super) fn new(returns: Option<Returns>, tells_mod_seq: bool) -> Self {
         Self {
             returns,
+            tells_mod_seq,
+            highest: ModSeq::default(),
             first: None,
             last: None,
             count: 0,
@@ -113,6 +122,7 @@ impl Found {
     pub(super) fn add(&mut self, hit: Hit, out: &mut Output) -> bool {
         self.first.get_or_insert(hit);
         self.last = Some(hit);
+        self.highest = self.highest.max(hit.mod_seq);
         self.count += 1;
         let Some(returns) = self.returns else {
             out.text(&format!(" {}", hit.number));
@@ -147,7 +157,11 @@ impl Found {
 
     /// The end of the response.
     pub(super) fn end(&mut self, out: &mut Output) {
+        let tells_mod_seq = self.tells_mod_seq && self.count > 0;
         let Some(returns) = self.returns else {
+            if tells_mod_seq {
+                out.text(&format!(" (MODSEQ {})", mod_seq(self.highest)));
+            }
             out.text("\r\n");
             return;
         };
@@ -163,6 +177,16 @@ impl Found {
         }
         if returns.count {
             out.text(&format!(" COUNT {}", self.count));
+        }
+        if tells_mod_seq {
+            let highest = if returns.only_ends() {
+                let first = self.first.filter(|_| returns.min);
+                let last = self.last.filter(|_| returns.max);
+                first.into_iter().chain(last).map(|hit| hit.mod_seq).max().unwrap_or_default()
+            } else {
+                self.highest
+            };
+            out.text(&format!(" MODSEQ {}", mod_seq(highest)));
         }
         out.text("\r\n");
     }

@@ -12,6 +12,7 @@ use store::{Keyword, Summary, SystemFlags, Timestamp};
 
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
+use crate::response::mod_seq;
 use crate::selected::{Places, Selected};
 
 /// Octets of decoded text of one message that are looked into at most.
@@ -34,6 +35,8 @@ pub(super) enum Key {
     },
     Larger(u64),
     Smaller(u64),
+    /// Its mod-sequence is this or higher.
+    ModSeq(u64),
     /// It came so many seconds ago or earlier; when that is, once the search has begun.
     Older {
         seconds: u32,
@@ -180,6 +183,7 @@ impl Key {
             Self::Set { places, .. } => Some(places.contains(known.place)),
             Self::Larger(octets) => Some(summary.octets > *octets),
             Self::Smaller(octets) => Some(summary.octets < *octets),
+            Self::ModSeq(from) => Some(mod_seq(summary.mod_seq) >= *from),
             Self::Older { before, .. } => before.map(|at| summary.received.as_second() <= at),
             Self::Younger { after, .. } => after.map(|at| summary.received.as_second() >= at),
             Self::Received(day) => {

@@ -1,6 +1,7 @@
 //! Search keys, read.
 //!
-//! RFC 3501 §9, `search-key`; OLDER and YOUNGER, RFC 5032 §3; `$`, RFC 5182 §2.1. All of them are read
+//! RFC 3501 §9, `search-key`; OLDER and YOUNGER, RFC 5032 §3; `$`, RFC 5182 §2.1; MODSEQ, RFC 7162
+//! §3.1.5. All of them are read
 //! here: what extensions add stands in the midst of nested keys, where it cannot be cut out for
 //! imap-codec.
 
@@ -31,11 +32,13 @@ pub(super) struct Reader<'w, 'o> {
     text_keys: usize,
     /// Some key names messages by number.
     pub(super) by_number: bool,
+    /// Some key is about mod-sequences.
+    pub(super) by_mod_seq: bool,
 }
 
 impl<'w, 'o> Reader<'w, 'o> {
     pub(super) fn new(words: &'w mut Words<'o>, utf8: bool) -> Self {
-        Self { words, utf8, keys: 0, text_keys: 0, by_number: false }
+        Self { words, utf8, keys: 0, text_keys: 0, by_number: false, by_mod_seq: false }
     }
 
     /// `search-key *(SP search-key)` to the end of the command: all of them must hold.
@@ -82,6 +85,7 @@ impl<'w, 'o> Reader<'w, 'o> {
             "UNKEYWORD" => Key::Keyword(self.keyword()?, false),
             "LARGER" => Key::Larger(self.number()?),
             "SMALLER" => Key::Smaller(self.number()?),
+            "MODSEQ" => self.mod_seq()?,
             "OLDER" => Key::Older { seconds: self.seconds()?, before: None },
             "YOUNGER" => Key::Younger { seconds: self.seconds()?, after: None },
             "BEFORE" => Key::Received(Day::Before(self.date()?)),
@@ -123,6 +127,23 @@ impl<'w, 'o> Reader<'w, 'o> {
 
     fn number(&mut self) -> Result<u64, Refusal> {
         self.words.number().ok_or_else(Refusal::malformed)
+    }
+
+    /// `[entry-name SP entry-type-req SP] mod-sequence-valzer`: which flag changed is not kept, so that
+    /// the first two do not matter (RFC 7162 §3.1.5).
+    fn mod_seq(&mut self) -> Result<Key, Refusal> {
+        if self.words.next_is(b'"') {
+            let entry = self.words.string().ok_or_else(Refusal::malformed)?;
+            let flag = entry.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(b"/flags/"));
+            self.space()?;
+            let kind = self.words.name().ok_or_else(Refusal::malformed)?;
+            if !flag || entry.len() == 7 || !["PRIV", "SHARED", "ALL"].contains(&kind.as_str()) {
+                return Err(Refusal::malformed());
+            }
+            self.space()?;
+        }
+        self.by_mod_seq = true;
+        Ok(Key::ModSeq(self.number()?))
     }
 
     /// `nz-number`
@@ -259,6 +280,13 @@ mod tests {
             "YOUNGER -1",
             "LARGER x",
             "HEADER a",
+            "MODSEQ",
+            "MODSEQ x",
+            "MODSEQ -1",
+            "MODSEQ 9223372036854775808",
+            "MODSEQ \"/flags/\" all 1",
+            "MODSEQ \"/flags/x\" none 1",
+            "MODSEQ \"flags\" all 1",
             "KEYWORD",
             "SINCE yesterday",
             "$x",
