@@ -91,7 +91,8 @@ pub fn enclose_anomaly(
     Unsigned::lay_out(header, &boundaries, &text, None, Some(Attached::as_it_is(received)))
 }
 
-const ANOMALY_PREFIX: &str = "ANOMALIA MESSAGGIO";
+/// The prefix of the subject of an anomaly envelope, without its colon.
+pub(crate) const ANOMALY_PREFIX: &str = "ANOMALIA MESSAGGIO";
 
 /// `From: "Per conto di: [mittente]" <[autore]>`: one address, that of the certificate (PEC-BT-04).
 fn write_author(header: &mut Vec<u8>, sender: &str, provider: &Provider) {

@@ -4,6 +4,9 @@
 //! receipt or envelope. What other providers may do otherwise is a [`Verification::notes`], not a
 //! failure. Not here: the signature and its certificate.
 
+mod header;
+mod text;
+
 use mail::{Address, Message};
 use serde::Serialize;
 
@@ -13,9 +16,11 @@ use crate::envelope::X_TRASPORTO_ERROR;
 use crate::exchange::DeliveryForm;
 use crate::incoming::{self, FormFault};
 use crate::inspect::{Examination, Parts, only};
-use crate::moment::Moment;
+use crate::providers::Index;
 use crate::receipt::{Event, Notice, ReceiptKind};
-use crate::text::Text;
+
+/// Characters of a value that a check repeats at most: a field can be as long as a header.
+const SHOWN_CHARACTERS: usize = 200;
 
 /// What kind of message of the circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,15 @@ impl SystemKind {
     }
 }
 
+/// What is known beside the message.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known<'a> {
+    /// The addresses in the signing certificate.
+    pub emails: Option<&'a [String]>,
+    /// The index of providers, which has their service mailboxes.
+    pub index: Option<&'a Index>,
+}
+
 /// One thing that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -43,7 +57,7 @@ pub struct Check {
     pub rule: &'static str,
     /// Whether it holds.
     pub ok: bool,
-    /// What was checked.
+    /// What holds, or what is wrong.
     pub text: String,
 }
 
@@ -61,8 +75,24 @@ pub struct Verification {
 }
 
 impl Verification {
-    fn check(&mut self, rule: &'static str, ok: bool, text: impl Into<String>) {
-        self.checks.push(Check { rule, ok, text: text.into() });
+    /// Adds a check, in the words for what holds or in those for what is wrong.
+    fn check(
+        &mut self,
+        rule: &'static str,
+        ok: bool,
+        holds: impl Into<String>,
+        wrong: impl Into<String>,
+    ) {
+        let text = if ok { holds.into() } else { wrong.into() };
+        self.checks.push(Check { rule, ok, text });
+    }
+
+    fn wrong(&mut self, rule: &'static str, text: impl Into<String>) {
+        self.checks.push(Check { rule, ok: false, text: text.into() });
+    }
+
+    fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
     }
 
     /// Whether all holds that could be checked.
@@ -71,33 +101,51 @@ impl Verification {
     }
 }
 
-/// Checks a message against itself. `emails` are the addresses in the signing certificate, when it
-/// is known.
-pub fn verify(examination: &Examination<'_>, emails: Option<&[String]>) -> Verification {
+/// Checks a message against itself, and against what is known beside it.
+pub fn verify(examination: &Examination<'_>, known: &Known<'_>) -> Verification {
     let message = examination.message();
     let mut found =
         Verification { kind: kind(message), certification: None, checks: vec![], notes: vec![] };
-    let kind_text = match found.kind {
-        Some(kind) => format!("the header tells of one kind of message: {}", kind.word()),
-        None => FormFault::Kind.to_string(),
-    };
-    found.check("PEC-PR-11", found.kind.is_some(), kind_text);
-    let ascii = message.header().is_ascii();
-    found.check("PEC-FMT-10", ascii, "the header is 7-bit");
-    match emails {
-        Some(emails) => {
-            let ok = incoming::author(examination, emails).is_ok();
-            found.check("PEC-PR-15", ok, "From is one address of the certificate");
+    match found.kind {
+        Some(kind) => {
+            let text = format!("the header tells of one kind of message: {}", kind.word());
+            found.check("PEC-PR-11", true, text, "");
         }
-        None => found.notes.push("the addresses of the certificate are not known".into()),
+        None => found.wrong("PEC-PR-11", FormFault::Kind.to_string()),
+    }
+    let ascii = message.header().is_ascii();
+    if ascii || found.kind != Some(SystemKind::Anomaly) {
+        found.check(
+            "PEC-FMT-10",
+            ascii,
+            "the header is 7-bit",
+            FormFault::HeaderNotAscii.to_string(),
+        );
+    } else {
+        // It inherits fields of what anybody may have sent, unmodified (PEC-BA-02).
+        found.note("the header has octets above 127, as the message that came");
+    }
+    match known.emails {
+        Some(emails) => {
+            let said = header::values(message, "From");
+            found.check(
+                "PEC-PR-15",
+                incoming::author(examination, emails).is_ok(),
+                "From is one address of the certificate",
+                format!("From is {}, the certificate is of {}", shown(&said), shown(emails)),
+            );
+        }
+        None => found.note("the addresses of the certificate are not known"),
     }
     let Some(parts) = examination.parts() else {
-        found.check("PEC-FMT-01", false, FormFault::Layout.to_string());
+        found.wrong("PEC-FMT-01", FormFault::Layout.to_string());
         return found;
     };
     match found.kind {
-        Some(SystemKind::Anomaly) => verify_anomaly(&mut found, &parts),
-        Some(SystemKind::Certified(kind)) => verify_certified(&mut found, message, &parts, kind),
+        Some(SystemKind::Anomaly) => verify_anomaly(&mut found, message, &parts),
+        Some(SystemKind::Certified(kind)) => {
+            verify_certified(&mut found, message, &parts, kind, known.index);
+        }
         None => {}
     }
     found
@@ -112,12 +160,27 @@ fn kind(message: &Message<'_>) -> Option<SystemKind> {
     incoming::kind(message).ok().map(SystemKind::Certified)
 }
 
-fn verify_anomaly(found: &mut Verification, parts: &Parts<'_>) {
-    let none = parts.certifications.is_empty();
-    found.check("PEC-BA-06", none, "an anomaly envelope has no daticert.xml");
-    let one = matches!(&parts.originals[..], [part] if part.content_type.is("message", "rfc822"));
-    found.check("PEC-BA-07", one, "the message that came is attached as postacert.eml");
-    found.notes.push("nothing in an anomaly envelope is certified".into());
+fn verify_anomaly(found: &mut Verification, message: &Message<'_>, parts: &Parts<'_>) {
+    found.check(
+        "PEC-BA-06",
+        parts.certifications.is_empty(),
+        "an anomaly envelope has no daticert.xml",
+        "there is a daticert.xml: an anomaly envelope must have none",
+    );
+    match &parts.originals[..] {
+        [part] if part.content_type.is("message", "rfc822") => {
+            found.check(
+                "PEC-BA-07",
+                true,
+                "the message that came is attached as postacert.eml",
+                "",
+            );
+            header::anomaly(found, message, &Message::lenient(part.body()));
+        }
+        _ => found.wrong("PEC-BA-07", FormFault::OriginalCount.to_string()),
+    }
+    text::anomaly(found, message, parts);
+    found.note("nothing in an anomaly envelope is certified");
 }
 
 fn verify_certified(
@@ -125,97 +188,69 @@ fn verify_certified(
     message: &Message<'_>,
     parts: &Parts<'_>,
     kind: CertifiedKind,
+    index: Option<&Index>,
 ) {
     let data = match incoming::certification(&parts.certifications) {
         Ok(data) => data,
-        Err(fault) => return found.check("PEC-PR-12", false, fault.to_string()),
+        Err(fault) => return found.wrong("PEC-PR-12", fault.to_string()),
     };
-    found.check("PEC-PR-12", true, "there is one daticert.xml, and it follows its DTD");
-    let same = data.kind == kind;
-    let text = format!("header and daticert.xml tell of one kind: {}", data.kind.tipo());
-    found.check("PEC-PR-13", same, text);
+    found.check("PEC-PR-12", true, "there is one daticert.xml, and it follows its DTD", "");
+    let tipo = data.kind.tipo();
+    found.check(
+        "PEC-PR-13",
+        data.kind == kind,
+        format!("header and daticert.xml tell of one kind: {tipo}"),
+        format!("the header tells of {}, daticert.xml of {tipo}", kind.tipo()),
+    );
     match kind {
         CertifiedKind::Transport => {
             let original = incoming::original(message, &parts.originals, &data);
-            let text = match &original {
-                Ok(_) => "there is one postacert.eml, and it has the identificativo".to_owned(),
-                Err(fault) => fault.to_string(),
-            };
-            found.check("PEC-PR-14", original.is_ok(), text);
+            let holds = "there is one postacert.eml, and it has the identificativo";
+            match &original {
+                Ok(_) => found.check("PEC-PR-14", true, holds, ""),
+                Err(fault) => found.wrong("PEC-PR-14", fault.to_string()),
+            }
+            let original = original.ok().map(|part| Message::lenient(part.body()));
+            header::envelope(found, message, &data, original.as_ref());
         }
         CertifiedKind::Receipt(kind) => {
-            if !kind.is_for_providers() {
-                let to = only(message, "To").and_then(|field| field.addresses().ok());
-                let ok = to.is_some_and(|to| to == [data.sender.clone()]);
-                found.check("PEC-GEN-15", ok, "the receipt is addressed to the sender");
-            }
+            header::receipt(found, message, &data, kind, index);
             if let [original] = &parts.originals[..] {
                 let inner = Message::lenient(original.body());
-                let id = only(&inner, "Message-ID").map(|field| field.unfolded());
-                let ok = id.as_deref() == Some(&data.identifier.in_brackets()[..]);
-                found.check("PEC-RC-08", ok, "postacert.eml has the identificativo");
+                let said = header::values(&inner, "Message-ID");
+                let identifier = data.identifier.in_brackets();
+                found.check(
+                    "PEC-RC-08",
+                    said == [&identifier[..]],
+                    "postacert.eml has the identificativo",
+                    format!(
+                        "the Message-ID of postacert.eml is {}, not {identifier}",
+                        shown(&said)
+                    ),
+                );
             }
         }
     }
-    verify_header(found, message, &data);
-    verify_text(found, parts, &data, !parts.originals.is_empty());
+    header::certified(found, message, &data);
+    text::certified(found, parts, &data, !parts.originals.is_empty());
     found.certification = Some(data);
 }
 
-/// The fields that repeat what is certified: they are outside of what is signed.
-fn verify_header(found: &mut Verification, message: &Message<'_>, data: &Certification) {
-    let reference = only(message, "X-Riferimento-Message-ID").map(|field| field.unfolded());
-    if reference.is_some() || data.msgid.is_some() {
-        let ok = reference.as_deref().map(str::trim) == data.msgid.as_deref();
-        found.check("PEC-AP-22", ok, "X-Riferimento-Message-ID is the msgid");
-    }
-    let said = only(message, "Subject").map(|field| field.decoded()).unwrap_or_default();
-    let events = events(data);
-    let subject = data.subject.as_deref().unwrap_or_default();
-    let ok = events.iter().any(|event| {
-        words(&said).eq(words(&format!("{}: {subject}", event.prefix())))
-            || words(&said).eq(words(&format!("{}:{subject}", event.prefix())))
-    });
-    found.check("PEC-FMT-07", ok, "the subject is the prefix of this kind and the oggetto");
-    let date = only(message, "Date").map(|field| field.unfolded());
-    let date = date.and_then(|text| jiff::fmt::rfc2822::parse(&text).ok());
-    if date.is_none_or(|date| Moment::of(date.timestamp()).instant() != data.at.instant()) {
-        found.notes.push(format!("Date is not the time that is certified, {}", data.at));
-    }
-}
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split_whitespace()
-}
-
-/// The text that people read, when it is our model: then it must be what the data make of it.
-fn verify_text(found: &mut Verification, parts: &Parts<'_>, data: &Certification, whole: bool) {
-    let Some(said) = parts.text.as_ref().and_then(|part| part.text()) else {
-        found.check("PEC-FMT-02", false, "there is no text part that can be read");
-        return;
-    };
-    let said: Vec<&str> = said.trim_end().split("\r\n").map(str::trim_end).collect();
-    let exchange = data.exchange();
-    let events = events(data);
-    let models = events.iter().filter(|event| match event {
-        // A brief or complete receipt brings the original back, a concise one does not.
-        Event::Delivery { form, .. } => (*form != DeliveryForm::Concise) == whole,
-        _ => true,
-    });
-    let mut is_model = false;
-    for event in models {
-        let text = Text::of(event, &exchange, data.at, data.error_text.as_deref());
-        let lines: Vec<String> = text.latin1_lines();
-        if lines == said {
-            return found.check("PEC-FMT-11", true, "the text says what daticert.xml says");
+/// Values as a check repeats them: quoted, and no longer than a person reads.
+fn shown(values: &[impl AsRef<str>]) -> String {
+    let mut out = String::new();
+    for value in values {
+        let separator = if out.is_empty() { "" } else { ", " };
+        let room = SHOWN_CHARACTERS.saturating_sub(out.chars().count());
+        if room == 0 {
+            return out + ", ...";
         }
-        is_model |= lines.len() == said.len() && lines.first().is_some_and(|l| l == said[0]);
+        let value = value.as_ref();
+        let short: String = value.chars().take(room).collect();
+        let dots = if short.len() < value.len() { "..." } else { "" };
+        out += &format!("{separator}\"{short}{dots}\"");
     }
-    if is_model {
-        found.check("PEC-FMT-11", false, "the text says other than daticert.xml");
-    } else {
-        found.notes.push("the text is not of our model: it was not compared".into());
-    }
+    if out.is_empty() { "missing".to_owned() } else { out }
 }
 
 /// The events that data of this kind can tell of.
@@ -252,102 +287,4 @@ fn events(data: &Certification) -> Vec<Event<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::inspect::examine;
-    use crate::testing::*;
-
-    fn verified_by(octets: &[u8], email: &str) -> Verification {
-        verify(&examine(octets), Some(&[email.to_owned()]))
-    }
-
-    fn broken(octets: &[u8], email: &str) -> Vec<&'static str> {
-        let checks = verified_by(octets, email).checks.into_iter();
-        checks.filter(|check| !check.ok).map(|check| check.rule).collect()
-    }
-
-    // PEC-GEN-11 PEC-FMT-11
-    #[test]
-    fn the_examples_hold_and_their_texts_say_what_their_data_say() {
-        for (octets, email, word) in [
-            (ACCEPTANCE, ALFA, "accettazione"),
-            (ENVELOPE, ALFA, "posta-certificata"),
-            (TAKE_CHARGE, BETA, "presa-in-carico"),
-            (DELIVERY, BETA, "avvenuta-consegna"),
-            (DELIVERY_COPY, BETA, "avvenuta-consegna"),
-            (DELIVERY_BRIEF, BETA, "avvenuta-consegna"),
-            (DELIVERY_CONCISE, BETA, "avvenuta-consegna"),
-            (NON_DELIVERY, BETA, "errore-consegna"),
-            (NON_ACCEPTANCE, ALFA, "non-accettazione"),
-            (NON_ACCEPTANCE_VIRUS, ALFA, "non-accettazione"),
-            (VIRUS_FOUND, BETA, "rilevazione-virus"),
-            (NON_DELIVERY_VIRUS, ALFA, "errore-consegna"),
-            (LATE_FIRST, ALFA, "preavviso-errore-consegna"),
-            (LATE_SECOND, ALFA, "preavviso-errore-consegna"),
-        ] {
-            let found = verified_by(octets, email);
-            assert!(found.holds(), "{word}: {:?}", found.checks);
-            assert_eq!(found.notes, Vec::<String>::new());
-            assert_eq!(found.kind.unwrap().word(), word);
-            assert_eq!(found.certification.unwrap().identifier.as_str(), IDENTIFIER);
-            let text = found.checks.iter().any(|check| check.rule == "PEC-FMT-11");
-            assert!(text, "{word}: its text was compared");
-        }
-        let found = verified_by(ANOMALY, BETA);
-        assert!(found.holds(), "{:?}", found.checks);
-        assert_eq!(found.kind, Some(SystemKind::Anomaly));
-        assert_eq!(found.notes, ["nothing in an anomaly envelope is certified"]);
-    }
-
-    // PEC-PR-13 PEC-PR-14 PEC-PR-15
-    #[test]
-    fn what_does_not_hold_is_named() {
-        let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).unwrap();
-        let once = |from: &str, to: &str| {
-            let text = text(DELIVERY);
-            assert!(text.contains(from), "{from}");
-            text.replacen(from, to, 1).into_bytes()
-        };
-        for (octets, rules) in [
-            (once("avvenuta-consegna", "errore-consegna"), vec!["PEC-PR-13"]),
-            (once("From: posta-certificata@", "From: altro@"), vec!["PEC-PR-15"]),
-            (once("To: mario.rossi@", "To: altro@"), vec!["PEC-GEN-15"]),
-            (once("Subject: CONSEGNA", "Subject: ACCETTAZIONE"), vec!["PEC-FMT-07"]),
-            (once("<20260914.093001.7f3a@", "<altro@"), vec!["PEC-AP-22"]),
-            (once("X-Ricevuta: ", "X-Altro: "), vec!["PEC-PR-11"]),
-        ] {
-            assert_eq!(broken(&octets, BETA), rules);
-        }
-        let octets = with(DELIVERY, "=\"daticert.xml\"", "=\"altro.xml\"");
-        assert_eq!(broken(&octets, BETA), ["PEC-PR-12"]);
-        let octets = with(DELIVERY, "ed indirizzato a \"protocollo@", "ed indirizzato a \"altro@");
-        assert_eq!(broken(&octets, BETA), ["PEC-FMT-11"]);
-        let octets = with(ENVELOPE, "postacert.eml", "altro.eml");
-        assert_eq!(broken(&octets, ALFA), ["PEC-PR-14"]);
-        assert_eq!(broken(ORIGINAL, ALFA), ["PEC-PR-11", "PEC-PR-15", "PEC-FMT-01"]);
-        // PEC-BA-06
-        let part = "message/rfc822; name=\"postacert.eml\"";
-        let octets = with(ANOMALY, part, "application/xml; name=\"postacert.xml\"");
-        let octets = with(&octets, "\"postacert.xml\"", "\"daticert.xml\"");
-        let octets = with(&octets, "filename=\"postacert.eml\"", "filename=\"daticert.xml\"");
-        assert_eq!(broken(&octets, BETA), ["PEC-BA-06", "PEC-BA-07"]);
-    }
-
-    #[test]
-    fn what_other_providers_do_otherwise_is_a_note() {
-        let other = with(DELIVERY, "Ricevuta di avvenuta consegna\r\nIl", "-- Ricevuta --\r\nIl");
-        let found = verified_by(&other, BETA);
-        assert!(found.holds());
-        assert_eq!(found.notes, ["the text is not of our model: it was not compared"]);
-        let other =
-            with(DELIVERY, "Date: Mon, 14 Sep 2026 09:30:15", "Date: Mon, 14 Sep 2026 09:30:17");
-        let found = verified_by(&other, BETA);
-        assert!(found.holds());
-        assert_eq!(
-            found.notes,
-            ["Date is not the time that is certified, 14/09/2026 09:30:15 (+0200)"]
-        );
-        let found = verify(&examine(DELIVERY), None);
-        assert_eq!(found.notes, ["the addresses of the certificate are not known"]);
-    }
-}
+mod tests;

@@ -4,14 +4,15 @@
 //! message counts, not today's: a certificate that ended since is no fault (PEC-IDX-12). What could
 //! not be checked, or is of an older practice, is a note; `--strict` makes notes count.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use crypto::{Certificate, Crl, Digest, Revocation, Trust, VerifyError};
 use pec::inspect::{examine, with_crlf};
 use pec::providers::Index;
-use pec::verification::{self, Check, Verification};
+use pec::verification::{self, Check, Known, Verification};
 use serde::Serialize;
 use store::Timestamp;
 
@@ -41,6 +42,10 @@ struct Report {
     signer: Option<Signer>,
     checks: Vec<Check>,
     notes: Vec<String>,
+    /// What nobody could tell of who signed, for want of something to believe: a reader of notes
+    /// finds it there, a person in the first line.
+    #[serde(skip)]
+    unproved: Vec<&'static str>,
 }
 
 /// What `daticert.xml` says.
@@ -78,21 +83,20 @@ pub(crate) fn run(arguments: &args::Verify) -> anyhow::Result<bool> {
     let mut all_hold = true;
     let mut out = std::io::stdout().lock();
     for file in &arguments.files {
-        let octets = match read(file) {
-            Ok(octets) => octets,
+        let told = match read(file) {
+            Ok(octets) => {
+                let now = Timestamp::now();
+                let report = report(file, &octets, &ground, arguments.strict, now);
+                all_hold &= report.verdict == VALID;
+                if arguments.json { report.line()? } else { report.text() }
+            }
             Err(error) => {
-                writeln!(std::io::stderr(), "ceralacca: {error:#}")?;
                 all_hold = false;
-                continue;
+                writeln!(std::io::stderr(), "ceralacca: {error:#}")?;
+                if arguments.json { unreadable(file, &error).line()? } else { String::new() }
             }
         };
-        let report = report(file, &octets, &ground, arguments.strict, Timestamp::now());
-        all_hold &= report.verdict == VALID;
-        if arguments.json {
-            writeln!(out, "{}", serde_json::to_string(&report)?)?;
-        } else {
-            out.write_all(report.text().as_bytes())?;
-        }
+        out.write_all(told.as_bytes())?;
     }
     Ok(all_hold)
 }
@@ -130,11 +134,27 @@ fn named_trust(file: &Path) -> anyhow::Result<Trust> {
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let unreadable = || format!("{} cannot be read", file.display());
-    let length = std::fs::metadata(file).with_context(unreadable)?.len();
-    if length > MESSAGE_OCTETS_MAX {
+    let opened = File::open(file).with_context(unreadable)?;
+    let mut octets = Vec::new();
+    opened.take(MESSAGE_OCTETS_MAX + 1).read_to_end(&mut octets).with_context(unreadable)?;
+    if octets.len() as u64 > MESSAGE_OCTETS_MAX {
         anyhow::bail!("{} is larger than any message", file.display());
     }
-    std::fs::read(file).with_context(unreadable)
+    Ok(octets)
+}
+
+/// What is told of a file that cannot be read: a program must find every file that it named.
+fn unreadable(file: &Path, error: &anyhow::Error) -> Report {
+    Report {
+        file: file.display().to_string(),
+        verdict: INVALID,
+        kind: None,
+        certified: Certified::default(),
+        signer: None,
+        checks: Vec::new(),
+        notes: vec![format!("{error:#}")],
+        unproved: Vec::new(),
+    }
 }
 
 fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timestamp) -> Report {
@@ -142,6 +162,7 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
     let examination = examine(&octets);
     let mut checks = Vec::new();
     let mut notes = Vec::new();
+    let mut unproved = Vec::new();
     if matches!(octets, std::borrow::Cow::Owned(_)) {
         notes.push("the file has LF line ends: it was read as with CRLF".to_owned());
     }
@@ -151,7 +172,8 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
     let certificate =
         signature.and_then(|(_, signature)| crypto::signer_certificate(signature).ok());
     let emails = certificate.as_ref().map(Certificate::emails);
-    let found = verification::verify(&examination, emails.as_deref());
+    let known = Known { emails: emails.as_deref(), index: ground.index.as_ref() };
+    let found = verification::verify(&examination, &known);
     let certified_at = found.certification.as_ref().map(|data| data.at.instant());
 
     match (signature, &certificate) {
@@ -161,6 +183,10 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
                 look_at_origin(index, certificate, &found, &mut check, &mut notes);
             } else {
                 notes.push("no index of providers: who signed was not looked up".to_owned());
+                unproved.push("who signed it (needs --index)");
+            }
+            if ground.trust.authorities().is_empty() {
+                unproved.push("who issued the certificate (needs --ca)");
             }
             let at = certified_at.unwrap_or(now);
             let verified = crypto::verify(signature, entity, &ground.trust, at);
@@ -189,6 +215,7 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
         }),
         checks,
         notes,
+        unproved,
     }
 }
 
@@ -276,8 +303,24 @@ fn certified(data: &pec::Certification) -> Certified {
 }
 
 impl Report {
+    /// For a program: one object on one line.
+    fn line(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+
+    /// The verdict for a person. Anybody can make a key and a message that agrees with itself: where
+    /// nobody could tell whose key it is, "valid" alone would mislead.
+    fn headline(&self) -> String {
+        if self.verdict == VALID && !self.unproved.is_empty() {
+            let unproved = self.unproved.join(", ");
+            return format!("{VALID} as far as it could be checked. NOT checked: {unproved}");
+        }
+        self.verdict.to_owned()
+    }
+
+    /// For a person.
     fn text(&self) -> String {
-        let mut lines = vec![format!("{}: {}", self.file, self.verdict)];
+        let mut lines = vec![format!("{}: {}", self.file, self.headline())];
         let mut line = |name: &str, value: Option<&str>| {
             if let Some(value) = value {
                 lines.push(format!("  {name:<15} {value}"));

@@ -10,6 +10,8 @@ const CRL: &[u8] = include_bytes!("../../../../certs/spec/test-ca.crl.pem");
 const STRANGER: &[u8] = include_bytes!("../../../../certs/stranger-ca.pem");
 const INDEX: &[u8] = include_bytes!("../../../pec/examples/index/provider-index-sample.ldif");
 const ACCEPTANCE: &[u8] = include_bytes!("../../../pec/examples/eml/03-accettazione.eml");
+const ENVELOPE: &[u8] = include_bytes!("../../../pec/examples/eml/04-busta-trasporto.eml");
+const TAKE_CHARGE: &[u8] = include_bytes!("../../../pec/examples/eml/05-presa-in-carico.eml");
 const ORDINARY: &[u8] = include_bytes!("../../../pec/examples/eml/01-originale-sottomesso.eml");
 
 fn ground() -> Ground {
@@ -79,6 +81,13 @@ fn what_is_tampered_with_is_named() {
             "PEC-PR-13",
         ),
         (replaced(ACCEPTANCE, "From: posta-certificata@", "From: impostore@"), "PEC-PR-15"),
+        (replaced(ACCEPTANCE, "Date: Mon, 14", "Date: Mon, 7"), "PEC-DT-05"),
+        (replaced(ENVELOPE, "Per conto di: mario", "Per conto di: anna"), "PEC-BT-03"),
+        (replaced(ENVELOPE, "Reply-To: mario", "Reply-To: anna"), "PEC-BT-03"),
+        (replaced(ENVELOPE, "To: \"Protocollo\" <protocollo", "To: <altro"), "PEC-BT-02"),
+        (replaced(ENVELOPE, "X-TipoRicevuta: completa", "X-TipoRicevuta: breve"), "PEC-BT-06"),
+        // The index knows where it goes.
+        (replaced(TAKE_CHARGE, "To: ricevute@", "To: altro@"), "PEC-PIC-04"),
     ];
     for (octets, rule) in table {
         let report = looked_at(&octets, &ground);
@@ -114,6 +123,52 @@ fn what_cannot_be_checked_is_a_note_and_strict_counts_notes() {
     // And what is tampered with is found all the same.
     let tampered = replaced(ACCEPTANCE, "Il giorno", "Un giorno");
     assert!(wrong(&looked_at(&tampered, &nothing)).contains(&"PEC-PR-03"));
+}
+
+#[test]
+fn a_person_reads_first_that_nobody_could_tell_who_signed() {
+    let trust = || Trust::new(Vec::new(), Vec::new()).unwrap();
+    let (index, signer) = (ground().index, "who signed it (needs --index)");
+    let issuer = "who issued the certificate (needs --ca)";
+    for (ground, unproved) in [
+        (ground(), String::new()),
+        (Ground { index: None, ..ground() }, signer.to_owned()),
+        (Ground { trust: trust(), index }, issuer.to_owned()),
+        (Ground { trust: trust(), index: None }, format!("{signer}, {issuer}")),
+    ] {
+        let text = looked_at(ACCEPTANCE, &ground).text();
+        let expected = match &unproved[..] {
+            "" => "a.eml: valid".to_owned(),
+            unproved => {
+                format!("a.eml: valid as far as it could be checked. NOT checked: {unproved}")
+            }
+        };
+        assert_eq!(text.lines().next().unwrap(), expected);
+        // What does not hold is told without any if.
+        let tampered = replaced(ACCEPTANCE, "Il giorno", "Un giorno");
+        let text = looked_at(&tampered, &ground).text();
+        assert_eq!(text.lines().next().unwrap(), "a.eml: invalid");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_to_a_program_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in [folder.path().join("missing.eml"), folder.path().to_owned()] {
+        let error = read(&path).unwrap_err();
+        let line = unreadable(&path, &error).line().unwrap();
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(told["file"], path.to_str().unwrap());
+        assert_eq!(told["verdict"], INVALID);
+        let reason = format!("{} cannot be read: ", path.display());
+        assert!(told["notes"][0].as_str().unwrap().starts_with(&reason), "{told}");
+        assert_eq!((&told["checks"], &told["kind"]), (&serde_json::json!([]), &().into()));
+    }
+    // One octet more than any message has.
+    let path = folder.path().join("large.eml");
+    File::create(&path).unwrap().set_len(MESSAGE_OCTETS_MAX + 1).unwrap();
+    let error = read(&path).unwrap_err();
+    assert!(error.to_string().ends_with("large.eml is larger than any message"), "{error}");
 }
 
 #[test]
