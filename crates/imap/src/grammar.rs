@@ -50,11 +50,25 @@ fn body(tag: &str, octets: &[u8]) -> Result<Command, Refusal> {
         Some(at) => [&rest[..at], b"1", &rest[at + 1..]].concat(),
         None => rest[usize::from(xlist)..].to_vec(),
     };
-    let octets = [tag.as_bytes(), b" ", &rewritten].concat();
+    let mut octets = [tag.as_bytes(), b" ", &rewritten].concat();
+    if changed_since_zero(rest) {
+        let zero = octets.len() - b"0)\r\n".len();
+        octets[zero] = b'1';
+    }
     match CommandCodec::default().decode(&octets) {
         Ok((b"", parsed)) => command::interpret(parsed.body, xlist, saved.is_some()),
         Ok(_) | Err(_) => Err(Refusal::malformed()),
     }
+}
+
+/// Whether a FETCH asks for what changed since zero, which is no mod-sequence (RFC 7162 §7): iOS 16.5
+/// does. No message is at one, so that one asks for the same.
+fn changed_since_zero(rest: &[u8]) -> bool {
+    const END: &[u8] = b" (CHANGEDSINCE 0)\r\n";
+    let end = rest.len().checked_sub(END.len()).and_then(|at| rest.get(at..));
+    let begins = |verb: &[u8]| rest.get(..verb.len()).is_some_and(|b| b.eq_ignore_ascii_case(verb));
+    let fetches = begins(b"FETCH ") || begins(b"UID FETCH ");
+    fetches && end.is_some_and(|end| end.eq_ignore_ascii_case(END))
 }
 
 /// Where `$` stands for the messages of a command: RFC 5182 §3, which imap-codec does not speak.
