@@ -76,6 +76,7 @@ fn value(field: &[u8]) -> String {
 
 /// Every way in that a submission has, with every mechanism: the same two receipts come, each with
 /// the identifier by which a client joins them to what it sent.
+// PEC-SEC-05
 #[test]
 fn smtplib_submits_on_every_port_with_every_mechanism() {
     let lab = Lab::new();

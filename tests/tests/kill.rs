@@ -125,6 +125,7 @@ fn kill(pid: u32) -> anyhow::Result<()> {
     Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
 }
 
+// PEC-SLA-07
 #[test]
 fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyhow::Result<()> {
     let rounds = from_environment("CERALACCA_KILL_ROUNDS", 200)?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use common::{Connection, PASSWORD, World, now};
 use imap::{SaslAnswer, Session, Step, limits};
 use proptest::prelude::*;
+use store::Store as _;
 
 fn sent(connection: &Rc<RefCell<Connection>>) -> Vec<u8> {
     std::mem::take(&mut connection.borrow_mut().sent)
@@ -77,6 +78,43 @@ fn the_shell_can_end_a_session_and_show_that_it_lives() {
     world.with_session(&silent, Session::handle_timeout);
     assert_eq!(text(&silent), "* BYE Nothing came for too long: connect again\r\n");
     assert!(silent.borrow().closed);
+}
+
+/// PEC-GEN-07: nobody but the PEC engine puts mail into a service mailbox, not even who reads it.
+#[test]
+fn nothing_can_be_appended_to_a_service_mailbox() {
+    let world = World::new();
+    let service = world
+        .store
+        .add_account(
+            store::NewAccount {
+                address: mail::Address::parse("ricevute@pec.example").unwrap(),
+                user_id: None,
+                owner: store::Owner::Provider,
+                role: store::Role::ServiceMailbox,
+                credentials: None,
+                quota: store::Quota {
+                    octets_max: 1000,
+                    messages_max: None,
+                    receipt_reserve_octets: 0,
+                },
+                ordinary_mail: None,
+            },
+            now(),
+        )
+        .unwrap();
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN ricevute segreto\r\n");
+    session.authenticated(SaslAnswer::Success { account: service, data: None });
+    while session.poll().is_some() {}
+    session.handle_octets(b"b APPEND INBOX {5}\r\n");
+    let Some(Step::Perform(job)) = session.poll() else { panic!("a job") };
+    session.finish(job.run(&*world.store, now()));
+    let Some(Step::Send(octets)) = session.poll() else { panic!("octets") };
+    assert_eq!(
+        String::from_utf8(octets).unwrap(),
+        "b NO [NOPERM] A service mailbox takes no messages but the provider's own\r\n"
+    );
 }
 
 #[test]

@@ -37,6 +37,8 @@ struct State {
     /// There may be jobs that nobody has looked at.
     fresh: bool,
     stopping: bool,
+    /// [`Queue::run`] has returned.
+    ended: bool,
     under_way: HashSet<JobId>,
     /// Octets of the messages that are worked on.
     octets: u64,
@@ -86,8 +88,26 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Whether nobody does jobs any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
     /// Does jobs until [`stop`](Self::stop).
+    ///
+    /// # Errors
+    ///
+    /// When its threads cannot be started.
     pub(crate) fn run(self: &Arc<Self>, site: &Arc<Site>) -> std::io::Result<()> {
+        let done = self.hand_out(site);
+        self.lock().ended = true;
+        if let Err(error) = &done {
+            tracing::error!(target: "queue", %error, "the queue cannot be worked on");
+        }
+        done
+    }
+
+    fn hand_out(self: &Arc<Self>, site: &Arc<Site>) -> std::io::Result<()> {
         let (hand_out, jobs) = mpsc::sync_channel::<Job>(JOBS_IN_MEMORY_MAX);
         let jobs = Arc::new(Mutex::new(jobs));
         let mut workers = Vec::with_capacity(WORKERS);

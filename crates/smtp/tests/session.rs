@@ -248,7 +248,7 @@ fn the_word_for_received() {
     assert_eq!((session.is_tls(), session.protocol()), (true, "ESMTPSA"));
 }
 
-// PEC-AP-01
+// PEC-AP-01 PEC-GEN-02 PEC-GEN-03 PEC-SEC-01 PEC-SEC-02
 #[test]
 fn submission_takes_nothing_in_clear_nor_without_auth() {
     let mail = "EHLO a\r\nMAIL FROM:<anna@pec.example>\r\nRCPT TO:<b@pec.example>\r\nDATA\r\n";

@@ -7,7 +7,9 @@ use imap_types::datetime::DateTime;
 use imap_types::extensions::binary::LiteralOrLiteral8;
 use imap_types::flag::Flag;
 use imap_types::mailbox::Mailbox;
-use store::{Charge, Flags, MailboxId, MailboxName, NewMessage, Octets, Spool, Timestamp};
+use store::{
+    Charge, Flags, MailboxId, MailboxName, NewMessage, Octets, Role, Spool, StoreError, Timestamp,
+};
 
 use crate::grammar;
 use crate::job::{Context, Done, Flow};
@@ -63,8 +65,14 @@ impl Opening {
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         let mailbox = context.store.mailbox(context.account, &self.append.name);
         let mailbox = mailbox.map_err(Refusal::try_create)?.id;
+        // PEC-GEN-07: nobody but the PEC engine puts mail there, not even who reads it.
+        let account = context.store.account(context.account)?.ok_or(StoreError::NoSuchAccount)?;
+        if account.role != Role::None {
+            let text = "A service mailbox takes no messages but the provider's own";
+            return Err(Refusal::no(Code::NoPerm, text));
+        }
         if !context.store.usage(context.account)?.has_room(self.octets, 1, Charge::Quota) {
-            return Err(store::StoreError::OverQuota(context.account).into());
+            return Err(StoreError::OverQuota(context.account).into());
         }
         let spool = context.store.spool()?;
         Ok(Flow::Opened { append: self.append, mailbox, spool })
