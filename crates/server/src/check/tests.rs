@@ -157,24 +157,24 @@ fn the_certificate_speaks_for_the_author() {
 
 #[test]
 fn serve_refuses_what_check_calls_a_fault_in_the_same_words() {
-    let now = Timestamp::now();
     let domain = || Domain::parse("pec.beta.example").unwrap();
     let (managed_not, mut config) = provider();
     config.provider.domains.push(domain());
-    let managed_not = (managed_not, config, now);
+    let managed_not = (managed_not, config, 0);
     let (another_first, mut config) = provider();
     config.provider.domains.insert(0, domain());
-    let another_first = (another_first, config, now);
+    let another_first = (another_first, config, 0);
     let (another_key, config) = provider();
     let (other, _) = provider();
     fs::copy(other.path().join("signing.key"), another_key.path().join("signing.key")).unwrap();
-    let another_key = (another_key, config, now);
+    let another_key = (another_key, config, 0);
     let (ended, config) = provider();
-    let ended = (ended, config, now + (24 * 3000).hours());
+    let ended = (ended, config, 3000);
     let (no_key, config) = provider();
     fs::remove_file(no_key.path().join("signing.key")).unwrap();
-    let no_key = (no_key, config, now);
-    for (_folder, config, at) in [managed_not, another_first, another_key, ended, no_key] {
+    let no_key = (no_key, config, 0);
+    for (_folder, config, days) in [managed_not, another_first, another_key, ended, no_key] {
+        let at = Timestamp::now() + (days * 24).hours();
         let found = look(&config, at).faults;
         assert!(!found.is_empty());
         let store = material::store(&config).unwrap();
@@ -183,5 +183,5 @@ fn serve_refuses_what_check_calls_a_fault_in_the_same_words() {
     }
     let (_folder, config) = provider();
     let store = material::store(&config).unwrap();
-    before_start(&config, &KeyFile(&config.signing.key), &store, now).unwrap();
+    before_start(&config, &KeyFile(&config.signing.key), &store, Timestamp::now()).unwrap();
 }
