@@ -17,7 +17,7 @@ fn shown(time: Timestamp) -> String {
     in_rome("%Y-%m-%d %H:%M:%S %:z", time)
 }
 
-/// The same for programs, as RFC 3339 §5.6 has it.
+/// The same for programs.
 fn rfc3339(time: Timestamp) -> String {
     in_rome("%Y-%m-%dT%H:%M:%S%:z", time)
 }

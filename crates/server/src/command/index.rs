@@ -1,8 +1,8 @@
 //! `index`: the providers that are known, what this one tells others of itself, and taking in what
 //! others tell.
 //!
-//! An import is all or nothing: the file that results is whole and on disk before it has its name
-//! (PEC-IDX-10). Not here: a signed index, which cannot be verified yet and is refused.
+//! An import is all or nothing: the file that results is whole and on disk before it has its name.
+//! Not here: a signed index, which cannot be verified yet and is refused.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};

@@ -128,7 +128,8 @@ fn view(store: &dyn Store, job: &Job) -> Result<JobView, String> {
         message_id: identifier.or(named),
         recipients,
         queued: job.queued,
-        due: job.due,
+        // What is due at once has no time of its own.
+        due: job.due.max(job.queued),
         attempts: job.attempts,
         last_error: job.last_error.clone().filter(|error| !error.is_empty()),
         octets,

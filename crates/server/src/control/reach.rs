@@ -1,13 +1,11 @@
 //! Where a command is answered: by the running server, or by the store itself when there is none.
 
-use std::path::Path;
-
-use anyhow::{Context, bail};
 use store::Timestamp;
-use store::embedded::{EmbeddedStore, Options};
+use store::embedded::EmbeddedStore;
 
 use super::{Request, Response, Rules, ask, perform};
 use crate::config::Config;
+use crate::material;
 
 /// The way to one provider's store.
 pub(crate) struct Reach<'c> {
@@ -32,23 +30,10 @@ impl<'c> Reach<'c> {
             Some(store) => store,
             None => match ask(&self.config.control_socket(), &request)? {
                 Some(response) => return Ok(response),
-                None => open(&self.config.store_directory())?,
+                None => material::store(self.config)?,
             },
         };
         let store = self.store.insert(store);
         Ok(perform(store, &Rules::of(self.config), request, Timestamp::now()).0)
     }
-}
-
-/// The store of a provider whose server is stopped.
-fn open(directory: &Path) -> anyhow::Result<EmbeddedStore> {
-    if !directory.is_dir() {
-        bail!("there is no store in {}: make one with `ceralacca init`", directory.display());
-    }
-    EmbeddedStore::open(directory, Options::default()).with_context(|| {
-        format!(
-            "the store {} cannot be opened: if the server is starting or stopping, try again",
-            directory.display()
-        )
-    })
 }
