@@ -9,7 +9,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use crypto::Signer;
 use smtp::Role;
-use store::{Store, Timestamp};
+use store::{Store, Timestamp, Transaction};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -318,8 +318,9 @@ fn prove_key(site: &Site) -> anyhow::Result<()> {
 /// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.
 fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
     Arc::new(move || {
-        // Reading may go on where writing does not.
-        site.store.takes_writes().map_err(|error| format!("nothing can be stored: {error}"))?;
+        // Reading may go on where writing does not: a step of nothing goes all the way to the disk.
+        let nothing = Transaction { at: site.clock.now(), ..Transaction::default() };
+        site.store.commit(nothing).map_err(|error| format!("nothing can be stored: {error}"))?;
         if site.queue.has_ended() {
             return Err("the queue is not worked on".to_owned());
         }

@@ -99,6 +99,8 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "synchronous", "FULL")?;
     // The writer checkpoints when idle; under load, at 64 MiB of WAL.
     db.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+    // After a checkpoint the file gives back what a long reader had made it grow to.
+    db.pragma_update(None, "journal_size_limit", 256 * 1024 * 1024)?;
     db.pragma_update(None, "cache_size", -64_000)?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);

@@ -208,7 +208,8 @@ fn reserve(file: &File, octets: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
     match fallocate(file, FallocateFlags::empty(), 0, octets) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
+        // Without room for all of it the segment grows as it is written, as far as it goes.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOSPC) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
