@@ -30,8 +30,8 @@ use self::select::Select;
 use self::status::Status;
 use self::store::Store;
 use crate::grammar;
-use crate::grammar::MessageSet;
 use crate::grammar::words::Words;
+use crate::grammar::{Cut, MessageSet};
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::sasl::Secret;
@@ -171,13 +171,9 @@ pub(crate) fn extended(tag: &str, octets: &[u8]) -> Option<Result<Command, Refus
     Some(command)
 }
 
-/// What a parsed command is to us; `xlist` when its verb was XLIST, `saved` when its messages are
-/// those of `$`.
-pub(crate) fn interpret(
-    body: CommandBody<'_>,
-    xlist: bool,
-    saved: bool,
-) -> Result<Command, Refusal> {
+/// What a parsed command is to us, with what was cut out of it before.
+pub(crate) fn interpret(body: CommandBody<'_>, cut: Cut) -> Result<Command, Refusal> {
+    let Cut { xlist, saved, save_date } = cut;
     use Needs::{Authenticated, Selected};
     let messages = |set: &SequenceSet| {
         if saved { Ok(MessageSet::Saved) } else { MessageSet::new(set) }
@@ -268,6 +264,10 @@ pub(crate) fn interpret(
         }
         CommandBody::Fetch { sequence_set, macro_or_item_names, uid, modifiers } => {
             let fetch = Fetch::new(messages(&sequence_set)?, macro_or_item_names, uid)?;
+            let fetch = match save_date {
+                Some(alone) => fetch.with_save_date(alone),
+                None => fetch,
+            };
             let fetch = fetch.with(&modifiers)?;
             Command::Work(Selected, Work::Fetch(Box::new(fetch)))
         }

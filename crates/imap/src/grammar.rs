@@ -3,6 +3,7 @@
 //! RFC 3501 §9. What imap-codec does not speak is read by its command from `words`; its verb decides.
 //! Not here: lines and literals (see `session/framing.rs`), and what a command means.
 
+mod items;
 pub(crate) mod words;
 
 use imap_codec::CommandCodec;
@@ -50,15 +51,32 @@ fn body(tag: &str, octets: &[u8]) -> Result<Command, Refusal> {
         Some(at) => [&rest[..at], b"1", &rest[at + 1..]].concat(),
         None => rest[usize::from(xlist)..].to_vec(),
     };
+    let save_date = items::without(&rewritten, "SAVEDATE");
+    let alone = save_date.as_ref().map(|(_, alone)| *alone);
+    let rewritten = save_date.map_or(rewritten, |(without, _)| without);
     let mut octets = [tag.as_bytes(), b" ", &rewritten].concat();
     if changed_since_zero(rest) {
         let zero = octets.len() - b"0)\r\n".len();
         octets[zero] = b'1';
     }
     match CommandCodec::default().decode(&octets) {
-        Ok((b"", parsed)) => command::interpret(parsed.body, xlist, saved.is_some()),
+        Ok((b"", parsed)) => {
+            let cut = Cut { xlist, saved: saved.is_some(), save_date: alone };
+            command::interpret(parsed.body, cut)
+        }
         Ok(_) | Err(_) => Err(Refusal::malformed()),
     }
+}
+
+/// What imap-codec was not given to read.
+#[derive(Default)]
+pub(crate) struct Cut {
+    /// The verb was XLIST.
+    pub(crate) xlist: bool,
+    /// The messages are those of `$`.
+    pub(crate) saved: bool,
+    /// A FETCH asks for SAVEDATE; whether for nothing else.
+    pub(crate) save_date: Option<bool>,
 }
 
 /// Whether a FETCH asks for what changed since zero, which is no mod-sequence (RFC 7162 §7): iOS 16.5
@@ -117,7 +135,7 @@ pub(crate) fn append_head(octets: &[u8]) -> Option<Tagged> {
     let whole = [&octets[..brace], b"{0+}\r\n\r\n"].concat();
     match CommandCodec::default().decode(&whole) {
         Ok((b"", parsed)) if matches!(parsed.body, CommandBody::Append { .. }) => {
-            Some(Tagged { tag, command: command::interpret(parsed.body, false, false) })
+            Some(Tagged { tag, command: command::interpret(parsed.body, Cut::default()) })
         }
         _ => None,
     }

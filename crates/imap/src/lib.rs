@@ -16,8 +16,8 @@
 //! IMAP4rev1 (RFC 3501) with LITERAL+ (RFC 7888), SASL-IR (RFC 4959), IDLE (RFC 2177), NAMESPACE
 //! (RFC 2342), CHILDREN (RFC 3348), ID (RFC 2971), ENABLE (RFC 5161), UNSELECT (RFC 3691), UIDPLUS
 //! (RFC 4315), MOVE (RFC 6851), SPECIAL-USE (RFC 6154), QUOTA (RFC 9208), STATUS=SIZE (RFC 8438),
-//! APPENDLIMIT (RFC 7889), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), WITHIN (RFC 5032) and
-//! CONDSTORE (RFC 7162). Not here yet: QRESYNC and what else IMAP4rev2 asks for. Not here ever: who
+//! APPENDLIMIT (RFC 7889), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), WITHIN (RFC 5032),
+//! CONDSTORE (RFC 7162) and SAVEDATE (RFC 8514). Not here yet: QRESYNC and what else IMAP4rev2 asks for. Not here ever: who
 //! may sign in, and where octets are kept.
 
 mod command;

@@ -12,6 +12,7 @@ pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> Strin
     say(&["LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "CHILDREN", "UNSELECT"]);
     say(&["UIDPLUS", "MOVE", "SPECIAL-USE", "QUOTA", "QUOTA=RES-STORAGE"]);
     say(&["QUOTA=RES-MESSAGE", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE"]);
+    say(&["SAVEDATE"]);
     // The same for all mailboxes: RFC 7889 §2.
     words.push(format!("APPENDLIMIT={}", settings.append_octets_max));
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));

@@ -1,6 +1,7 @@
 //! FETCH, UID FETCH: what is known of messages, and their octets.
 //!
-//! RFC 3501 §6.4.5, §7.4.2; MODSEQ and CHANGEDSINCE, RFC 7162 §3.1.4. A job answers for as many messages as fit its bounds, and asks for
+//! RFC 3501 §6.4.5, §7.4.2; MODSEQ and CHANGEDSINCE, RFC 7162 §3.1.4; SAVEDATE,
+//! RFC 8514 §4.2. A job answers for as many messages as fit its bounds, and asks for
 //! another for the rest. Long octets are not read here: the shell streams them from the store.
 
 mod envelope;
@@ -44,6 +45,7 @@ enum Item {
     Size,
     Uid,
     ModSeq,
+    SaveDate,
     Envelope,
     /// BODY, or BODYSTRUCTURE with the extension data.
     Structure {
@@ -98,6 +100,15 @@ impl Fetch {
             left: None,
             missed: false,
         })
+    }
+
+    /// The same with SAVEDATE, and when that is `alone`, without the UID that stands in its place.
+    pub(crate) fn with_save_date(mut self, alone: bool) -> Self {
+        if alone && !self.by_uid {
+            self.items.clear();
+        }
+        self.items.push(Item::SaveDate);
+        self
     }
 
     /// The same of less; of several modifiers of a kind the last counts.
@@ -215,6 +226,9 @@ impl Fetch {
                 Item::Flags => write_flags(summary, here, out),
                 Item::InternalDate => {
                     out.text(&format!("INTERNALDATE \"{}\"", date_time(summary.received, zone)));
+                }
+                Item::SaveDate => {
+                    out.text(&format!("SAVEDATE \"{}\"", date_time(summary.saved, zone)));
                 }
                 Item::Size => out.text(&format!("RFC822.SIZE {}", summary.octets)),
                 Item::ModSeq => out.text(&format!("MODSEQ ({})", mod_seq(summary.mod_seq))),

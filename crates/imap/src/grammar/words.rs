@@ -119,6 +119,27 @@ impl<'o> Words<'o> {
         (!octets.contains(&0)).then_some(octets)
     }
 
+    /// An item of a list, whatever stands within its brackets.
+    pub(crate) fn item(&mut self) -> Option<()> {
+        let before = self.left();
+        let mut depth = 0_usize;
+        while let Some(&octet) = self.rest.first() {
+            match octet {
+                b' ' | b')' | b'\r' if depth == 0 => break,
+                b'"' | b'{' => drop(self.string()?),
+                _ => {
+                    match octet {
+                        b'(' | b'[' => depth += 1,
+                        b')' | b']' => depth = depth.checked_sub(1)?,
+                        _ => {}
+                    }
+                    self.octet(octet)?;
+                }
+            }
+        }
+        (depth == 0 && self.left() < before).then_some(())
+    }
+
     /// How many octets are left.
     pub(crate) fn left(&self) -> usize {
         self.rest.len()

@@ -49,6 +49,8 @@ pub(super) enum Key {
     },
     /// The day it came.
     Received(Day),
+    /// The day it came into this mailbox.
+    Saved(Day),
     /// The day in its Date field.
     Sent(Day),
     /// A field of this name holds this text.
@@ -189,6 +191,7 @@ impl Key {
             Self::Received(day) => {
                 Some(day.holds(summary.received.to_zoned(known.zone.clone()).date()))
             }
+            Self::Saved(day) => Some(day.holds(summary.saved.to_zoned(known.zone.clone()).date())),
             Self::Sent(day) => Some(sent(known.header?).is_some_and(|sent| day.holds(sent))),
             Self::Header { name, text } => {
                 Some(known.header?.all(name).any(|field| contains(&field.decoded(), text)))

@@ -1,7 +1,7 @@
 //! Search keys, read.
 //!
 //! RFC 3501 §9, `search-key`; OLDER and YOUNGER, RFC 5032 §3; `$`, RFC 5182 §2.1; MODSEQ, RFC 7162
-//! §3.1.5. All of them are read
+//! §3.1.5; SAVEDON and its like, RFC 8514 §4.3. All of them are read
 //! here: what extensions add stands in the midst of nested keys, where it cannot be cut out for
 //! imap-codec.
 
@@ -91,6 +91,9 @@ impl<'w, 'o> Reader<'w, 'o> {
             "BEFORE" => Key::Received(Day::Before(self.date()?)),
             "ON" => Key::Received(Day::On(self.date()?)),
             "SINCE" => Key::Received(Day::Since(self.date()?)),
+            "SAVEDBEFORE" => Key::Saved(Day::Before(self.date()?)),
+            "SAVEDON" => Key::Saved(Day::On(self.date()?)),
+            "SAVEDSINCE" => Key::Saved(Day::Since(self.date()?)),
             "SENTBEFORE" => Key::Sent(Day::Before(self.date()?)),
             "SENTON" => Key::Sent(Day::On(self.date()?)),
             "SENTSINCE" => Key::Sent(Day::Since(self.date()?)),
@@ -187,7 +190,8 @@ impl<'w, 'o> Reader<'w, 'o> {
 /// The keys that are one word.
 fn plain(name: &str) -> Option<Key> {
     Some(match name {
-        "ALL" => Key::All,
+        // When a message was saved is known in every mailbox: RFC 8514 §4.3.
+        "ALL" | "SAVEDATESUPPORTED" => Key::All,
         "ANSWERED" => Key::Flag(SystemFlags::ANSWERED, true),
         "UNANSWERED" => Key::Flag(SystemFlags::ANSWERED, false),
         "DELETED" => Key::Flag(SystemFlags::DELETED, true),
