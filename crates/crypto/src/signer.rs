@@ -30,6 +30,9 @@ pub enum SignError {
     /// The certificate is not one that names its issuer and number as X.509 does.
     #[error("the certificate cannot be used to sign")]
     Certificate,
+    /// What was signed does not verify with the certificate: it is another key's.
+    #[error("the signing key is not the certificate's: see `ceralacca check`")]
+    OtherKey,
     /// The signing process, or device, did not answer as it should.
     #[error("the signer is not available: {0}")]
     Unavailable(String),

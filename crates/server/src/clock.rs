@@ -33,4 +33,13 @@ impl Clock {
     pub(crate) fn set(at: Timestamp) -> Self {
         Self(Source::Set(std::sync::Arc::new(std::sync::Mutex::new(at))))
     }
+
+    /// Sets a clock that stands to another time.
+    #[cfg(test)]
+    pub(crate) fn turn_to(&self, time: Timestamp) {
+        match &self.0 {
+            Source::System => panic!("nobody sets the host's clock"),
+            Source::Set(at) => *at.lock().unwrap() = time,
+        }
+    }
 }

@@ -154,20 +154,27 @@ fn seal(
     reverse_path: &Address,
     at: Moment,
 ) -> anyhow::Result<Vec<u8>> {
+    // A certificate that has expired or was revoked stops the step, and not the receipt's worth.
+    site.trust
+        .load()
+        .check_certificate(site.identity.certificate(), at.instant())
+        .context("the signing certificate does not hold: see `ceralacca check`")?;
     let signature = site
         .identity
         .sign(&*site.signer, unsigned.entity(), at.instant())
         .context("the message cannot be signed")?;
-    // What leaves is verified first, with the eyes of who will receive it: a key that is not the
-    // certificate's, or a certificate that has expired, stops the step and not the receipt's worth.
-    crypto::verify(&signature, unsigned.entity(), &site.trust.load(), at.instant())
-        .context("the signature does not hold: see `ceralacca check`")?;
     let sealed = unsigned.seal(&signature);
     metrics::counter!("ceralacca_signatures_total").increment(1);
     let mut octets = format!("Return-Path: <{reverse_path}>\r\n").into_bytes();
     octets.reserve_exact(sealed.len());
     octets.extend_from_slice(&sealed);
     Ok(octets)
+}
+
+/// Now, and never before what was certified already: a clock that was set back must not have a
+/// message delivered before it was accepted.
+fn now_after(site: &Site, earlier: Moment) -> Moment {
+    Moment::of(site.clock.now().max(earlier.instant()))
 }
 
 /// A fresh identifier of ours.

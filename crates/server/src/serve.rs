@@ -97,7 +97,6 @@ async fn serve(
         .collect::<std::io::Result<_>>()?;
 
     let site = assemble(config, store, signer.clone(), Clock::system())?;
-    prove_key(&site)?;
     let queue = {
         let (queue, site) = (site.queue.clone(), site.clone());
         std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
@@ -300,19 +299,6 @@ impl Signals {
             }
         }
     }
-}
-
-/// Has the signing process sign something and verifies it: that there is a key, that it is the
-/// certificate's, and that what it signs holds today. Nobody may get a `250` otherwise.
-fn prove_key(site: &Site) -> anyhow::Result<()> {
-    let (octets, now) = (crypto::random::<32>(), site.clock.now());
-    let signature = site
-        .identity
-        .sign(&*site.signer, &octets, now)
-        .context("the signing process gives no signature: see `ceralacca check`")?;
-    crypto::verify(&signature, &octets, &site.trust.load(), now)
-        .context("what the signing key signs does not hold: see `ceralacca check`")?;
-    Ok(())
 }
 
 /// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.

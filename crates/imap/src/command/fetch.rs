@@ -36,7 +36,7 @@ const BATCH_OCTETS: usize = 256 * 1024;
 /// Octets that one job reads before it stops.
 const BATCH_READ_OCTETS: u64 = 32 * 1024 * 1024;
 /// Items of one FETCH at most: each can be a part of its own.
-const ITEMS_MAX: usize = 500;
+const ITEMS_MAX: usize = 64;
 
 /// One thing to be told of each message.
 enum Item {

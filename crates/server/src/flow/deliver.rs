@@ -7,14 +7,13 @@ use mail::{Address, ReversePath};
 use pec::delivery::Failure;
 use pec::incoming::{Routing, VerifiedEnvelope};
 use pec::inspect::examine;
-use pec::moment::Moment;
 use pec::receipt;
 use pec::reduce::Hashed;
 use store::{
     Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError, Transaction,
 };
 
-use super::{Task, commit, fresh, fresh_id, octets_of, origin, record, seal};
+use super::{Task, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal};
 use crate::site::Site;
 
 /// Delivers to one recipient (PEC-PC-03, PEC-MC-03: a receipt or a notice for each).
@@ -73,7 +72,7 @@ fn hand_over(
     recipient: &Address,
     account: Address,
 ) -> anyhow::Result<()> {
-    let at = Moment::of(site.clock.now());
+    let at = now_after(site, envelope.certification().at);
     let id = fresh_id(site, at);
     let unsigned = receipt::delivery(
         envelope,
@@ -124,7 +123,7 @@ fn give_notice(
     recipient: &Address,
     failure: &Failure,
 ) -> anyhow::Result<()> {
-    let at = Moment::of(site.clock.now());
+    let at = now_after(site, envelope.certification().at);
     let id = fresh_id(site, at);
     let unsigned =
         receipt::non_delivery(envelope, recipient, failure, &site.provider, at, fresh(id.clone()));

@@ -10,7 +10,7 @@ use pec::moment::Moment;
 use pec::receipt;
 use store::{Job, Octets, Source, Transaction};
 
-use super::{Task, commit, fresh, fresh_id, octets_of, origin, record, seal};
+use super::{Task, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal};
 use crate::site::Site;
 
 /// Takes an envelope in charge: one receipt to the sender's provider for all recipients of ours
@@ -38,6 +38,7 @@ pub(super) fn take_in(
             anyhow::bail!("an envelope of ours is not held for ours: {fault:?}")
         }
     };
+    let at = now_after(site, envelope.certification().at);
     let receipt_id = fresh_id(site, at);
     let unsigned = receipt::take_charge(
         &envelope,

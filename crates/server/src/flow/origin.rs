@@ -31,24 +31,30 @@ pub(super) fn test(
     let (Some(entity), Some(signature)) = (examination.entity(), examination.signature()) else {
         return ordinary(OriginFault::NotSigned);
     };
-    let certificate = match crypto::signer_certificate(signature) {
-        Ok(certificate) => certificate,
-        Err(VerifyError::Fault(cause)) => {
-            anyhow::bail!("a signature cannot be looked into: {cause}")
+    let providers = site.providers.load();
+    let verified = match crypto::verify(signature, entity, &site.trust.load(), at.instant()) {
+        Ok(verified) => verified,
+        Err(VerifyError::Fault(cause)) => anyhow::bail!("a signature cannot be verified: {cause}"),
+        // Which test failed first is found out when one has failed.
+        Err(_) => {
+            return ordinary(match crypto::signer_certificate(signature) {
+                Err(VerifyError::Fault(cause)) => {
+                    anyhow::bail!("a signature cannot be looked into: {cause}")
+                }
+                Err(_) => OriginFault::NotSigned,
+                Ok(named) if providers.by_certificate(named.to_der()).is_empty() => {
+                    OriginFault::NotAProvider
+                }
+                Ok(_) => OriginFault::NotValid,
+            });
         }
-        Err(_) => return ordinary(OriginFault::NotSigned),
     };
     // The hash only finds the record; what decides is that the certificates are the same octets.
-    let providers = site.providers.load();
+    let certificate = &verified.signer;
     let records = providers.by_certificate(certificate.to_der());
     if records.is_empty() {
         return ordinary(OriginFault::NotAProvider);
     }
-    let verified = match crypto::verify(signature, entity, &site.trust.load(), at.instant()) {
-        Ok(verified) => verified,
-        Err(VerifyError::Fault(cause)) => anyhow::bail!("a signature cannot be verified: {cause}"),
-        Err(_) => return ordinary(OriginFault::NotValid),
-    };
     let note = match verified.revocation {
         Revocation::Checked => None,
         Revocation::NotAvailable if site.config.load().trust.require_crl => {

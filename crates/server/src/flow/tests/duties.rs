@@ -261,7 +261,10 @@ fn a_key_that_is_not_the_certificates_signs_nothing_that_leaves() {
     let id = offer(&scene, &[BIANCHI]);
     let due = scene.site.store.jobs_due(now(), None, 1).unwrap();
     let error = crate::flow::perform(&scene.site, &due[0]).unwrap_err();
-    assert!(format!("{error:#}").starts_with("the signature does not hold"), "{error:#}");
+    assert_eq!(
+        format!("{error:#}"),
+        "the message cannot be signed: the signing key is not the certificate's: see `ceralacca check`"
+    );
     assert!(scene.inbox(ROSSI).is_empty());
     // The message is kept as it was accepted: with the right key it goes on.
     assert_eq!(scene.events(&id), ["accettazione", "posta-certificata"]);
@@ -274,6 +277,19 @@ fn a_job_is_due_though_the_clock_was_set_back() {
     offer(&scene, &[BIANCHI]);
     let an_hour_ago = now() - jiff::SignedDuration::from_hours(1);
     assert_eq!(scene.site.store.jobs_due(an_hour_ago, None, 1).unwrap().len(), 1);
+}
+
+// PEC-GEN-10
+#[test]
+fn nothing_is_delivered_before_it_was_accepted_though_the_clock_was_set_back() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI]);
+    scene.clock.turn_to(now() - jiff::SignedDuration::from_hours(1));
+    scene.run();
+    for data in scene.certified(ROSSI) {
+        assert_eq!(data.at.instant(), now());
+    }
+    assert_eq!(scene.certified(SERVICE)[0].at.instant(), now());
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) const BODY: &str = "Si allega istanza.\r\n";
 /// The provider.
 pub(super) struct Scene {
     pub(super) site: Arc<Site>,
+    pub(super) clock: Clock,
     _folder: tempfile::TempDir,
 }
 
@@ -127,8 +128,9 @@ impl Scene {
             store.add_account(account, now()).unwrap();
         }
         let signer = Arc::new(LocalSigner::from_pem(key.as_bytes()).unwrap());
-        let site = crate::serve::assemble(config, store, signer, Clock::set(now())).unwrap();
-        Self { site, _folder: folder }
+        let clock = Clock::set(now());
+        let site = crate::serve::assemble(config, store, signer, clock.clone()).unwrap();
+        Self { site, clock, _folder: folder }
     }
 
     /// Submits, as a session does after the end of data.
