@@ -51,6 +51,28 @@ fn nobody_writes_as_a_service_address_not_even_who_reads_it() -> anyhow::Result<
     Ok(())
 }
 
+// PEC-GEN-02: strangers relay nothing, and what is not certified is not taken in by this release.
+#[test]
+fn a_stranger_on_port_25_sends_nowhere() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let demo = Demo::start(&folder.path().join("demo"))?;
+    let mut stranger = Smtp::connect_clear(demo.address("smtp")?)?;
+    stranger.hello()?;
+    stranger.command("MAIL FROM:<a@ordinary.example>", "250")?;
+    for (to, reply) in [
+        (MARIO, "550 5.7.1 This mailbox takes certified mail only"),
+        (
+            "b@other.example",
+            "550 5.7.1 This server does not relay: authenticate, or send to one of its own domains",
+        ),
+    ] {
+        stranger.wire.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
+        ensure!(stranger.reply()? == reply, "{to}");
+    }
+    stranger.command("DATA", "554")?;
+    Ok(())
+}
+
 // A receipt is never dropped, so nothing is accepted whose receipts could only wait.
 #[test]
 fn a_sender_whose_mailbox_has_no_room_for_receipts_is_told_so() -> anyhow::Result<()> {

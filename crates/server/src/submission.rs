@@ -245,13 +245,18 @@ impl Desk {
     }
 
     fn recipient(&mut self, path: ForwardPath) -> Answer {
-        if self.account.is_none() {
-            return Answer::Refuse(reply::NO_RELAY);
-        }
         let address = match path {
             ForwardPath::Address(address) => address,
             ForwardPath::Postmaster => self.site.config.load().provider.postmaster.clone(),
         };
+        if self.account.is_none() {
+            let ours = self.site.manages(address.domain());
+            return Answer::Refuse(if ours {
+                reply::ORDINARY_MAIL_REFUSED
+            } else {
+                reply::NO_RELAY
+            });
+        }
         // An unknown account of ours is taken: its sender gets a signed notice (PEC-PR-30).
         if !self.site.manages(address.domain()) {
             return Answer::Refuse(reply::NO_ROUTE);
