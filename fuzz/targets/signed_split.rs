@@ -39,6 +39,7 @@ fuzz_target!(|octets: &[u8]| {
         reduce(original, Hashed::Encoded);
         reduce(original, Hashed::File);
     }
-    pec::verification::verify(&examination, Some(&emails));
+    let known = pec::verification::Known { emails: Some(&emails), ..Default::default() };
+    pec::verification::verify(&examination, &known);
     pec::inspect::with_crlf(octets);
 });
