@@ -426,7 +426,7 @@ fn mbsync_keeps_two_sides_the_same() {
 fn thunderbird_sends_and_reads() {
     let needed = [("thunderbird", "thunderbird"), ("Xvfb", "xvfb"), ("certutil", "libnss3-tools")];
     if let Some(missing) = needed.into_iter().find_map(|(program, of)| tool(program, of).err()) {
-        println!("not run: {missing}");
+        scenarios::say(&format!("thunderbird not run: {missing}"));
         return;
     }
     let program = scenarios::demo::program().unwrap();
@@ -434,7 +434,7 @@ fn thunderbird_sends_and_reads() {
     thunderbird.arg("-B").arg(tools::here().join("thunderbird/run")).arg(program);
     let seen = run(&mut thunderbird).unwrap().ok().unwrap();
     let mut seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
-    println!("{seen}");
+    scenarios::say(&seen.to_string());
     let seen = seen.as_object_mut().unwrap();
     let waited = seen.remove("receipts_after_secs").unwrap().as_f64().unwrap();
     // Two seconds of it are Thunderbird's own: so long after its last action it says IDLE.

@@ -12,7 +12,7 @@ use scenarios::ledger::{ACCOUNTS, Ledger, Tally};
 use scenarios::load::{self, Ends, Random};
 use scenarios::process::{SERVICE_MAILBOX, open_service_mailbox};
 use scenarios::shelf::{Shelf, numbers, prove_quota};
-use scenarios::{Demo, Imap, wire};
+use scenarios::{Demo, Imap, say, wire};
 
 /// The password that the service mailbox is opened with.
 const SERVICE_PASSWORD: &str = "ricevute-di-prova";
@@ -130,7 +130,7 @@ fn kill(pid: u32) -> anyhow::Result<()> {
 fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyhow::Result<()> {
     let rounds = from_environment("CERALACCA_KILL_ROUNDS", 200)?;
     let seed = seed()?;
-    println!("CERALACCA_KILL_SEED={seed}");
+    say(&format!("CERALACCA_KILL_SEED={seed}"));
     let mut random = Random::new(seed);
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("demo");
@@ -151,11 +151,11 @@ fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyh
     }
     let demo = Demo::start(&data)?;
     demo.settle()?;
-    println!("{:?}", books.prove(&demo)?);
+    say(&format!("{:?}", books.prove(&demo)?));
     let (submitted, appended) = (books.ledger.acknowledgements(), books.appended());
-    println!(
+    say(&format!(
         "{rounds} kills survived; {submitted} messages and {appended} appends were acknowledged"
-    );
+    ));
     // With each program that was killed, the process that had its key ended.
     ensure!(demo.signer()?.is_some(), "nobody signs");
     ensure!(submitted as u64 >= rounds && appended as u64 >= rounds, "there was hardly any load");
@@ -166,7 +166,7 @@ fn what_was_acknowledged_outlives_every_kill_and_nothing_happens_twice() -> anyh
 #[test]
 fn when_the_signing_process_is_killed_the_next_one_goes_on() -> anyhow::Result<()> {
     let seed = seed()?;
-    println!("CERALACCA_KILL_SEED={seed}");
+    say(&format!("CERALACCA_KILL_SEED={seed}"));
     let mut random = Random::new(seed);
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("demo");
@@ -194,8 +194,8 @@ fn when_the_signing_process_is_killed_the_next_one_goes_on() -> anyhow::Result<(
         ensure!(books.ledger.acknowledgements() > attempts, "nothing was taken in round {round}");
     }
     demo.settle()?;
-    println!("{:?}", books.prove(&demo)?);
-    println!("{SIGNER_ROUNDS} deaths of the signing process survived");
+    say(&format!("{:?}", books.prove(&demo)?));
+    say(&format!("{SIGNER_ROUNDS} deaths of the signing process survived"));
     ensure!(demo.stop()?.success());
     Ok(())
 }

@@ -290,7 +290,7 @@ fn a_full_disk_refuses_and_forgets_nothing() -> anyhow::Result<()> {
     let disk = match SmallDisk::mount("size=264m")? {
         Ok(disk) => disk,
         Err(reason) => {
-            println!("SKIPPED, this user cannot mount a small disk: {reason}");
+            scenarios::say(&format!("SKIPPED, this user cannot mount a small disk: {reason}"));
             return Ok(());
         }
     };
