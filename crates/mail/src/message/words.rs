@@ -124,9 +124,16 @@ pub fn encode_words(text: &str, column: usize) -> String {
         line.column += 1;
     }
     line.encoded(&words[first..=last].join(" "));
+    // The line that holds the last encoded word is bounded by it, not by `write_field`.
+    let mut beside_encoded = true;
     for word in &words[last + 1..] {
-        line.out.push(' ');
-        line.column += 1;
+        if beside_encoded && line.column + " ".len() + word.len() > LINE_CHARACTERS_MAX {
+            line.fold();
+            beside_encoded = false;
+        } else {
+            line.out.push(' ');
+            line.column += 1;
+        }
         line.word(word);
     }
     out
@@ -162,6 +169,12 @@ struct Line<'o> {
 }
 
 impl Line<'_> {
+    /// Ends the line; the space that the next one begins with counts as white space of the value.
+    fn fold(&mut self) {
+        self.out.push_str("\r\n ");
+        self.column = 1;
+    }
+
     /// A plain word. [`super::write_field`] folds before it when it has to.
     fn word(&mut self, word: &str) {
         self.out.push_str(word);
@@ -180,8 +193,7 @@ impl Line<'_> {
                 if self.out.ends_with(' ') {
                     self.out.pop();
                 }
-                self.out.push_str("\r\n ");
-                self.column = 1;
+                self.fold();
                 taken = fitting(rest, WORD_CHARACTERS_MAX - FRAME, use_q);
             }
             let (now, after) = rest.split_at(taken);
@@ -193,8 +205,7 @@ impl Line<'_> {
             self.word(&word);
             rest = after;
             if !rest.is_empty() {
-                self.out.push_str("\r\n ");
-                self.column = 1;
+                self.fold();
             }
         }
     }
@@ -297,6 +308,20 @@ mod tests {
         ] {
             assert_eq!(encode_words(text, 9), expected);
         }
+    }
+
+    #[test]
+    fn a_line_with_encoded_words_ends_at_76_characters() {
+        let accented = "\u{e8}".repeat(28);
+        let encoded = encode_words(&accented, 1);
+        assert_eq!(encoded.len(), 71, "{encoded}");
+        // Column 1, the encoded words, a blank: three characters more are the last that fit.
+        assert_eq!(encode_words(&format!("{accented} abc"), 1), format!("{encoded} abc"));
+        assert_eq!(encode_words(&format!("{accented} abcd"), 1), format!("{encoded}\r\n abcd"));
+        assert_eq!(
+            encode_words(&format!("{accented} abcd {}", "efgh".repeat(18)), 1),
+            format!("{encoded}\r\n abcd {}", "efgh".repeat(18))
+        );
     }
 
     #[test]
