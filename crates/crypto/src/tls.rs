@@ -1,10 +1,12 @@
-//! The one TLS configuration, each setting with its reason.
+//! The TLS configurations, of servers and of clients, each setting with its reason.
 //!
 //! TLS 1.2 and 1.3 only (PEC-SEC-04; RFC 8996 forbids what is older). All the rest is rustls' own
 //! choice of what is sound. STARTTLS, and when it must have happened, is the protocols' matter.
 
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+use rustls::client::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::version::{TLS12, TLS13};
@@ -46,14 +48,7 @@ pub fn server_config(
     key_pem: &[u8],
     tickets: &Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, TlsError> {
-    let chain = CertificateDer::pem_slice_iter(chain_pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| TlsError::Chain(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(TlsError::Chain("no certificate in it".into()));
-    }
-    let key =
-        PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| TlsError::Key(error.to_string()))?;
+    let (chain, key) = pair(chain_pem, key_pem)?;
     // Named here, not taken from the process: another crate in it must not change what we speak.
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])?
@@ -68,6 +63,50 @@ pub fn server_config(
     // Early data can be replayed, and a LOGIN or a MAIL must not be.
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+/// What a client of ours speaks when it fetches documents: it believes servers whose certificates
+/// these authorities issued, and shows this chain and key when it is asked who it is.
+///
+/// # Errors
+///
+/// [`TlsError`] names what cannot be used.
+pub fn client_config(
+    authorities: &[crate::Certificate],
+    client: Option<(&[u8], &[u8])>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    // One of a kind that TLS does not know vouches for nobody, and takes nothing from the others.
+    roots.add_parsable_certificates(
+        authorities.iter().map(|authority| CertificateDer::from(authority.to_der().to_vec())),
+    );
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_root_certificates(roots);
+    let config = match client {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            let (chain, key) = pair(chain, key)?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+/// A chain, its own certificate first, and its key.
+fn pair(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let chain = CertificateDer::pem_slice_iter(chain_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::Chain(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(TlsError::Chain("no certificate in it".into()));
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| TlsError::Key(error.to_string()))?;
+    Ok((chain, key))
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ mod config;
 mod control;
 mod demo;
 mod drive;
+#[allow(dead_code, reason = "its callers come with revocation lists, index and policies")]
+mod fetch;
 mod flow;
 mod http;
 mod hub;
