@@ -229,6 +229,37 @@ pub mod as_text {
     }
 }
 
+/// A reverse-path as text, for serde: empty when it is `<>`.
+pub mod as_path {
+    use mail::{Address, ReversePath};
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes `local-part@domain`, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(path: &ReversePath, to: S) -> Result<S::Ok, S::Error> {
+        match path {
+            ReversePath::Null => to.serialize_str(""),
+            ReversePath::Address(address) => to.collect_str(address),
+        }
+    }
+
+    /// Reads `local-part@domain`, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// What is read is neither.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ReversePath, D::Error> {
+        match &String::deserialize(from)?[..] {
+            "" => Ok(ReversePath::Null),
+            text => Address::parse(text).map(ReversePath::Address).map_err(D::Error::custom),
+        }
+    }
+}
+
 /// Addresses as texts, for serde.
 pub mod as_texts {
     use mail::Address;

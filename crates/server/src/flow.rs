@@ -8,6 +8,8 @@
 //! | --- | --- | --- |
 //! | [`access`] | what a user submitted | the original, its identity and log records; `Certify` or `Refuse` |
 //! | [`certify`] | `Certify`, `Refuse` | the acceptance receipt in the sender's INBOX and `Incoming` for the transport envelope; or the non-acceptance notice |
+//! | [`reception`] | what another host brought to port 25 | `Incoming`, `Notify` or `Enclose`, as it was found to be |
+//! | [`anomaly`] | `Enclose` | the anomaly envelope in the mailboxes that take it |
 //! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify`; one `Deliver` a recipient |
 //! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, as `Notify` |
 //! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
@@ -15,27 +17,30 @@
 //! What each point decides is in [`pec`]; here is only the order.
 
 pub(crate) mod access;
+mod anomaly;
 mod certify;
 mod deliver;
 mod incoming;
 mod notify;
 mod origin;
+pub(crate) mod reception;
 mod record;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use anomaly::Anomaly;
 use anyhow::Context;
-use mail::Address;
+use mail::{Address, ReversePath};
 use pec::access::{Accepted, NonAcceptance};
 use pec::exchange::{Fresh, PecId};
 use pec::layout::Unsigned;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
 use store::{
-    Charge, Delivery, Flags, Job, JobId, MailboxName, NewJob, Source, StoreError, Timestamp,
-    Transaction,
+    Account, Charge, Delivery, Flags, Job, JobId, MailboxName, NewJob, Source, StoreError,
+    Timestamp, Transaction,
 };
 
 use crate::site::Site;
@@ -65,6 +70,9 @@ pub(crate) enum Task {
         /// The forward-paths that are ours.
         #[serde(with = "pec::exchange::as_texts")]
         forward_paths: Vec<Address>,
+        /// It came from another host, and passed the tests then.
+        #[serde(default)]
+        arrived: Option<Arrived>,
     },
     /// A correct envelope at the delivery point; its octets are the envelope, which tells the rest:
     /// hundreds of recipients are not written down once for each of them.
@@ -83,13 +91,25 @@ pub(crate) enum Task {
         /// Whom it is for.
         #[serde(with = "pec::exchange::as_text")]
         to: Address,
+        /// It came from another host, and passed the tests then.
+        #[serde(default)]
+        arrived: Option<Arrived>,
     },
+    /// A message from another host that is not certified; its octets are as it came.
+    Enclose(Anomaly),
     /// A receipt of ours for our own user, which found the mailbox full.
     Place {
         /// Whom it is for.
         #[serde(with = "pec::exchange::as_text")]
         to: Address,
     },
+}
+
+/// What is known of a message that came from another host and passed the tests as it came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Arrived {
+    /// For the log: whence, and what was out of order without deciding it.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Task {
@@ -109,13 +129,14 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
     let done = match task {
         Task::Certify { accepted, receipt } => certify::certify(site, job, &accepted, receipt),
         Task::Refuse { refused, notice } => certify::refuse(site, job, &refused, notice),
-        Task::Incoming { reverse_path, forward_paths } => {
-            incoming::take_in(site, job, reverse_path, &forward_paths)
+        Task::Incoming { reverse_path, forward_paths, arrived } => {
+            incoming::take_in(site, job, reverse_path, &forward_paths, arrived)
         }
         Task::Deliver { identifier: _, reverse_path, recipient } => {
             deliver::deliver(site, job, reverse_path, &recipient)
         }
-        Task::Notify { to } => notify::take_in(site, job, &to),
+        Task::Notify { to, arrived } => notify::take_in(site, job, &to, arrived),
+        Task::Enclose(anomaly) => anomaly::enclose(site, job, &anomaly),
         Task::Place { to } => notify::place(site, job, &to),
     };
     match done {
@@ -151,7 +172,7 @@ fn octets_of(site: &Site, job: &Job) -> anyhow::Result<Vec<u8>> {
 fn seal(
     site: &Site,
     unsigned: Unsigned,
-    reverse_path: &Address,
+    reverse_path: &ReversePath,
     at: Moment,
 ) -> anyhow::Result<Vec<u8>> {
     // A certificate that has expired or was revoked stops the step, and not the receipt's worth.
@@ -165,10 +186,36 @@ fn seal(
         .context("the message cannot be signed")?;
     let sealed = unsigned.seal(&signature);
     metrics::counter!("ceralacca_signatures_total").increment(1);
-    let mut octets = format!("Return-Path: <{reverse_path}>\r\n").into_bytes();
+    let mut octets = return_path(reverse_path);
     octets.reserve_exact(sealed.len());
     octets.extend_from_slice(&sealed);
     Ok(octets)
+}
+
+/// The field that the last hop writes, RFC 5321 §4.4.
+fn return_path(reverse_path: &ReversePath) -> Vec<u8> {
+    match reverse_path {
+        ReversePath::Null => b"Return-Path: <>\r\n".to_vec(),
+        ReversePath::Address(address) => format!("Return-Path: <{address}>\r\n").into_bytes(),
+    }
+}
+
+/// The reverse-path of receipts (doubt D-11).
+fn author_path(site: &Site) -> ReversePath {
+    ReversePath::Address(site.provider.author.clone())
+}
+
+/// Whose mailbox an address is. `postmaster@` each of our domains reaches somebody: RFC 5321
+/// §4.5.1.
+fn account_of(site: &Site, recipient: &Address) -> Result<Option<Account>, StoreError> {
+    let mut found = site.store.account_by_address(recipient)?;
+    if found.is_none()
+        && site.manages(recipient.domain())
+        && recipient.local().eq_ignore_ascii_case("postmaster")
+    {
+        found = site.store.account_by_address(&site.config.load().provider.postmaster)?;
+    }
+    Ok(found)
 }
 
 /// Now, and never before what was certified already: a clock that was set back must not have a

@@ -315,6 +315,9 @@ pub const MALFORMED: Reply = Reply::new(
     Status(5, 6, 0),
     "The message cannot be read: check its header and MIME structure",
 );
+/// More `Received` fields than a message that is not in a loop has: RFC 5321 §6.3.
+pub const LOOP: Reply =
+    Reply::new(554, Status(5, 4, 6), "The message passed too many hosts: it is in a loop");
 /// A limit on messages or recipients.
 pub const RATE_LIMITED: Reply =
     Reply::new(450, Status(4, 7, 1), "Too many messages in a short time: try again later");
@@ -335,7 +338,7 @@ pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 67] = [
+pub const ALL: [&Reply; 68] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -398,6 +401,7 @@ pub const ALL: [&Reply; 67] = [
     &ORDINARY_MAIL_REFUSED,
     &NOT_SEVEN_BIT,
     &MALFORMED,
+    &LOOP,
     &RATE_LIMITED,
     &AUTH_FAILED,
     &ACCOUNT_SUSPENDED,

@@ -115,7 +115,8 @@ fn view(store: &dyn Store, job: &Job) -> Result<JobView, String> {
             let identifier = identifier.as_str().to_owned();
             ("deliver", Some(identifier), vec![recipient.to_string()])
         }
-        Some(Task::Notify { to }) => ("notify", None, vec![to.to_string()]),
+        Some(Task::Notify { to, .. }) => ("notify", None, vec![to.to_string()]),
+        Some(Task::Enclose(anomaly)) => ("enclose", None, texts(&anomaly.forward_paths)),
         Some(Task::Place { to }) => ("place", None, vec![to.to_string()]),
     };
     let (octets, named) = match job.blob {

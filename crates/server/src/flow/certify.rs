@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use mail::Address;
+use mail::{Address, ReversePath};
 use pec::access::{Accepted, NonAcceptance};
 use pec::exchange::PecId;
 use pec::{envelope, receipt};
 use store::{Job, Octets, Source, StoreError, Transaction};
 
-use super::{Task, commit, fresh, fresh_token, octets_of, seal, to_inbox};
+use super::{Task, author_path, commit, fresh, fresh_token, octets_of, seal, to_inbox};
 use crate::site::Site;
 
 /// The acceptance receipt goes to the sender's mailbox, the envelope to the incoming point
@@ -22,12 +22,12 @@ pub(super) fn certify(
 ) -> anyhow::Result<()> {
     let original = octets_of(site, job)?;
     let (exchange, at) = (accepted.exchange(), accepted.at());
-    let author = &site.provider.author;
     let unsigned = envelope::enclose(accepted, &original, &site.provider, fresh_token());
     drop(original);
-    let envelope: Arc<[u8]> = seal(site, unsigned, &exchange.sender, at)?.into();
+    let envelope: Arc<[u8]> =
+        seal(site, unsigned, &ReversePath::Address(exchange.sender.clone()), at)?.into();
     let unsigned = receipt::acceptance(accepted, &site.provider, fresh(receipt_id));
-    let receipt: Arc<[u8]> = seal(site, unsigned, author, at)?.into();
+    let receipt: Arc<[u8]> = seal(site, unsigned, &author_path(site), at)?.into();
 
     let ours: Vec<Address> = exchange
         .recipients
@@ -36,7 +36,11 @@ pub(super) fn certify(
         .filter(|address| site.manages(address.domain()))
         .cloned()
         .collect();
-    let incoming = Task::Incoming { reverse_path: exchange.sender.clone(), forward_paths: ours };
+    let incoming = Task::Incoming {
+        reverse_path: exchange.sender.clone(),
+        forward_paths: ours,
+        arrived: None,
+    };
     let with_receipt = |placed: bool| -> anyhow::Result<Transaction> {
         let mut transaction = Transaction {
             at: at.instant(),
@@ -60,7 +64,7 @@ pub(super) fn refuse(
 ) -> anyhow::Result<()> {
     let (exchange, at) = (refused.exchange(), refused.at());
     let unsigned = receipt::non_acceptance(refused, &site.provider, fresh(notice_id));
-    let notice: Arc<[u8]> = seal(site, unsigned, &site.provider.author, at)?.into();
+    let notice: Arc<[u8]> = seal(site, unsigned, &author_path(site), at)?.into();
     let with_notice = |placed: bool| -> anyhow::Result<Transaction> {
         let mut transaction = Transaction {
             at: at.instant(),

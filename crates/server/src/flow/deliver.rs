@@ -13,7 +13,10 @@ use store::{
     Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError, Transaction,
 };
 
-use super::{Task, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal};
+use super::{
+    Task, account_of, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record,
+    seal,
+};
 use crate::site::Site;
 
 /// Delivers to one recipient (PEC-PC-03, PEC-MC-03: a receipt or a notice for each).
@@ -30,7 +33,7 @@ pub(super) fn deliver(
     let reverse_path = ReversePath::Address(reverse_path);
     let forward_paths = std::slice::from_ref(recipient);
     let routing = Routing { reverse_path: &reverse_path, forward_paths };
-    let envelope = origin::recall(site, &examine(&octets), &routing)?;
+    let envelope = origin::recall_envelope(site, &examine(&octets), &routing)?;
     let failure = match find_account(site, recipient)? {
         Err(failure) => failure,
         Ok(account) => match hand_over(site, job, &envelope, octets, recipient, account) {
@@ -46,16 +49,12 @@ pub(super) fn deliver(
 }
 
 /// Whose mailbox it is for, or why nothing can be delivered, as far as that is known before it is
-/// tried. `postmaster@` each of our domains reaches somebody: RFC 5321 §4.5.1.
+/// tried.
 fn find_account(site: &Site, recipient: &Address) -> Result<Result<Address, Failure>, StoreError> {
     if !site.manages(recipient.domain()) {
         return Ok(Err(Failure::UnmanagedDomain));
     }
-    let mut found = site.store.account_by_address(recipient)?;
-    if found.is_none() && recipient.local().eq_ignore_ascii_case("postmaster") {
-        found = site.store.account_by_address(&site.config.load().provider.postmaster)?;
-    }
-    Ok(match found {
+    Ok(match account_of(site, recipient)? {
         None => Err(Failure::UnknownMailbox),
         // Nobody but the PEC engine writes to a service address, and it does not send envelopes.
         Some(account) if account.role != Role::None => Err(Failure::UnknownMailbox),
@@ -84,7 +83,7 @@ fn hand_over(
         fresh(id.clone()),
     );
     drop(octets);
-    let sealed = seal(site, unsigned, &site.provider.author, at)?;
+    let sealed = seal(site, unsigned, &author_path(site), at)?;
     let exchange = envelope.exchange();
     let Some(blob) = job.blob else { anyhow::bail!("the job has no octets") };
     let transaction = Transaction {
@@ -99,7 +98,10 @@ fn hand_over(
             flags: Flags::default(),
             charge: Charge::Quota,
         }],
-        enqueue: vec![Task::Notify { to: exchange.sender.clone() }.queued(Some(Source::New(0)))?],
+        enqueue: vec![
+            Task::Notify { to: exchange.sender.clone(), arrived: None }
+                .queued(Some(Source::New(0)))?,
+        ],
         log: vec![
             record::of(site, "consegna", exchange, at)
                 .about(&exchange.identifier)
@@ -127,13 +129,16 @@ fn give_notice(
     let id = fresh_id(site, at);
     let unsigned =
         receipt::non_delivery(envelope, recipient, failure, &site.provider, at, fresh(id.clone()));
-    let sealed = seal(site, unsigned, &site.provider.author, at)?;
+    let sealed = seal(site, unsigned, &author_path(site), at)?;
     let exchange = envelope.exchange();
     let transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
         octets: vec![Octets::Inline(sealed.into())],
-        enqueue: vec![Task::Notify { to: exchange.sender.clone() }.queued(Some(Source::New(0)))?],
+        enqueue: vec![
+            Task::Notify { to: exchange.sender.clone(), arrived: None }
+                .queued(Some(Source::New(0)))?,
+        ],
         log: vec![
             record::of(site, "errore-consegna", exchange, at)
                 .about(&id)

@@ -10,7 +10,9 @@ use pec::moment::Moment;
 use pec::receipt;
 use store::{Job, Octets, Source, Transaction};
 
-use super::{Task, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal};
+use super::{
+    Arrived, Task, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal,
+};
 use crate::site::Site;
 
 /// Takes an envelope in charge: one receipt to the sender's provider for all recipients of ours
@@ -20,6 +22,7 @@ pub(super) fn take_in(
     job: &Job,
     reverse_path: Address,
     forward_paths: &[Address],
+    arrived: Option<Arrived>,
 ) -> anyhow::Result<()> {
     let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
@@ -27,11 +30,12 @@ pub(super) fn take_in(
     let sender = reverse_path.clone();
     let reverse_path = ReversePath::Address(reverse_path);
     let routing = Routing { reverse_path: &reverse_path, forward_paths };
-    let judged = origin::test(site, &examination, &routing, at)?;
+    let is_from_outside = arrived.is_some();
+    let judged = origin::test_once(site, &examination, &routing, at, arrived)?;
     let envelope = match judged.class {
         Class::Envelope(envelope) => envelope,
-        // Nothing but envelopes of ours comes here in this release, so this is a fault of ours: the
-        // job stays in the queue, and the log says why.
+        // What other hosts bring was found to be an envelope before it came here, and the rest is
+        // ours: so this is a fault of ours. The job stays in the queue, and the log says why.
         Class::Notification(_) => anyhow::bail!("a receipt came where an envelope should"),
         Class::Anomaly(fault) => anyhow::bail!("an envelope of ours has a wrong form: {fault}"),
         Class::Ordinary(fault) => {
@@ -47,10 +51,12 @@ pub(super) fn take_in(
         at,
         fresh(receipt_id.clone()),
     );
-    let sealed = seal(site, unsigned, &site.provider.author, at)?;
+    let sealed = seal(site, unsigned, &author_path(site), at)?;
     let blob = job.blob.map(Source::Stored);
-    let mut enqueue =
-        vec![Task::Notify { to: envelope.receipts_to().clone() }.queued(Some(Source::New(0)))?];
+    let mut enqueue = vec![
+        Task::Notify { to: envelope.receipts_to().clone(), arrived: None }
+            .queued(Some(Source::New(0)))?,
+    ];
     for recipient in forward_paths {
         let task = Task::Deliver {
             identifier: envelope.exchange().identifier.clone(),
@@ -59,18 +65,31 @@ pub(super) fn take_in(
         };
         enqueue.push(task.queued(blob)?);
     }
+    let exchange = envelope.exchange();
+    let mut log = Vec::new();
+    if is_from_outside {
+        // Of an envelope of ours the access point wrote this down (PEC-LOG-06, PEC-LOG-11).
+        log.push(
+            record::of(site, "posta-certificata", exchange, at)
+                .about(&exchange.identifier)
+                .by(envelope.signer())
+                .notes(&judged.notes)
+                .build(),
+        );
+    }
+    log.push(
+        record::of(site, "presa-in-carico", exchange, at)
+            .about(&receipt_id)
+            .taken(forward_paths)
+            .notes(&judged.notes)
+            .build(),
+    );
     let transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
         octets: vec![Octets::Inline(sealed.into())],
         enqueue,
-        log: vec![
-            record::of(site, "presa-in-carico", envelope.exchange(), at)
-                .about(&receipt_id)
-                .taken(forward_paths)
-                .note(judged.note)
-                .build(),
-        ],
+        log,
         ..Transaction::default()
     };
     Ok(commit(site, transaction, "incoming")?)

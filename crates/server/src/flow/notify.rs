@@ -9,21 +9,26 @@ use pec::moment::Moment;
 use pec::receipt::ReceiptKind;
 use store::{Charge, Delivery, Job, Source, StoreError, Track, TrackState, Transaction};
 
-use super::{Task, commit, octets_of, origin, record, to_inbox};
+use super::{Arrived, Task, commit, octets_of, origin, record, to_inbox};
 use crate::site::Site;
 
 /// A receipt at the incoming point. It gets no receipt itself (PEC-PR-26).
-pub(super) fn take_in(site: &Arc<Site>, job: &Job, to: &Address) -> anyhow::Result<()> {
+pub(super) fn take_in(
+    site: &Arc<Site>,
+    job: &Job,
+    to: &Address,
+    arrived: Option<Arrived>,
+) -> anyhow::Result<()> {
     let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
     let examination = examine(&octets);
     let reverse_path = ReversePath::Address(site.provider.author.clone());
     let forward_paths = [to.clone()];
     let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
-    let judged = origin::test(site, &examination, &routing, at)?;
+    let judged = origin::test_once(site, &examination, &routing, at, arrived)?;
     let receipt = match judged.class {
         Class::Notification(receipt) => receipt,
-        // Only receipts of ours come here in this release: see incoming.rs.
+        // What is not ours was found to be a receipt before it came here: see incoming.rs.
         Class::Envelope(_) => anyhow::bail!("an envelope came where a receipt should"),
         Class::Anomaly(fault) => anyhow::bail!("a receipt of ours has a wrong form: {fault}"),
         Class::Ordinary(fault) => {
@@ -47,7 +52,7 @@ pub(super) fn take_in(site: &Arc<Site>, job: &Job, to: &Address) -> anyhow::Resu
             .about_field(message_id.as_deref().unwrap_or_default())
             .by(receipt.signer())
             .delivery(to)
-            .note(judged.note)
+            .notes(&judged.notes)
             .build(),
     ];
     let transaction = Transaction {

@@ -7,12 +7,13 @@ use pec::incoming::{Class, OriginFault, Routing, SignedBy, VerifiedEnvelope, jud
 use pec::inspect::Examination;
 use pec::moment::Moment;
 
+use super::Arrived;
 use crate::site::Site;
 
 /// What a message is, and what was out of order without deciding it.
 pub(super) struct Judged {
     pub(super) class: Class,
-    pub(super) note: Option<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Makes the four tests, in their order.
@@ -27,7 +28,7 @@ pub(super) fn test(
     at: Moment,
 ) -> anyhow::Result<Judged> {
     let ordinary =
-        |fault| Ok(Judged { class: judge(examination, Err(fault), routing), note: None });
+        |fault| Ok(Judged { class: judge(examination, Err(fault), routing), notes: Vec::new() });
     let (Some(entity), Some(signature)) = (examination.entity(), examination.signature()) else {
         return ordinary(OriginFault::NotSigned);
     };
@@ -55,34 +56,57 @@ pub(super) fn test(
     if records.is_empty() {
         return ordinary(OriginFault::NotAProvider);
     }
-    let note = match verified.revocation {
-        Revocation::Checked => None,
+    let notes = match verified.revocation {
+        Revocation::Checked => Vec::new(),
         Revocation::NotAvailable if site.config.load().trust.require_crl => {
             return ordinary(OriginFault::NotValid);
         }
         Revocation::NotAvailable => {
             metrics::counter!("ceralacca_crl_unavailable_total").increment(1);
-            Some("no revocation list could be had for the signer".to_owned())
+            vec!["no revocation list could be had for the signer".to_owned()]
         }
     };
     let emails = certificate.emails();
     let signed_by = SignedBy { records: &records, emails: &emails };
-    Ok(Judged { class: judge(examination, Ok(signed_by), routing), note })
+    Ok(Judged { class: judge(examination, Ok(signed_by), routing), notes })
 }
 
-/// An envelope that passed the tests already, read again: what was proved of its origin stays
-/// proved, also when a certificate has expired since.
-pub(super) fn recall(
+/// The same, unless the message passed the tests when it arrived.
+pub(super) fn test_once(
     site: &Site,
     examination: &Examination<'_>,
     routing: &Routing<'_>,
-) -> anyhow::Result<VerifiedEnvelope> {
-    let signature = examination.signature().context("the envelope has lost its signature")?;
+    at: Moment,
+    arrived: Option<Arrived>,
+) -> anyhow::Result<Judged> {
+    match arrived {
+        None => test(site, examination, routing, at),
+        Some(Arrived { notes }) => Ok(Judged { class: recall(site, examination, routing)?, notes }),
+    }
+}
+
+/// A message that passed the tests already, read again: what was proved of its origin stays proved,
+/// also when a certificate has expired since.
+fn recall(
+    site: &Site,
+    examination: &Examination<'_>,
+    routing: &Routing<'_>,
+) -> anyhow::Result<Class> {
+    let signature = examination.signature().context("the message has lost its signature")?;
     let certificate = crypto::signer_certificate(signature)?;
     let providers = site.providers.load();
     let records = providers.by_certificate(certificate.to_der());
     let emails = certificate.emails();
-    match judge(examination, Ok(SignedBy { records: &records, emails: &emails }), routing) {
+    Ok(judge(examination, Ok(SignedBy { records: &records, emails: &emails }), routing))
+}
+
+/// An envelope that passed the tests already, read again.
+pub(super) fn recall_envelope(
+    site: &Site,
+    examination: &Examination<'_>,
+    routing: &Routing<'_>,
+) -> anyhow::Result<VerifiedEnvelope> {
+    match recall(site, examination, routing)? {
         Class::Envelope(envelope) => Ok(*envelope),
         other => anyhow::bail!("what was an envelope is none any more: {other:?}"),
     }

@@ -1,14 +1,18 @@
 //! Log records of certified mail (PEC-LOG-01), built so that every event has the fields it must.
 
-use mail::Address;
+use mail::{Address, Message, ReversePath};
 use pec::certification::Certification;
-use pec::exchange::{Exchange, PecId, Recipient};
+use pec::exchange::{Exchange, PecId, Recipient, RecipientKind};
 use pec::moment::Moment;
 use store::{LogRecord, LoggedRecipient};
 
 use crate::site::Site;
 
+/// Characters of a subject that nobody certified, in the log, at most.
+const SUBJECT_CHARACTERS_MAX: usize = 1_000;
+
 /// A record on its way.
+#[derive(Clone)]
 pub(super) struct Record(LogRecord);
 
 /// A record of an event of this message, by us.
@@ -37,6 +41,42 @@ pub(super) fn of_data(event: &str, data: &Certification, at: Moment) -> Record {
         oggetto: data.subject.clone(),
         gestore: Some(data.provider.clone()),
         msgid: data.msgid.as_deref().map(bare),
+        ..LogRecord::default()
+    })
+}
+
+/// A record of an event of a message that is not certified: what it says of itself, and its paths
+/// (PEC-LOG-04).
+pub(super) fn of_ordinary(
+    site: &Site,
+    event: &str,
+    octets: &[u8],
+    reverse_path: &ReversePath,
+    forward_paths: &[Address],
+    at: Moment,
+) -> Record {
+    let message = Message::lenient(octets);
+    let sender = match reverse_path {
+        ReversePath::Null => None,
+        ReversePath::Address(address) => Some(address.to_string()),
+    };
+    // Its identifier is kept only when it could be somebody's: what is no identifier finds nothing.
+    let id = message.field("Message-ID").and_then(|field| PecId::parse(&bare(&field.unfolded())));
+    let subject = message.field("Subject").map(|field| field.decoded());
+    Record(LogRecord {
+        time: at.instant(),
+        event: event.to_owned(),
+        message_id: id.map(String::from),
+        mittente: sender,
+        destinatari: forward_paths
+            .iter()
+            .map(|address| LoggedRecipient {
+                address: address.to_string(),
+                tipo: RecipientKind::Certified.tipo().to_owned(),
+            })
+            .collect(),
+        oggetto: subject.map(|text| text.chars().take(SUBJECT_CHARACTERS_MAX).collect()),
+        gestore: Some(site.provider.name.clone()),
         ..LogRecord::default()
     })
 }
@@ -87,9 +127,15 @@ impl Record {
         self
     }
 
+    /// What it is a record of.
+    pub(super) fn event(mut self, event: &str) -> Self {
+        event.clone_into(&mut self.0.event);
+        self
+    }
+
     /// What was out of order and not decisive.
-    pub(super) fn note(mut self, note: Option<String>) -> Self {
-        self.0.notes.extend(note);
+    pub(super) fn notes(mut self, notes: &[String]) -> Self {
+        self.0.notes.extend_from_slice(notes);
         self
     }
 

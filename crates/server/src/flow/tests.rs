@@ -1,6 +1,7 @@
 //! The life of a message through all points of one provider.
 
 mod duties;
+mod ordinary;
 mod scene;
 
 use mail::{Address, Message};

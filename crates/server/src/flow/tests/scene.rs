@@ -4,16 +4,18 @@
 use std::sync::{Arc, OnceLock};
 
 use crypto::{Authority, LocalSigner};
-use mail::Address;
+use mail::{Address, ReversePath};
 use pec::Certification;
 use store::memory::MemoryStore;
 use store::{
-    LogFilter, LogRecord, MailboxName, NewAccount, Owner, Quota, Role, Store, Timestamp, UidSet,
+    AccountChange, LogFilter, LogRecord, MailboxName, NewAccount, Owner, Quota, Role, Store,
+    Timestamp, UidSet,
 };
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flow::access::{self, Submitted, Trace};
+use crate::flow::reception::{self, Arrival, Received};
 use crate::site::Site;
 
 const NOW: &str = "2026-09-14T07:30:12Z";
@@ -151,6 +153,38 @@ impl Scene {
             Err(access::Refusal::Say(reply)) => panic!("{reply}"),
             Err(access::Refusal::Fault(error)) => panic!("{error:#}"),
         }
+    }
+
+    /// Brings a message to port 25, as another host does.
+    pub(super) fn bring(&self, from: &str, to: &[&str], message: &[u8]) -> Result<String, String> {
+        let mut spool = self.site.store.spool().unwrap();
+        spool.write(message).unwrap();
+        let received = Received {
+            reverse_path: match from {
+                "" => ReversePath::Null,
+                from => ReversePath::Address(address(from)),
+            },
+            forward_paths: to.iter().copied().map(address).collect(),
+            arrival: Arrival {
+                hello: "mx.example.org".to_owned(),
+                peer: [192, 0, 2, 25].into(),
+                protocol: "ESMTPS",
+                tls: Some("TLSv1_3".to_owned()),
+                authenticate: None,
+            },
+        };
+        match reception::take(&self.site, received, spool) {
+            Ok(id) => Ok(id),
+            Err(access::Refusal::Say(reply)) => Err(reply.to_string()),
+            Err(access::Refusal::Fault(error)) => panic!("{error:#}"),
+        }
+    }
+
+    /// What a holder does with ordinary mail from now on.
+    pub(super) fn ordinary_mail(&self, of: &str, policy: &str) {
+        let account = self.site.store.account_by_address(&address(of)).unwrap().unwrap();
+        let change = AccountChange::OrdinaryMail(Some(policy.to_owned()));
+        self.site.store.change_account(account.id, change).unwrap();
     }
 
     /// Does the oldest job that is due; false when there is none.

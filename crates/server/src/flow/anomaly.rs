@@ -1,0 +1,210 @@
+//! The anomaly envelope: how a message that nobody certified reaches a holder who takes it.
+//!
+//! PEC-BA, PEC-GEN-17 to PEC-GEN-19; RT §6.4.2. No receipt and no notice is ever made for one
+//! (PEC-BA-09, PEC-MC-02).
+
+use std::sync::Arc;
+
+use mail::{Address, ReversePath};
+use pec::envelope::enclose_anomaly;
+use pec::exchange::{as_text, as_texts};
+use pec::incoming::AnomalyReason;
+use pec::moment::Moment;
+use serde::{Deserialize, Serialize};
+use smtp::{Reply, reply};
+use store::{
+    Account, Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError,
+    Transaction,
+};
+
+use super::{account_of, commit, fresh_token, octets_of, record, seal};
+use crate::config::OrdinaryMail;
+use crate::site::Site;
+
+/// Octets that an anomaly envelope adds to the message in it, at most: texts that name five hundred
+/// recipients twice aside, a header, two boundaries and a signature.
+const ENVELOPE_OCTETS: u64 = 32 * 1024;
+
+/// A message that is not certified, of which some forward-paths are taken.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Anomaly {
+    /// The reverse-path.
+    #[serde(with = "pec::exchange::as_path")]
+    pub(crate) reverse_path: ReversePath,
+    /// All forward-paths of the transaction that came to us.
+    #[serde(with = "as_texts")]
+    pub(crate) forward_paths: Vec<Address>,
+    /// Where it goes for each that takes it.
+    pub(crate) placements: Vec<Placement>,
+    /// Why it is not certified.
+    pub(crate) reason: AnomalyReason,
+    /// When it arrived.
+    pub(crate) at: Moment,
+    /// What else the log shall say.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Where it goes for one forward-path.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Placement {
+    /// The forward-path.
+    #[serde(with = "as_text")]
+    pub(crate) recipient: Address,
+    way: Way,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Way {
+    /// Into a mailbox of this account.
+    Mailbox {
+        #[serde(with = "as_text")]
+        account: Address,
+        folder: String,
+        /// A service address has no limit.
+        limited: bool,
+    },
+    /// It is logged and dropped: an error report about a receipt of ours (doubt D-11).
+    Nowhere,
+}
+
+/// Where a message goes for this recipient, or what its sender is told.
+pub(super) fn placement(
+    site: &Site,
+    reason: AnomalyReason,
+    reverse_path: &ReversePath,
+    recipient: &Address,
+    octets: usize,
+) -> anyhow::Result<Result<Placement, Reply>> {
+    let Some(account) = account_of(site, recipient)? else {
+        return Ok(Err(reply::UNKNOWN_ACCOUNT));
+    };
+    let placed = |way| Ok(Ok(Placement { recipient: recipient.clone(), way }));
+    let inbox = MailboxName::inbox();
+    if account.role != Role::None {
+        return match (reason, reverse_path) {
+            // Also a damaged receipt for a provider gets where it was sent, pec.md A.13.
+            (AnomalyReason::Form, _) => placed(into(&account, &inbox)),
+            (_, ReversePath::Null) => placed(Way::Nowhere),
+            _ => Ok(Err(reply::ORDINARY_MAIL_REFUSED)),
+        };
+    }
+    if account.state == State::Suspended {
+        return Ok(Err(reply::ACCOUNT_DISABLED));
+    }
+    // What a provider signed must be propagated, whatever the holder thinks of ordinary mail
+    // (PEC-PR-07); and somebody must always be reachable at a domain (RFC 5321 §4.5.1).
+    let must_take = reason == AnomalyReason::Form
+        || recipient.local().eq_ignore_ascii_case("postmaster")
+        || account.address == site.config.load().provider.postmaster;
+    let policy = if must_take { OrdinaryMail::Deliver } else { policy(site, &account) };
+    match policy {
+        OrdinaryMail::Reject | OrdinaryMail::Forward => Ok(Err(reply::ORDINARY_MAIL_REFUSED)),
+        OrdinaryMail::Deliver => {
+            let room = (octets as u64).saturating_add(ENVELOPE_OCTETS);
+            match site.store.usage(account.id) {
+                Ok(usage) if !usage.has_room(room, 1, Charge::Quota) => {
+                    Ok(Err(reply::MAILBOX_FULL))
+                }
+                Ok(_) => placed(into(&account, &inbox)),
+                Err(StoreError::NoSuchAccount) => Ok(Err(reply::UNKNOWN_ACCOUNT)),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+fn into(account: &Account, folder: &MailboxName) -> Way {
+    Way::Mailbox {
+        account: account.address.clone(),
+        folder: folder.as_str().to_owned(),
+        limited: account.role == Role::None,
+    }
+}
+
+/// What a holder does with ordinary mail, or the provider for him.
+fn policy(site: &Site, account: &Account) -> OrdinaryMail {
+    let own = account.ordinary_mail.as_deref().and_then(OrdinaryMail::parse);
+    own.unwrap_or_else(|| site.config.load().ordinary_mail)
+}
+
+/// Signs the envelope and puts it where it goes, one for all (PEC-BA-08).
+pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow::Result<()> {
+    let received = octets_of(site, job)?;
+    let at = anomaly.at;
+    let record = record::of_ordinary(
+        site,
+        "anomalia",
+        &received,
+        &anomaly.reverse_path,
+        &anomaly.forward_paths,
+        at,
+    );
+    let record = record.error("altro", pec::text::anomaly_reason(anomaly.reason));
+    let record = record.notes(&anomaly.notes);
+    let unsigned = enclose_anomaly(
+        &received,
+        &anomaly.reverse_path,
+        &anomaly.forward_paths,
+        anomaly.reason,
+        &site.provider,
+        at,
+        fresh_token(),
+    );
+    drop(received);
+    let sealed: Arc<[u8]> = seal(site, unsigned, &anomaly.reverse_path, at)?.into();
+    let mut placements: Vec<&Placement> = anomaly.placements.iter().collect();
+    loop {
+        let mut transaction =
+            Transaction { at: at.instant(), consume: vec![job.id], ..Transaction::default() };
+        let mut taken = Vec::new();
+        for placement in &placements {
+            if let Way::Mailbox { account, folder, limited } = &placement.way {
+                taken.push(placement.recipient.clone());
+                // One account may be named twice, as itself and as postmaster.
+                if !transaction.deliver.iter().any(|delivery| delivery.to == *account) {
+                    transaction.deliver.push(Delivery {
+                        to: account.clone(),
+                        mailbox: MailboxName::parse(folder).unwrap_or_else(MailboxName::inbox),
+                        octets: Source::New(0),
+                        flags: Flags::default(),
+                        charge: if *limited { Charge::Quota } else { Charge::Unlimited },
+                    });
+                }
+            }
+        }
+        if !transaction.deliver.is_empty() {
+            transaction.octets = vec![Octets::Inline(sealed.clone())];
+        }
+        let kind = if taken.is_empty() { "rifiuto" } else { "anomalia" };
+        transaction.log = vec![record.clone().event(kind).taken(&taken).build()];
+        let before = placements.len();
+        match commit(site, transaction, "anomaly") {
+            // The mailbox was filled, or removed, since the message was taken for it.
+            Err(StoreError::OverQuota(full)) => {
+                let full = site.store.account(full)?;
+                placements.retain(|placement| match (&placement.way, &full) {
+                    (Way::Mailbox { account, .. }, Some(full)) => *account != full.address,
+                    _ => true,
+                });
+            }
+            Err(StoreError::NoSuchAccount) => {
+                let mut gone = Vec::new();
+                for placement in &placements {
+                    if let Way::Mailbox { account, .. } = &placement.way
+                        && site.store.account_by_address(account)?.is_none()
+                    {
+                        gone.push(account.clone());
+                    }
+                }
+                placements.retain(|placement| match &placement.way {
+                    Way::Mailbox { account, .. } => !gone.contains(account),
+                    Way::Nowhere => true,
+                });
+            }
+            done => return Ok(done?),
+        }
+        if placements.len() == before {
+            anyhow::bail!("an account that was full or gone is neither: to be tried again");
+        }
+    }
+}

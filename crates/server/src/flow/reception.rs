@@ -1,0 +1,179 @@
+//! Reception: what another host brings to port 25 without AUTH, until it is durably ours.
+//!
+//! The incoming point's four tests are made before the end of data is answered, so that what is no
+//! certified mail can be refused while its sender is still there to be told (PEC-GEN-17,
+//! PEC-GEN-19). What is kept are the octets as they came, below a trace of ours (RFC 5321 §4.4);
+//! what they were found to be is written beside them and not asked again.
+//!
+//! | it is | taken | then |
+//! | --- | --- | --- |
+//! | a correct envelope | for every forward-path, also one that nobody has (PEC-PR-30) | [`Task::Incoming`] |
+//! | a correct receipt | likewise | [`Task::Notify`] |
+//! | a provider's, in a wrong form | for mailboxes that are there and have room (PEC-PR-07) | [`Task::Enclose`] |
+//! | anything else | likewise, where the holder takes ordinary mail | [`Task::Enclose`] |
+//!
+//! Of the last two, a message that no forward-path takes is refused with the reply of the first of
+//! them. One that some take is answered `250`: the others are in the log record as refused, and
+//! their sender hears of them as RFC 5321 §6.1 has it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use mail::{Address, Message, ReversePath};
+use pec::access;
+use pec::incoming::{AnomalyReason, Class, Routing};
+use pec::inspect::examine;
+use pec::moment::Moment;
+use smtp::Reply;
+use store::{Octets, Source, Spool, Transaction};
+
+use super::access::Refusal;
+use super::anomaly::{self, Anomaly};
+use super::{Arrived, Task, commit, fresh_id, origin, record};
+use crate::site::Site;
+
+/// `Received` fields at most: a message that passed more hosts is in a loop, RFC 5321 §6.3.
+const HOPS_MAX: usize = 100;
+
+/// What SPF, DKIM, DMARC and ARC make of a message: asked only for one that is not certified.
+/// Called where blocking is allowed; the answer is the value of an `Authentication-Results` field,
+/// or what the client is told instead of `250`.
+pub(crate) type Authenticate = Box<dyn FnOnce(&[u8]) -> Result<String, Reply> + Send>;
+
+/// What a session without AUTH took in.
+pub(crate) struct Received {
+    pub(crate) reverse_path: ReversePath,
+    /// All of domains that we manage; never empty.
+    pub(crate) forward_paths: Vec<Address>,
+    pub(crate) arrival: Arrival,
+}
+
+/// How it came in.
+pub(crate) struct Arrival {
+    pub(crate) hello: String,
+    pub(crate) peer: IpAddr,
+    pub(crate) protocol: &'static str,
+    /// Version and cipher suite; nothing when it came in clear.
+    pub(crate) tls: Option<String>,
+    pub(crate) authenticate: Option<Authenticate>,
+}
+
+/// Takes a message from another host. When this returns, the message is durably ours; the
+/// identifier is in its trace field.
+///
+/// # Errors
+///
+/// Nothing was taken, and nothing of it is left.
+pub(crate) fn take(
+    site: &Arc<Site>,
+    received: Received,
+    spool: Box<dyn Spool>,
+) -> Result<String, Refusal> {
+    let spooled = spool.finish().map_err(anyhow::Error::from)?;
+    let message = spooled.read(0, spooled.octets()).map_err(anyhow::Error::from)?;
+    drop(spooled);
+    if Message::lenient(&message).all("Received").nth(HOPS_MAX).is_some() {
+        return Err(Refusal::Say(smtp::reply::LOOP));
+    }
+    let Received { reverse_path, forward_paths, arrival } = received;
+    let at = Moment::of(site.clock.now());
+    let id = fresh_id(site, at);
+    let mut notes = vec![match &arrival.tls {
+        Some(tls) => format!("came from {} with {tls}", arrival.peer),
+        None => format!("came from {} in clear", arrival.peer),
+    }];
+    let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
+    let judged = origin::test(site, &examine(&message), &routing, at)?;
+    notes.extend(judged.notes);
+    let mut octets = trace(site, &reverse_path, &arrival, id.as_str(), at);
+    let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
+    let source = Some(Source::New(0));
+    match (judged.class, reverse_path) {
+        (Class::Envelope(_), ReversePath::Address(reverse_path)) => {
+            let arrived = Some(Arrived { notes });
+            let task = Task::Incoming { reverse_path, forward_paths, arrived };
+            transaction.enqueue = vec![task.queued(source)?];
+        }
+        (Class::Notification(_), _) => {
+            for to in forward_paths {
+                let arrived = Some(Arrived { notes: notes.clone() });
+                transaction.enqueue.push(Task::Notify { to, arrived }.queued(source)?);
+            }
+        }
+        (class, reverse_path) => {
+            let reason = match class {
+                Class::Ordinary(fault) => {
+                    if let Some(authenticate) = arrival.authenticate {
+                        let results = authenticate(&message).map_err(Refusal::Say)?;
+                        mail::message::write_field(&mut octets, "Authentication-Results", &results);
+                        notes.push(results);
+                    }
+                    AnomalyReason::from(fault)
+                }
+                Class::Anomaly(fault) => {
+                    notes.push(fault.to_string());
+                    AnomalyReason::Form
+                }
+                // Its sender is the reverse-path, so that it has one: PEC-PR-16.
+                Class::Envelope(_) | Class::Notification(_) => AnomalyReason::Form,
+            };
+            let (mut placements, mut refused) = (Vec::new(), Vec::new());
+            for recipient in &forward_paths {
+                let octets = message.len();
+                match anomaly::placement(site, reason, &reverse_path, recipient, octets)? {
+                    Ok(placement) => placements.push(placement),
+                    Err(reply) => refused.push((recipient, reply)),
+                }
+            }
+            if placements.is_empty() && !refused.is_empty() {
+                return Err(Refusal::Say(refused.swap_remove(0).1));
+            }
+            for (recipient, reply) in &refused {
+                transaction.log.push(
+                    record::of_ordinary(
+                        site,
+                        "rifiuto",
+                        &message,
+                        &reverse_path,
+                        &forward_paths,
+                        at,
+                    )
+                    .delivery(recipient)
+                    .error("altro", &reply.to_string())
+                    .build(),
+                );
+            }
+            let anomaly = Anomaly { reverse_path, forward_paths, placements, reason, at, notes };
+            transaction.enqueue = vec![Task::Enclose(anomaly).queued(source)?];
+        }
+    }
+    octets.extend_from_slice(&message);
+    drop(message);
+    transaction.octets = vec![Octets::Inline(octets.into())];
+    commit(site, transaction, "reception").context("the message cannot be stored")?;
+    site.queue.wake();
+    Ok(id.as_str().to_owned())
+}
+
+/// What the last hop writes above a message, RFC 5321 §4.4: where its errors went, and whence it
+/// came. The incoming point is the last hop (doubt D-16).
+fn trace(
+    site: &Site,
+    reverse_path: &ReversePath,
+    arrival: &Arrival,
+    id: &str,
+    at: Moment,
+) -> Vec<u8> {
+    let host = site.host();
+    let trace = access::Trace {
+        client_name: &arrival.hello,
+        client: arrival.peer,
+        by: &host,
+        protocol: arrival.protocol,
+        id: id.split('@').next().unwrap_or_default(),
+    };
+    let mut octets = super::return_path(reverse_path);
+    octets.extend_from_slice(&access::trace_field(&trace, at));
+    octets
+}
