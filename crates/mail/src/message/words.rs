@@ -312,15 +312,17 @@ mod tests {
 
     #[test]
     fn a_line_with_encoded_words_ends_at_76_characters() {
-        let accented = "\u{e8}".repeat(28);
+        let accented = "\u{e8}".repeat(22);
         let encoded = encode_words(&accented, 1);
-        assert_eq!(encoded.len(), 71, "{encoded}");
-        // Column 1, the encoded words, a blank: three characters more are the last that fit.
-        assert_eq!(encode_words(&format!("{accented} abc"), 1), format!("{encoded} abc"));
-        assert_eq!(encode_words(&format!("{accented} abcd"), 1), format!("{encoded}\r\n abcd"));
+        assert_eq!(encoded.len(), 72, "{encoded}");
+        // What stands before it, the encoded word, a blank: two characters more are the last that fit.
+        assert_eq!(encode_words(&format!("{accented} ab"), 1), format!("{encoded} ab"));
+        assert_eq!(encode_words(&format!("{accented} abc"), 1), format!("{encoded}\r\n abc"));
+        // Behind the fold only `write_field`'s own bound counts.
+        let long = "efgh".repeat(18);
         assert_eq!(
-            encode_words(&format!("{accented} abcd {}", "efgh".repeat(18)), 1),
-            format!("{encoded}\r\n abcd {}", "efgh".repeat(18))
+            encode_words(&format!("{accented} abc {long}"), 1),
+            format!("{encoded}\r\n abc {long}")
         );
     }
 
