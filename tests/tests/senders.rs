@@ -51,25 +51,97 @@ fn nobody_writes_as_a_service_address_not_even_who_reads_it() -> anyhow::Result<
     Ok(())
 }
 
-// PEC-GEN-02: strangers relay nothing, and what is not certified is not taken in by this release.
+const NO_RELAY: &str =
+    "550 5.7.1 This server does not relay: authenticate, or send to one of its own domains";
+
+/// Every way in which a stranger, or a user, could have us bring mail to where we are not.
 #[test]
-fn a_stranger_on_port_25_sends_nowhere() -> anyhow::Result<()> {
+fn no_form_of_address_makes_a_relay_of_us() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let demo = Demo::start(&folder.path().join("demo"))?;
+    // Whose mail a stranger brings changes nothing: nobody's, a stranger's, our own user's.
+    let senders = ["", "a@ordinary.example", MARIO, "posta-certificata@pec.alfa.example"];
+    let elsewhere = [
+        "b@other.example",
+        "b@sub.pec.alfa.example",
+        "b@alfa.example",
+        "b@pec.alfa.example.other.example",
+        "\"mario.rossi@pec.alfa.example\"@other.example",
+        "mario.rossi%pec.alfa.example@other.example",
+        "pec.alfa.example!mario.rossi@other.example",
+        // A source route is not followed: what counts is where it ends, RFC 5321 appendix C.
+        "@pec.alfa.example:b@other.example",
+        "@pec.alfa.example,@pec.beta.example:b@other.example",
+        "postmaster@other.example",
+    ];
+    // Local parts are nobody's business but the mailbox's: these stay here.
+    let here = [
+        "mario.rossi@pec.alfa.example",
+        "MARIO.ROSSI@PEC.ALFA.EXAMPLE",
+        "nessuno@pec.alfa.example",
+        "b%other.example@pec.alfa.example",
+        "other.example!b@pec.alfa.example",
+        "\"b@other.example\"@pec.alfa.example",
+        "\"@other.example:b\"@pec.alfa.example",
+        "@other.example:mario.rossi@pec.alfa.example",
+        "postmaster",
+        "postmaster@pec.beta.example",
+    ];
+    // None of them is an address.
+    let neither = ["b@other.example@pec.alfa.example", "b@[127.0.0.1]", "b@other.example,c@d", "b"];
+    let mut ways: Vec<(&str, Smtp)> = vec![
+        ("clear", Smtp::connect_clear(demo.address("smtp")?)?),
+        ("TLS", Smtp::connect_clear(demo.address("smtp")?)?),
+    ];
+    if let Some((name, mut smtp)) = ways.pop() {
+        smtp.hello()?;
+        ways.push((name, smtp.start_tls(&demo.tls())?));
+    }
+    for (way, smtp) in &mut ways {
+        smtp.hello()?;
+        for from in senders {
+            smtp.command(&format!("MAIL FROM:<{from}>"), "250 2.1.0 Sender accepted")?;
+            for (to, reply) in
+                (elsewhere.iter().map(|to| (to, NO_RELAY)))
+                    .chain(here.iter().map(|to| (to, "250 2.1.5 Recipient accepted")))
+                    .chain(neither.iter().map(|to| {
+                        (to, "501 5.1.3 Bad recipient address: RCPT TO:<local-part@domain>")
+                    }))
+            {
+                smtp.wire.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
+                let heard = smtp.reply()?;
+                ensure!(heard == reply, "{way}, from <{from}> to <{to}>: {heard}");
+            }
+            smtp.command("RSET", "250")?;
+            // Twenty bad commands would end the connection.
+            if from == senders[1] {
+                break;
+            }
+        }
+    }
+    // Ports 465 and 587 know no strangers.
+    let mut smtp = Smtp::connect(demo.address("submissions")?, &demo.tls())?;
+    smtp.hello()?;
+    for to in elsewhere.iter().chain(&here).take(9) {
+        smtp.wire.write(format!("MAIL FROM:<>\r\nRCPT TO:<{to}>\r\n").as_bytes())?;
+        for _ in 0..2 {
+            let heard = smtp.reply()?;
+            ensure!(heard == "530 5.7.0 Authentication required: send AUTH first", "{to}: {heard}");
+        }
+    }
+    Ok(())
+}
+
+// PEC-GEN-02: what is not certified is not taken in where the holder takes certified mail only.
+#[test]
+fn a_strangers_mail_is_judged_at_its_end() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let demo = Demo::start(&folder.path().join("demo"))?;
     let mut stranger = Smtp::connect_clear(demo.address("smtp")?)?;
     stranger.hello()?;
     stranger.command("MAIL FROM:<a@ordinary.example>", "250")?;
-    for (to, reply) in [
-        (MARIO, "550 5.7.1 This mailbox takes certified mail only"),
-        (
-            "b@other.example",
-            "550 5.7.1 This server does not relay: authenticate, or send to one of its own domains",
-        ),
-    ] {
-        stranger.wire.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
-        ensure!(stranger.reply()? == reply, "{to}");
-    }
-    stranger.command("DATA", "554")?;
+    stranger.command("RCPT TO:<b@other.example>", "550 5.7.1")?;
+    stranger.command("DATA", "554 5.5.1 No valid recipients")?;
     Ok(())
 }
 

@@ -66,6 +66,14 @@ impl Connection {
         matches!(self.stream, Stream::Tls(_))
     }
 
+    /// Version and cipher suite, as in `TLSv1_3 TLS13_AES_256_GCM_SHA384`; nothing in clear.
+    pub(crate) fn tls_words(&self) -> Option<String> {
+        let Stream::Tls(tls) = &self.stream else { return None };
+        let (_, session) = tls.get_ref();
+        let (version, suite) = (session.protocol_version()?, session.negotiated_cipher_suite()?);
+        Some(format!("{version:?} {:?}", suite.suite()))
+    }
+
     /// The next octets that come; empty at the end of the stream. Can be dropped at any time
     /// without loss.
     pub(crate) async fn read(&mut self) -> io::Result<Vec<u8>> {

@@ -1,8 +1,10 @@
-//! Submission: the shell around a session of [`smtp`], and the access point's door.
+//! Taking mail in: the shell around a session of [`smtp`], the access point's door, and on port 25
+//! that of the incoming point too.
 //!
-//! Who may send what as whom is decided here; whether a message is certified, in
-//! [`crate::flow::access`]. `250` to the end of data leaves after the commit that holds the message,
-//! its identity, its time and its log records (PEC-AP-29).
+//! Who may send what as whom is decided here; what becomes of a user's message in
+//! [`crate::flow::access`], and of what another host brings in [`crate::flow::reception`]. `250` to
+//! the end of data leaves after the commit that holds the message, its identity, its time and its
+//! log records (PEC-AP-29).
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use store::{Account, Spool};
 use tokio::sync::watch;
 
 use crate::drive::Connection;
-use crate::flow::access;
+use crate::flow::{access, reception};
 use crate::login::Denied;
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
@@ -26,6 +28,9 @@ const IDLE_WAIT: Duration = Duration::from_secs(300);
 const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
 /// How long signing in may take in all: an octet a minute shall not hold a connection for ever.
 const LOGIN_WAIT: Duration = Duration::from_secs(180);
+/// How long another host may take from one message to the next, or to the end of the first: at this
+/// rate the largest one still comes through 256 kbit/s.
+const STRANGER_WAIT: Duration = Duration::from_secs(3_600);
 /// Octets of content collected before they go to the spool, which may write to disk.
 const SPOOL_PIECE_OCTETS: usize = 128 * 1024;
 
@@ -68,6 +73,8 @@ pub(crate) async fn serve(
         let now = tokio::time::Instant::now();
         let patience = if desk.account.is_some() {
             now + IDLE_WAIT
+        } else if let Some(since) = desk.stranger_since {
+            (since + STRANGER_WAIT).min(now + IDLE_WAIT)
         } else {
             sign_in_until.min(now + IDLE_WAIT_BEFORE_LOGIN)
         };
@@ -109,6 +116,7 @@ async fn act(
                 let trace = Trace {
                     protocol: session.protocol(),
                     hello: session.hello().unwrap_or_default().to_owned(),
+                    tls: connection.tls_words(),
                 };
                 let answer = desk.answer(question, trace).await;
                 session.answer(answer);
@@ -133,6 +141,8 @@ async fn act(
 struct Trace {
     protocol: &'static str,
     hello: String,
+    /// Version and cipher suite.
+    tls: Option<String>,
 }
 
 /// Where the session's questions are answered.
@@ -141,7 +151,10 @@ struct Desk {
     peer: std::net::SocketAddr,
     exchange: Option<Exchange>,
     account: Option<Box<Account>>,
-    reverse_path: Option<Address>,
+    /// Since when another host is at its present message.
+    stranger_since: Option<tokio::time::Instant>,
+    /// Of the open transaction.
+    reverse_path: Option<ReversePath>,
     forward_paths: Vec<Address>,
     spool: Option<Box<dyn Spool>>,
     /// Content that has not gone to the spool yet.
@@ -157,6 +170,7 @@ impl Desk {
             peer: connection.peer(),
             exchange: None,
             account: None,
+            stranger_since: None,
             reverse_path: None,
             forward_paths: Vec::new(),
             spool: None,
@@ -218,7 +232,9 @@ impl Desk {
         self.forward_paths.clear();
         self.reverse_path = None;
         let Some(account) = &self.account else {
-            // A stranger may begin; that nobody is there for him, RCPT tells.
+            // Other hosts come for anybody, and for nobody: RFC 5321 §4.5.5.
+            self.stranger_since.get_or_insert_with(tokio::time::Instant::now);
+            self.reverse_path = Some(path);
             return Answer::Accept;
         };
         // Nobody but the PEC engine writes as a service address.
@@ -237,7 +253,7 @@ impl Desk {
                     Ok(Err(error)) => return self.fault(&error),
                     Err(error) => return self.fault(&error),
                 }
-                self.reverse_path = Some(address);
+                self.reverse_path = Some(ReversePath::Address(address));
                 Answer::Accept
             }
             _ => Answer::Refuse(reply::SENDER_NOT_YOURS),
@@ -249,17 +265,13 @@ impl Desk {
             ForwardPath::Address(address) => address,
             ForwardPath::Postmaster => self.site.config.load().provider.postmaster.clone(),
         };
-        if self.account.is_none() {
-            let ours = self.site.manages(address.domain());
-            return Answer::Refuse(if ours {
-                reply::ORDINARY_MAIL_REFUSED
-            } else {
-                reply::NO_RELAY
-            });
-        }
-        // An unknown account of ours is taken: its sender gets a signed notice (PEC-PR-30).
+        // An unknown account of ours is taken: its sender gets a signed notice (PEC-PR-30). Beyond
+        // our domains nothing goes but what a user of ours sends.
         if !self.site.manages(address.domain()) {
-            return Answer::Refuse(reply::NO_ROUTE);
+            return Answer::Refuse(match self.account {
+                Some(_) => reply::NO_ROUTE,
+                None => reply::NO_RELAY,
+            });
         }
         self.forward_paths.push(address);
         Answer::Accept
@@ -315,29 +327,48 @@ impl Desk {
         let (Some(spool), false) = (self.spool.take(), failed) else {
             return Answer::Refuse(reply::LOCAL_ERROR);
         };
-        let (Some(_), Some(reverse_path)) = (&self.account, self.reverse_path.take()) else {
-            return Answer::Refuse(reply::AUTH_FIRST);
+        let Some(reverse_path) = self.reverse_path.take() else {
+            return Answer::Refuse(reply::LOCAL_ERROR);
         };
-        let submitted = access::Submitted {
-            reverse_path,
-            forward_paths: std::mem::take(&mut self.forward_paths),
-            trace: access::Trace {
-                hello: trace.hello,
-                peer: self.peer.ip(),
-                protocol: trace.protocol,
-            },
-        };
+        let forward_paths = std::mem::take(&mut self.forward_paths);
         // Several messages of 100 MB at once shall not exhaust the memory.
         let Some(memory) = self.site.memory_for(octets).await else {
             return Answer::Refuse(reply::STOPPING);
         };
         let site = self.site.clone();
-        let admitted = blocking(move || {
-            let _memory = memory;
-            access::take(&site, &submitted, spool)
-        })
-        .await;
-        match admitted {
+        let taken = match (&self.account, reverse_path) {
+            (Some(_), ReversePath::Address(reverse_path)) => {
+                let trace = access::Trace {
+                    hello: trace.hello,
+                    peer: self.peer.ip(),
+                    protocol: trace.protocol,
+                };
+                let submitted = access::Submitted { reverse_path, forward_paths, trace };
+                blocking(move || {
+                    let _memory = memory;
+                    access::take(&site, &submitted, spool)
+                })
+                .await
+            }
+            (Some(_), ReversePath::Null) => return Answer::Refuse(reply::SENDER_NOT_YOURS),
+            (None, reverse_path) => {
+                self.stranger_since = Some(tokio::time::Instant::now());
+                let arrival = reception::Arrival {
+                    hello: trace.hello,
+                    peer: self.peer.ip(),
+                    protocol: trace.protocol,
+                    tls: trace.tls,
+                    authenticate: None,
+                };
+                let received = reception::Received { reverse_path, forward_paths, arrival };
+                blocking(move || {
+                    let _memory = memory;
+                    reception::take(&site, received, spool)
+                })
+                .await
+            }
+        };
+        match taken {
             Ok(Ok(id)) => Answer::Accepted { id },
             Ok(Err(access::Refusal::Say(reply))) => Answer::Refuse(reply),
             Ok(Err(access::Refusal::Fault(error))) => {
