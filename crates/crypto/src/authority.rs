@@ -229,6 +229,32 @@ impl Authority {
         self.issue(&subject, key, &[usage, purpose], &names, at)
     }
 
+    /// A certificate for time stamps, with a new RSA key: its only purpose, and critical (RFC 3161
+    /// §2.3). `email` is who answers for it.
+    ///
+    /// # Errors
+    ///
+    /// When `name` or `email` does not fit into a certificate.
+    pub fn issue_stamper(
+        &self,
+        name: &str,
+        email: &str,
+        at: Timestamp,
+    ) -> Result<(Certificate, KeyPem), AuthorityError> {
+        let key = PKey::from_rsa(Rsa::generate(RSA_BITS)?)?;
+        let subject = subject(&[
+            (Nid::COUNTRYNAME, "IT"),
+            (Nid::ORGANIZATIONNAME, name),
+            (Nid::COMMONNAME, "Marche temporali"),
+        ])?;
+        let usage = KeyUsage::new().critical().digital_signature().build()?;
+        let purpose = ExtendedKeyUsage::new().critical().time_stamping().build()?;
+        let mut names = SubjectAlternativeName::new();
+        names.email(ascii(email)?);
+        let certificate = self.issue(&subject, &key, &[usage, purpose], &names, at)?;
+        Ok((certificate, KeyPem::of(&key)?))
+    }
+
     /// A certificate for a TLS server of these names and addresses, with a new P-256 key:
     /// handshakes with it cost least.
     ///

@@ -3,8 +3,11 @@
 //! ITU-T X.690 §8.1, §10. Definite lengths and tags of one octet only: OpenSSL reads the BER that
 //! others send, and what this reader is given was written again by it. No recursion anywhere.
 
+pub(crate) const BOOLEAN: u8 = 0x01;
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const UTF8_STRING: u8 = 0x0C;
 pub(crate) const UTC_TIME: u8 = 0x17;
 pub(crate) const GENERALIZED_TIME: u8 = 0x18;
 pub(crate) const SEQUENCE: u8 = 0x30;
@@ -57,6 +60,11 @@ pub(crate) struct Elements<'a>(&'a [u8]);
 impl<'a> Elements<'a> {
     pub(crate) const fn new(octets: &'a [u8]) -> Self {
         Self(octets)
+    }
+
+    /// Whether nothing is left.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The next element, if it has this tag; otherwise nothing, and nothing is consumed.

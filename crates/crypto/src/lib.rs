@@ -10,6 +10,7 @@
 //! | [`signer`] | who makes raw signatures: a key here, or one in another process |
 //! | [`smime`] | CMS made around a signer |
 //! | [`mod@verify`], [`trust`] | CMS verified; certification paths, revocation, and what is remembered of them |
+//! | [`timestamp`] | time stamps asked for, given and verified |
 //! | [`certificate`] | certificates and revocation lists, read |
 //! | [`authority`] | certificates and revocation lists, made |
 //! | [`password`], [`scram`] | what is kept of a password, and proofs that someone knows it |
@@ -26,8 +27,10 @@ pub mod signer;
 pub mod smime;
 #[cfg(test)]
 mod testing;
+pub mod timestamp;
 pub mod tls;
 pub mod trust;
+mod tsp;
 pub mod verify;
 
 pub use authority::{Authority, AuthorityError, KeyPem};
@@ -37,6 +40,7 @@ pub use random::random;
 pub use scram::{ChannelBinding, ScramChallenge, ScramError, ScramKeys, ScramServer};
 pub use signer::{LocalSigner, SignError, Signer};
 pub use smime::Identity;
+pub use timestamp::{Stamp, StampError, StampRequest, stamp, verify_stamp};
 pub use tls::TlsError;
 pub use trust::{Revocation, Trust, TrustError};
 pub use verify::{Digest, Verified, VerifyError, signer_certificate, verify};

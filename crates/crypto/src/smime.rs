@@ -28,6 +28,8 @@ const CONTENT_TYPE: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x03";
 const MESSAGE_DIGEST: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x04";
 /// id-signingTime, RFC 5652 §11.3.
 pub(crate) const SIGNING_TIME: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x05";
+/// `version` 3: what is enclosed is not plain data, RFC 5652 §5.1.
+const VERSION_3: &[u8] = b"\x02\x01\x03";
 /// `version` 1: the signer is named by issuer and serial number, RFC 5652 §5.1, §5.3.
 const VERSION_1: &[u8] = b"\x02\x01\x01";
 
@@ -38,6 +40,8 @@ pub struct Identity {
     chain: Vec<Certificate>,
     /// `version`, `digestAlgorithms`, `encapContentInfo`, `certificates`.
     head: Vec<u8>,
+    /// The last of these alone.
+    certificates: Vec<u8>,
     /// `version`, `sid`, `digestAlgorithm` of the SignerInfo.
     signer: Vec<u8>,
     content_type: Vec<u8>,
@@ -60,16 +64,13 @@ impl Identity {
             std::iter::once(&certificate).chain(&chain).map(Certificate::to_der).collect();
         certificates.sort_unstable();
         certificates.dedup();
-        let head = [
-            VERSION_1,
-            &element(SET, &[SHA256]),
-            &element(SEQUENCE, &[DATA]),
-            &element(CONTEXT_0, &certificates),
-        ]
-        .concat();
+        let certificates = element(CONTEXT_0, &certificates);
+        let head =
+            [VERSION_1, &element(SET, &[SHA256]), &element(SEQUENCE, &[DATA]), &certificates]
+                .concat();
         let signer = [VERSION_1, &sid, SHA256].concat();
         let content_type = attribute(CONTENT_TYPE, DATA);
-        Ok(Self { certificate, chain, head, signer, content_type })
+        Ok(Self { certificate, chain, head, certificates, signer, content_type })
     }
 
     /// The certificate that signatures name.
@@ -107,8 +108,49 @@ impl Identity {
             &attribute(SIGNING_TIME, &signing_time(at)),
             &attribute(MESSAGE_DIGEST, &element(OCTET_STRING, &[&digest])),
         ];
+        self.finish(signer, &self.head, &attributes)
+    }
+
+    /// Signs `content` and encloses it, as content of this type (an OBJECT IDENTIFIER in DER) and
+    /// with these attributes beside the usual ones: what a time stamp is.
+    ///
+    /// # Errors
+    ///
+    /// As [`sign`](Self::sign).
+    pub(crate) fn sign_enclosed(
+        &self,
+        signer: &dyn Signer,
+        (content_type, content): (&[u8], &[u8]),
+        more: &[Vec<u8>],
+        at: Timestamp,
+    ) -> Result<Vec<u8>, SignError> {
+        let digest = openssl::sha::sha256(content);
+        let own = [
+            attribute(CONTENT_TYPE, content_type),
+            attribute(SIGNING_TIME, &signing_time(at)),
+            attribute(MESSAGE_DIGEST, &element(OCTET_STRING, &[&digest])),
+        ];
+        let mut attributes: Vec<_> = own.iter().chain(more).map(Vec::as_slice).collect();
+        attributes.sort_unstable();
+        let enclosed = element(CONTEXT_0, &[&element(OCTET_STRING, &[content])]);
+        let head = [
+            VERSION_3,
+            &element(SET, &[SHA256]),
+            &element(SEQUENCE, &[content_type, &enclosed]),
+            &self.certificates,
+        ]
+        .concat();
+        self.finish(signer, &head, &attributes)
+    }
+
+    fn finish(
+        &self,
+        signer: &dyn Signer,
+        head: &[u8],
+        attributes: &[&[u8]],
+    ) -> Result<Vec<u8>, SignError> {
         // Signed with the tag of a SET, sent with that of [0]: RFC 5652 §5.4.
-        let signed = element(SET, &attributes);
+        let signed = element(SET, attributes);
         let signature = signer.sign(&signed)?;
         if !self.certificate.has_signed(&signed, &signature) {
             return Err(SignError::OtherKey);
@@ -117,17 +159,17 @@ impl Identity {
             SEQUENCE,
             &[
                 &self.signer,
-                &element(CONTEXT_0, &attributes),
+                &element(CONTEXT_0, attributes),
                 RSA_ENCRYPTION,
                 &element(OCTET_STRING, &[&signature]),
             ],
         );
-        let signed_data = element(SEQUENCE, &[&self.head, &element(SET, &[&signer_info])]);
+        let signed_data = element(SEQUENCE, &[head, &element(SET, &[&signer_info])]);
         Ok(element(SEQUENCE, &[SIGNED_DATA, &element(CONTEXT_0, &[&signed_data])]))
     }
 }
 
-fn attribute(kind: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn attribute(kind: &[u8], value: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &[kind, &element(SET, &[value])])
 }
 
@@ -157,6 +199,10 @@ pub(crate) struct Layout<'a> {
     pub(crate) signers: usize,
     /// The certificates that came along, each as DER.
     pub(crate) certificates: Vec<&'a [u8]>,
+    /// The type of what is signed: an OBJECT IDENTIFIER, whole.
+    pub(crate) content_type: &'a [u8],
+    /// The first signer's signed attributes, each whole.
+    pub(crate) attributes: Vec<&'a [u8]>,
     /// The object identifier of the first signer's digest.
     pub(crate) digest: &'a [u8],
     /// The first signer's claim of when it signed.
@@ -173,7 +219,7 @@ impl<'a> Layout<'a> {
         let mut data = info.enter(CONTEXT_0)?.enter(SEQUENCE)?;
         data.read(INTEGER)?;
         data.read(SET)?;
-        data.read(SEQUENCE)?;
+        let content_type = data.enter(SEQUENCE)?.next()?.whole;
         let certificates = match data.enter(CONTEXT_0) {
             Some(all) => all.filter(|one| one.tag == SEQUENCE).map(|one| one.whole).collect(),
             None => Vec::new(),
@@ -181,13 +227,21 @@ impl<'a> Layout<'a> {
         let _crls = data.read(CONTEXT_0 | 1);
         let mut infos = data.enter(SET)?;
         let signers = infos.clone().count();
-        let mut layout = Self { signers, certificates, digest: &[], signing_time: None };
+        let mut layout = Self {
+            signers,
+            certificates,
+            content_type,
+            attributes: Vec::new(),
+            digest: &[],
+            signing_time: None,
+        };
         if let Some(mut info) = infos.enter(SEQUENCE) {
             info.read(INTEGER)?;
             info.next()?; // sid
             layout.digest = info.enter(SEQUENCE)?.next()?.body;
             if let Some(attributes) = info.enter(CONTEXT_0) {
-                layout.signing_time = attributes.into_iter().find_map(|one| time_of(one.body));
+                layout.signing_time = attributes.clone().find_map(|one| time_of(one.body));
+                layout.attributes = attributes.map(|one| one.whole).collect();
             }
         }
         Some(layout)

@@ -122,7 +122,7 @@ impl Trust {
         if let Some(path) = known.filter(|path| path.from <= at && at < path.until) {
             return Ok(path.revocation);
         }
-        let path = self.walk(signer, along, at)?;
+        let path = self.walk(signer, along, X509PurposeId::SMIME_SIGN, at)?;
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         if paths.len() >= PATHS_MAX {
             paths.clear();
@@ -144,10 +144,22 @@ impl Trust {
         self.check(certificate, &[], at)
     }
 
+    /// Whether `signer` may stamp times at that time: as [`check`](Self::check), for the purpose
+    /// that RFC 3161 §2.3 asks for. Nothing is remembered: a seal is stamped once a day.
+    pub(crate) fn check_stamper(
+        &self,
+        signer: &Certificate,
+        along: &[&[u8]],
+        at: Timestamp,
+    ) -> Result<Revocation, VerifyError> {
+        Ok(self.walk(signer, along, X509PurposeId::TIMESTAMP_SIGN, at)?.revocation)
+    }
+
     fn walk(
         &self,
         signer: &Certificate,
         along: &[&[u8]],
+        purpose: X509PurposeId,
         at: Timestamp,
     ) -> Result<Path, VerifyError> {
         let mut between = Stack::new()?;
@@ -158,13 +170,13 @@ impl Trust {
             }
         }
         let listed = self.crls.iter().any(|crl| crl.is_for(signer.x509()));
-        let (chain, revocation) = match self.chain(signer, &between, at, listed)? {
+        let (chain, revocation) = match self.chain(signer, &between, purpose, (at, listed))? {
             Ok(chain) if listed => (chain, Revocation::Checked),
             Ok(chain) => (chain, Revocation::NotAvailable),
             Err(result) if is_of_the_list(result) => {
                 // No list that counts at that time: then the path without it, and below, what
                 // the lists say nevertheless.
-                let chain = self.chain(signer, &between, at, false)?.map_err(refusal)?;
+                let chain = self.chain(signer, &between, purpose, (at, false))?.map_err(refusal)?;
                 (chain, Revocation::NotAvailable)
             }
             Err(result) => return Err(refusal(result)),
@@ -186,8 +198,8 @@ impl Trust {
         &self,
         signer: &Certificate,
         along: &StackRef<X509>,
-        at: Timestamp,
-        check_crl: bool,
+        purpose: X509PurposeId,
+        (at, check_crl): (Timestamp, bool),
     ) -> Result<Result<Vec<X509>, X509VerifyResult>, ErrorStack> {
         let mut store = X509StoreBuilder::new()?;
         for authority in &self.authorities {
@@ -203,8 +215,9 @@ impl Trust {
             }
         }
         param.set_flags(flags)?;
-        // keyUsage and extendedKeyUsage must allow signing mail, where they are there at all.
-        param.set_purpose(X509PurposeId::SMIME_SIGN)?;
+        // keyUsage and extendedKeyUsage must allow signing mail, where they are there at all; those of
+        // who stamps times must be there.
+        param.set_purpose(purpose)?;
         param.set_time(at.as_second());
         store.set_param(&param)?;
         let store = store.build();

@@ -10,6 +10,7 @@
 use jiff::Timestamp;
 use openssl::cms::{CMSOptions, CmsContentInfo};
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
 
 use crate::certificate::Certificate;
 use crate::ffi;
@@ -38,13 +39,22 @@ pub enum Digest {
 }
 
 impl Digest {
-    fn of(oid: &[u8]) -> Option<Self> {
+    pub(crate) fn of(oid: &[u8]) -> Option<Self> {
         match oid {
             b"\x2b\x0e\x03\x02\x1a" => Some(Self::Sha1),
             b"\x60\x86\x48\x01\x65\x03\x04\x02\x01" => Some(Self::Sha256),
             b"\x60\x86\x48\x01\x65\x03\x04\x02\x02" => Some(Self::Sha384),
             b"\x60\x86\x48\x01\x65\x03\x04\x02\x03" => Some(Self::Sha512),
             _ => None,
+        }
+    }
+
+    pub(crate) fn message_digest(self) -> MessageDigest {
+        match self {
+            Self::Sha1 => MessageDigest::sha1(),
+            Self::Sha256 => MessageDigest::sha256(),
+            Self::Sha384 => MessageDigest::sha384(),
+            Self::Sha512 => MessageDigest::sha512(),
         }
     }
 }

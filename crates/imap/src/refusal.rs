@@ -129,10 +129,10 @@ impl From<StoreError> for Refusal {
             StoreError::NoSuchAccount => {
                 Self::no(Code::Unavailable, "The account is not available: connect again")
             }
-            error
-            @ (StoreError::AccountExists | StoreError::JobGone(_) | StoreError::Medium(_)) => {
-                Self::fault(error.to_string())
-            }
+            error @ (StoreError::AccountExists
+            | StoreError::JobGone(_)
+            | StoreError::SealOutOfOrder
+            | StoreError::Medium(_)) => Self::fault(error.to_string()),
         }
     }
 }

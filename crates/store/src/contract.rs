@@ -13,6 +13,7 @@
 )]
 
 pub mod accounts;
+pub mod log;
 pub mod mailboxes;
 pub mod messages;
 pub mod pipeline;
@@ -84,8 +85,13 @@ macro_rules! contract_cases {
             pipeline::a_job_keeps_its_octets,
             pipeline::the_tracker_never_goes_back,
             pipeline::the_tracker_knows_only_what_it_sent,
-            pipeline::the_log_is_found_by_any_identifier,
-            pipeline::the_log_is_found_by_account_and_period,
+            log::it_is_found_by_any_identifier,
+            log::it_is_found_by_account_and_period,
+            log::it_is_told_by_time_in_pages,
+            log::records_are_kept_as_they_were_hashed,
+            log::seals_continue_each_other,
+            log::a_seal_is_stamped_once,
+            log::records_of_a_seal_expire_and_the_seal_stays,
         }
     };
 }

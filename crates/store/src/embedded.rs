@@ -16,6 +16,7 @@
 
 mod accounts;
 mod disk;
+mod log;
 mod mailboxes;
 mod messages;
 mod octets;
@@ -23,6 +24,7 @@ mod pipeline;
 mod readers;
 mod record;
 mod schema;
+mod seals;
 mod segments;
 mod writer;
 
@@ -48,11 +50,13 @@ use self::octets::Files;
 use self::readers::Readers;
 use self::segments::Segments;
 use self::writer::{Command, Counters, Fault, Txn, Writer};
+use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Committed, Copied,
-    FlagChange, FlagUpdate, Job, JobId, Listener, LogFilter, LogRecord, Mailbox, MailboxId,
-    MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, Octets, Opened, Spool,
-    Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, Usage,
+    FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox,
+    MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal,
+    Octets, Opened, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid,
+    UidSet, Usage,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
@@ -455,6 +459,51 @@ impl Store for EmbeddedStore {
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, LogRecord)>, StoreError> {
-        self.readers.read(|db| pipeline::log(db, filter, after, limit))
+        self.readers.read(|db| log::find(db, filter, after, limit))
+    }
+
+    fn log_entries(&self, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
+        self.readers.read(|db| log::entries(db, after, limit))
+    }
+
+    fn log_leaves(&self, after: u64, limit: usize) -> Result<Vec<LogLeaf>, StoreError> {
+        self.readers.read(|db| log::leaves(db, after, limit))
+    }
+
+    fn last_record(&self) -> Result<u64, StoreError> {
+        self.readers.read(|db| Counters::load(db).map(|counters| counters.record))
+    }
+
+    fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, StoreError> {
+        self.readers.read(|db| seals::after(db, after, limit))
+    }
+
+    fn last_seal(&self) -> Result<Option<Seal>, StoreError> {
+        self.readers.read(seals::last)
+    }
+
+    fn seal_of(&self, record: u64) -> Result<Option<Seal>, StoreError> {
+        self.readers.read(|db| seals::of_record(db, record))
+    }
+
+    fn unstamped_seals(&self, limit: usize) -> Result<Vec<Seal>, StoreError> {
+        self.readers.read(|db| seals::unstamped(db, limit))
+    }
+
+    fn seal_chunks(&self, number: u64) -> Result<Vec<Hash>, StoreError> {
+        self.readers.read(|db| seals::chunks(db, number))
+    }
+
+    fn add_seal(&self, seal: NewSeal) -> Result<(), StoreError> {
+        self.write(vec![], move |txn, _| seals::add(txn, &seal))
+    }
+
+    fn stamp_seal(&self, number: u64, stamp: &[u8]) -> Result<(), StoreError> {
+        let stamp = stamp.to_vec();
+        self.write(vec![], move |txn, _| seals::stamp(txn.db, number, &stamp))
+    }
+
+    fn expire_seal(&self, number: u64, at: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.write(vec![], move |txn, _| seals::expire(txn.db, number, at, limit))
     }
 }

@@ -42,6 +42,9 @@ pub enum StoreError {
     /// The job was consumed already.
     #[error("the job is gone")]
     JobGone(JobId),
+    /// The seal does not continue the last one: somebody sealed meanwhile.
+    #[error("the seal does not continue the last one")]
+    SealOutOfOrder,
     /// The disk or the database failed. Nobody but the log learns the cause.
     #[error("the medium failed: {0}")]
     Medium(String),

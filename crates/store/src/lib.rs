@@ -19,7 +19,9 @@ mod message;
 mod queue;
 mod quota;
 mod rules;
+mod seal;
 mod transaction;
+pub mod tree;
 
 pub use account::{Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Role, State};
 pub use error::StoreError;
@@ -37,6 +39,9 @@ pub use message::{
 };
 pub use queue::{Job, JobId, NewJob, Track, TrackState, Tracked};
 pub use quota::{Charge, Quota, Usage};
+pub use seal::{
+    Format, LogEntry, LogLeaf, NewSeal, NoStatement, STATEMENT_OCTETS_MAX, Seal, Statement,
+};
 pub use transaction::{Committed, Delivery, Source, Transaction};
 
 /// Called after a commit with each mailbox whose messages or flags it changed, or which it deleted.
@@ -308,11 +313,49 @@ pub trait Store: Send + Sync {
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError>;
     /// What became of each certified recipient of a message, by address.
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError>;
-    /// Log records in their order, at most `limit`, after record number `after`.
+    /// Log records by their time, then by their number, at most `limit`, after the one with number
+    /// `after` (0: from the first). Nothing follows a record that is not there any more.
     fn log(
         &self,
         filter: &LogFilter,
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, LogRecord)>, StoreError>;
+
+    // --- the sealed log
+
+    /// Log records as they are kept, by number, at most `limit` of those after number `after`. They
+    /// are given as they are found, whatever somebody did to them: who asks checks.
+    fn log_entries(&self, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError>;
+    /// The same, their places and hashes alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Medium`] also when a hash is none.
+    fn log_leaves(&self, after: u64, limit: usize) -> Result<Vec<LogLeaf>, StoreError>;
+    /// The number of the last log record that was ever written; 0 before the first.
+    fn last_record(&self) -> Result<u64, StoreError>;
+    /// Seals by number, at most `limit` of those after number `after`.
+    fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, StoreError>;
+    /// The last seal.
+    fn last_seal(&self) -> Result<Option<Seal>, StoreError>;
+    /// The seal that covers a record.
+    fn seal_of(&self, record: u64) -> Result<Option<Seal>, StoreError>;
+    /// Seals that wait for their time stamp, by number, at most `limit`.
+    fn unstamped_seals(&self, limit: usize) -> Result<Vec<Seal>, StoreError>;
+    /// The roots of a seal's chunks; none when there is no such seal.
+    fn seal_chunks(&self, number: u64) -> Result<Vec<tree::Hash>, StoreError>;
+    /// Keeps a seal.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::SealOutOfOrder`] when it is not the next after the last one, or its records are
+    /// not those that follow: then nothing is kept.
+    fn add_seal(&self, seal: NewSeal) -> Result<(), StoreError>;
+    /// Keeps the time stamp of a seal; one that has its stamp keeps that.
+    fn stamp_seal(&self, number: u64, stamp: &[u8]) -> Result<(), StoreError>;
+    /// Removes at most `limit` records of a seal, and tells how many: until none is left. The seal
+    /// stays, with the time at which this began. Whether they may go is for the caller to know
+    /// (PEC-LOG-02).
+    fn expire_seal(&self, number: u64, at: Timestamp, limit: usize) -> Result<usize, StoreError>;
 }

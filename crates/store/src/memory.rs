@@ -4,6 +4,7 @@
 //! it happens whole or not at all by construction. Counters are counted and usage is summed when
 //! somebody asks. Not here: speed, and durability.
 
+mod log;
 mod pipeline;
 mod state;
 
@@ -13,11 +14,13 @@ use mail::Address;
 
 use self::state::{Octet, State};
 use crate::rules::clip;
+use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Appended, BlobId, Changes, Committed, Copied, FlagChange,
-    FlagUpdate, Job, JobId, Listener, LogFilter, LogRecord, Mailbox, MailboxId, MailboxName,
-    MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, Opened, Spool, Spooled, Store,
-    StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, Usage,
+    FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId,
+    MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Seal,
+    Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
+    Usage,
 };
 
 /// A store in memory.
@@ -270,6 +273,53 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<(u64, LogRecord)>, StoreError> {
         Ok(self.state().log(filter, after, limit))
+    }
+
+    fn log_entries(&self, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
+        Ok(self.state().log_entries(after, limit))
+    }
+
+    fn log_leaves(&self, after: u64, limit: usize) -> Result<Vec<LogLeaf>, StoreError> {
+        Ok(self.state().log_leaves(after, limit))
+    }
+
+    fn last_record(&self) -> Result<u64, StoreError> {
+        Ok(self.state().last_record)
+    }
+
+    fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, StoreError> {
+        Ok(self.state().seals(after, limit))
+    }
+
+    fn last_seal(&self) -> Result<Option<Seal>, StoreError> {
+        Ok(self.state().last_seal())
+    }
+
+    fn seal_of(&self, record: u64) -> Result<Option<Seal>, StoreError> {
+        Ok(self.state().seal_of(record))
+    }
+
+    fn unstamped_seals(&self, limit: usize) -> Result<Vec<Seal>, StoreError> {
+        Ok(self.state().unstamped_seals(limit))
+    }
+
+    fn seal_chunks(&self, number: u64) -> Result<Vec<Hash>, StoreError> {
+        Ok(self.state().seal_chunks(number))
+    }
+
+    fn add_seal(&self, seal: NewSeal) -> Result<(), StoreError> {
+        self.change(|state| state.add_seal(seal))
+    }
+
+    fn stamp_seal(&self, number: u64, stamp: &[u8]) -> Result<(), StoreError> {
+        self.change(|state| {
+            state.stamp_seal(number, stamp);
+            Ok(())
+        })
+    }
+
+    fn expire_seal(&self, number: u64, at: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.change(|state| Ok(state.expire_seal(number, at, limit)))
     }
 }
 

@@ -80,6 +80,13 @@ pub(crate) fn name_fits(name: &MailboxName) -> bool {
     name.len() <= NAME_OCTETS_MAX && name.split(SEPARATOR).count() <= NAME_DEPTH_MAX
 }
 
+/// The octets of a record that are hashed, sealed and kept: made once, and never again from what was
+/// read.
+pub(crate) fn canonical(record: &LogRecord) -> Result<String, StoreError> {
+    serde_json::to_string(record)
+        .map_err(|error| StoreError::Medium(format!("a log record cannot be written: {error}")))
+}
+
 /// What a record can be found by: each identifier in it, once.
 pub(crate) fn identifiers(record: &LogRecord) -> BTreeSet<&str> {
     [&record.identificativo, &record.message_id, &record.msgid]

@@ -1,9 +1,9 @@
-//! The pipeline: steps, jobs, the tracker and the log.
+//! The pipeline: steps, jobs and the tracker.
 
+use super::log::record;
 use super::*;
 use crate::{
-    BlobId, FlagChange, JobId, LogFilter, LogRecord, LoggedRecipient, NewJob, Track, TrackState,
-    Tracked, assert_refused,
+    BlobId, FlagChange, JobId, LogFilter, NewJob, Track, TrackState, Tracked, assert_refused,
 };
 
 fn job(due: i64, payload: &[u8], octets: Option<Source>) -> NewJob {
@@ -24,10 +24,6 @@ fn track(store: &dyn Store, id: &str, to: &str, state: TrackState, second: i64) 
     let track = Track { identificativo: id.into(), recipient: address(to), state, at: at(second) };
     let transaction = Transaction { track: vec![track], ..Transaction::default() };
     store.commit(transaction).unwrap();
-}
-
-fn record(event: &str, second: i64) -> LogRecord {
-    LogRecord { time: at(second), event: event.into(), ..LogRecord::default() }
 }
 
 pub fn a_step_does_all_it_says(make: Make<'_>) {
@@ -243,77 +239,4 @@ pub fn the_tracker_knows_only_what_it_sent(make: Make<'_>) {
     assert_eq!(seen, expected);
     assert!(store.tracked("id2").unwrap().is_empty());
     assert!(store.tracked("ID1").unwrap().is_empty());
-}
-
-fn numbers(store: &dyn Store, filter: LogFilter) -> Vec<u64> {
-    store.log(&filter, 0, 99).unwrap().iter().map(|(number, _)| *number).collect()
-}
-
-fn write_log(store: &dyn Store, log: Vec<LogRecord>) {
-    store.commit(Transaction { log, ..Transaction::default() }).unwrap();
-}
-
-pub fn the_log_is_found_by_any_identifier(make: Make<'_>) {
-    // PEC-LOG-01: every field comes back.
-    let store = make();
-    let full = LogRecord {
-        identificativo: Some("pec1".into()),
-        message_id: Some("m1".into()),
-        mittente: Some("a@x.example".into()),
-        destinatari: vec![LoggedRecipient {
-            address: "b@x.example".into(),
-            tipo: "certificato".into(),
-        }],
-        oggetto: Some("Perch\u{e9}?\r\n".into()),
-        gestore: Some("Esempio S.p.A.".into()),
-        consegna: Some("b@x.example".into()),
-        ricezione: vec!["c@x.example".into()],
-        errore: Some("no-dest".into()),
-        errore_esteso: Some("5.1.1".into()),
-        msgid: Some("client1".into()),
-        notes: vec!["no CRL".into()],
-        ..record("accettazione", 1)
-    };
-    let named = |identificativo: &str, message_id: &str| LogRecord {
-        identificativo: Some(identificativo.into()),
-        message_id: Some(message_id.into()),
-        ..record("posta-certificata", 2)
-    };
-    let lonely = LogRecord { message_id: Some("m4".into()), ..record("rifiuto", 3) };
-    // The last one is about pec1 without being of it.
-    let log =
-        vec![full.clone(), named("pec1", "m2"), named("pec2", "m3"), lonely, named("pec3", "pec1")];
-    write_log(&*store, log);
-    assert_eq!(store.log(&LogFilter::default(), 0, 1).unwrap(), [(1, full)]);
-    let by = |id: &str| {
-        numbers(&*store, LogFilter { message_id: Some(id.into()), ..LogFilter::default() })
-    };
-    assert_eq!(by("m2"), [1, 2]);
-    assert_eq!(by("client1"), [1, 2]);
-    assert_eq!(by("pec1"), [1, 2, 5]);
-    assert_eq!(by("m3"), [3]);
-    assert_eq!(by("m4"), [4]);
-    assert_eq!(by("M4"), [0; 0]);
-    let page = store.log(&LogFilter::default(), 2, 2).unwrap();
-    assert_eq!(page.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
-}
-
-pub fn the_log_is_found_by_account_and_period(make: Make<'_>) {
-    let store = make();
-    let mut log: Vec<LogRecord> = (0..5).map(|second| record("consegna", second * 10)).collect();
-    log[0].mittente = Some("Anna@x.example".into());
-    log[1].destinatari =
-        vec![LoggedRecipient { address: "anna@X.example".into(), tipo: "esterno".into() }];
-    log[2].consegna = Some("anna@x.example".into());
-    log[3].ricezione = vec!["b@x.example".into(), "ANNA@x.example".into()];
-    log[4].gestore = Some("anna@x.example".into());
-    write_log(&*store, log);
-    let anna = || LogFilter { account: Some(address("anna@x.example")), ..LogFilter::default() };
-    assert_eq!(numbers(&*store, anna()), [1, 2, 3, 4]);
-    let period = LogFilter { since: Some(at(10)), until: Some(at(30)), ..LogFilter::default() };
-    assert_eq!(numbers(&*store, period.clone()), [2, 3]);
-    assert_eq!(numbers(&*store, LogFilter { until: Some(at(11)), ..anna() }), [1, 2]);
-    assert_eq!(numbers(&*store, LogFilter { since: Some(at(30)), ..LogFilter::default() }), [4, 5]);
-    let nobody = LogFilter { account: Some(address("nobody@x.example")), ..period };
-    assert_eq!(numbers(&*store, nobody), [0; 0]);
 }

@@ -1,15 +1,14 @@
-//! The pipeline's steps in the index: jobs, the tracker, and the log.
+//! The pipeline's steps in the index: jobs and the tracker.
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::messages::{self, Incoming};
 use super::writer::Txn;
-use super::{accounts, mailboxes};
+use super::{accounts, log, mailboxes};
 use crate::rules::{self, key, micros, time};
 use crate::{
-    BlobId, Committed, Delivery, Job, JobId, LogFilter, LogRecord, MailboxName, NewJob, Source,
-    StoreError, Timestamp, Track, TrackState, Tracked,
+    BlobId, Committed, Delivery, Job, JobId, LogRecord, MailboxName, NewJob, Source, StoreError,
+    Timestamp, Track, TrackState, Tracked,
 };
 
 /// All of a transaction but its octets, which are there already.
@@ -57,7 +56,7 @@ pub(super) fn commit(
         track(txn.db, entry)?;
     }
     for record in &step.log {
-        write_log(txn, record)?;
+        log::write(txn, record)?;
     }
     Ok(done)
 }
@@ -163,7 +162,7 @@ pub(super) fn jobs_waiting(db: &Connection) -> Result<(u64, Option<Timestamp>), 
     })?)
 }
 
-fn clamp(limit: usize) -> i64 {
+pub(super) fn clamp(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
@@ -230,76 +229,4 @@ pub(super) fn tracked(db: &Connection, identificativo: &str) -> Result<Vec<Track
     }
     entries.sort_by(|a, b| a.recipient.cmp(&b.recipient));
     Ok(entries)
-}
-
-// --- the log
-
-fn write_log(txn: &mut Txn<'_>, record: &LogRecord) -> Result<(), StoreError> {
-    txn.counters.record += 1;
-    let number = txn.counters.record.cast_signed();
-    let text = serde_json::to_string(record)
-        .map_err(|error| StoreError::Medium(format!("a log record cannot be written: {error}")))?;
-    txn.db.prepare_cached("INSERT INTO log VALUES (?, ?, ?, ?)")?.execute(params![
-        number,
-        micros(record.time),
-        record.identificativo,
-        text
-    ])?;
-    let mut insert = txn.db.prepare_cached("INSERT INTO log_identifiers VALUES (?, ?)")?;
-    for identifier in rules::identifiers(record) {
-        insert.execute(params![identifier, number])?;
-    }
-    let mut insert = txn.db.prepare_cached("INSERT INTO log_parties VALUES (?, ?)")?;
-    for party in rules::parties(record) {
-        insert.execute(params![party, number])?;
-    }
-    Ok(())
-}
-
-pub(super) fn log(
-    db: &Connection,
-    filter: &LogFilter,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<(u64, LogRecord)>, StoreError> {
-    let mut find = "SELECT number, record FROM log WHERE number > ?".to_owned();
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let mut values = vec![Value::from(after)];
-    if let Some(id) = &filter.message_id {
-        find += " AND number IN (
-            SELECT number FROM log_identifiers WHERE identifier = ?
-            UNION
-            SELECT same.number FROM log_identifiers AS asked
-            JOIN log AS named ON named.number = asked.number
-            JOIN log_identifiers AS other ON other.identifier = named.identificativo
-            JOIN log AS same ON same.number = other.number
-                AND same.identificativo = named.identificativo
-            WHERE asked.identifier = ?)";
-        values.extend([Value::from(id.clone()), Value::from(id.clone())]);
-    }
-    if let Some(account) = &filter.account {
-        find += " AND number IN (SELECT number FROM log_parties WHERE party = ?)";
-        values.push(key(&account.to_string()).into());
-    }
-    if let Some(since) = filter.since {
-        find += " AND time >= ?";
-        values.push(micros(since).into());
-    }
-    if let Some(until) = filter.until {
-        find += " AND time < ?";
-        values.push(micros(until).into());
-    }
-    find += " ORDER BY number LIMIT ?";
-    values.push(clamp(limit).into());
-    let mut find = db.prepare_cached(&find)?;
-    let mut rows = find.query(params_from_iter(values))?;
-    let mut records = Vec::new();
-    while let Some(row) = rows.next()? {
-        let number: i64 = row.get(0)?;
-        let text: String = row.get(1)?;
-        let record = serde_json::from_str(&text)
-            .map_err(|error| StoreError::Medium(format!("log record {number}: {error}")))?;
-        records.push((number.cast_unsigned(), record));
-    }
-    Ok(records)
 }

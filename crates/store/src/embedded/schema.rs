@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use crate::StoreError;
 
 /// The version of the tables and of the records in segments. A store of a higher one is refused.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 /// Marks the database as ours: "cera".
 const APPLICATION: i64 = 0x6365_7261;
@@ -77,14 +77,29 @@ CREATE TABLE tracker (
     state INTEGER NOT NULL, sent INTEGER NOT NULL, since INTEGER NOT NULL,
     PRIMARY KEY (identificativo, recipient_key)) WITHOUT ROWID;
 
+-- `record` holds the canonical octets, and `leaf` their hash, both of the commit of the event: what
+-- is sealed. All else about a record is there to find it.
 CREATE TABLE log (
-    number INTEGER PRIMARY KEY, time INTEGER NOT NULL, identificativo TEXT, record TEXT NOT NULL);
+    number INTEGER PRIMARY KEY, time INTEGER NOT NULL, identificativo TEXT, record TEXT NOT NULL,
+    leaf BLOB NOT NULL);
 CREATE INDEX log_time ON log (time);
 CREATE TABLE log_identifiers (
     identifier TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (identifier, number))
     WITHOUT ROWID;
+";
+
+/// What format 2 has more: the log by account and time, and its seals.
+const SEALED_LOG: &str = "
 CREATE TABLE log_parties (
-    party TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (party, number)) WITHOUT ROWID;
+    party TEXT NOT NULL, time INTEGER NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (party, time, number)) WITHOUT ROWID;
+-- `first` and `records` repeat what the signed statement says, to find the seal of a record.
+CREATE TABLE seals (
+    number INTEGER PRIMARY KEY, first INTEGER NOT NULL, records INTEGER NOT NULL,
+    statement BLOB NOT NULL, signature BLOB NOT NULL, chunks BLOB NOT NULL, stamp BLOB,
+    expired INTEGER);
+CREATE INDEX seals_first ON seals (first);
+CREATE INDEX seals_unstamped ON seals (number) WHERE stamp IS NULL;
 ";
 
 /// The writer's connection; makes the tables of a new store.
@@ -107,11 +122,12 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     let format: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match format {
         0 => create(&db)?,
-        FORMAT => {
+        1..=FORMAT => {
             let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
             if application != APPLICATION {
                 return Err(StoreError::Medium("the database is not a store".into()));
             }
+            upgrade(&db, format)?;
         }
         newer => {
             return Err(StoreError::Medium(format!(
@@ -129,10 +145,35 @@ fn create(db: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::Medium("the database is not a store".into()));
     }
     db.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION};
+        "BEGIN IMMEDIATE; {TABLES} {SEALED_LOG} PRAGMA application_id = {APPLICATION};
          PRAGMA user_version = {FORMAT}; COMMIT;"
     ))?;
     Ok(())
+}
+
+/// Brings a store of an older format to this one, in one transaction: a crash leaves the old.
+fn upgrade(db: &Connection, format: i64) -> Result<(), StoreError> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    tracing::info!(from = format, to = FORMAT, "the store is brought to the newer format");
+    db.execute_batch("BEGIN IMMEDIATE")?;
+    let upgraded = (|| {
+        if format < 2 {
+            db.execute_batch(
+                "ALTER TABLE log ADD COLUMN leaf BLOB NOT NULL DEFAULT x'';
+                 DROP TABLE log_parties;",
+            )?;
+            db.execute_batch(SEALED_LOG)?;
+            super::log::rebuild(db)?;
+        }
+        db.pragma_update(None, "user_version", FORMAT)?;
+        Ok(db.execute_batch("COMMIT")?)
+    })();
+    if upgraded.is_err() && !db.is_autocommit() {
+        db.execute_batch("ROLLBACK")?;
+    }
+    upgraded
 }
 
 /// A connection that only reads.

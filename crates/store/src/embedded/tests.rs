@@ -50,9 +50,9 @@ fn what_is_not_a_store_of_ours_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(EmbeddedStore::open(dir.path(), small()).unwrap());
     let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
-    db.pragma_update(None, "user_version", 2).unwrap();
+    db.pragma_update(None, "user_version", 3).unwrap();
     drop(db);
-    let newer = "the medium failed: the store has format 2, this program knows up to 1";
+    let newer = "the medium failed: the store has format 3, this program knows up to 2";
     assert_eq!(refused(dir.path()), newer);
 
     let dir = TempDir::new().unwrap();

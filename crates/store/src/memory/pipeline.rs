@@ -1,13 +1,12 @@
-//! What the steps of the pipeline do to the model: jobs, the tracker, and the log.
+//! What the steps of the pipeline do to the model: jobs and the tracker.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::state::State;
 use crate::rules::{self, kept};
 use crate::{
-    BlobId, Committed, Job, JobId, LogFilter, LogRecord, MailboxName, Source, StoreError,
-    Timestamp, Track, TrackState, Tracked, Transaction,
+    BlobId, Committed, Job, JobId, MailboxName, Source, StoreError, Timestamp, Track, TrackState,
+    Tracked, Transaction,
 };
 
 impl State {
@@ -54,7 +53,9 @@ impl State {
             done.enqueued.push(id);
         }
         transaction.track.into_iter().for_each(|track| self.track(track));
-        self.log.extend(transaction.log.into_iter().map(Arc::new));
+        for record in transaction.log {
+            self.write_log(record)?;
+        }
         Ok(done)
     }
 
@@ -94,34 +95,5 @@ impl State {
     pub(super) fn tracked(&self, identificativo: &str) -> Vec<Tracked> {
         let entries = self.tracker.get(identificativo);
         entries.map(|entries| entries.values().cloned().collect()).unwrap_or_default()
-    }
-
-    pub(super) fn log(
-        &self,
-        filter: &LogFilter,
-        after: u64,
-        limit: usize,
-    ) -> Vec<(u64, LogRecord)> {
-        let named = |id: &str| {
-            let found = self.log.iter().filter(move |r| rules::identifiers(r).contains(id));
-            found.filter_map(|record| record.identificativo.as_deref()).collect::<BTreeSet<_>>()
-        };
-        let asked = filter.message_id.as_deref().map(|id| (id, named(id)));
-        let account = filter.account.as_ref().map(|address| rules::key(&address.to_string()));
-        let meets = |record: &LogRecord| {
-            let time = kept(record.time);
-            asked.as_ref().is_none_or(|(id, of)| {
-                rules::identifiers(record).contains(id)
-                    || record.identificativo.as_deref().is_some_and(|pec| of.contains(pec))
-            }) && account.as_ref().is_none_or(|a| rules::parties(record).contains(a))
-                && filter.since.is_none_or(|since| time >= kept(since))
-                && filter.until.is_none_or(|until| time < kept(until))
-        };
-        let numbered = (1..).zip(&self.log);
-        numbered
-            .filter(|(number, record)| *number > after && meets(record))
-            .take(limit)
-            .map(|(number, record)| (number, LogRecord::clone(record)))
-            .collect()
     }
 }

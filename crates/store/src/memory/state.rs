@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use mail::Address;
 
+use super::log::{Record, Sealed};
 use crate::flags::KEYWORDS_MAX;
 use crate::mailbox::{MAILBOXES_MAX, SUBSCRIPTIONS_MAX};
 use crate::rules::{self, kept, uid};
 use crate::{
     Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Copied, FlagChange,
-    FlagUpdate, Flags, Job, JobId, Keyword, LogRecord, Mailbox, MailboxId, MailboxName,
-    MailboxStatus, ModSeq, NewAccount, NewMessage, Octets, Opened, SpecialUse, StoreError, Summary,
-    SystemFlags, Timestamp, Tracked, Uid, UidSet, Usage,
+    FlagUpdate, Flags, Job, JobId, Keyword, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq,
+    NewAccount, NewMessage, Octets, Opened, SpecialUse, StoreError, Summary, SystemFlags,
+    Timestamp, Tracked, Uid, UidSet, Usage,
 };
 
 /// Octets of a message.
@@ -26,7 +27,9 @@ pub(super) struct State {
     blobs: BTreeMap<BlobId, Octet>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) tracker: BTreeMap<String, Arc<BTreeMap<Address, Tracked>>>,
-    pub(super) log: Vec<Arc<LogRecord>>,
+    pub(super) log: BTreeMap<u64, Arc<Record>>,
+    pub(super) seals: Vec<Sealed>,
+    pub(super) last_record: u64,
     last_account: u64,
     last_mailbox: u64,
     last_blob: u64,
