@@ -10,16 +10,17 @@
 //! | [`certify`] | `Certify`, `Refuse` | the acceptance receipt in the sender's INBOX and `Incoming` for the transport envelope; or the non-acceptance notice |
 //! | [`reception`] | what another host brought to port 25 | `Incoming`, `Notify` or `Enclose`, as it was found to be |
 //! | [`anomaly`] | `Enclose` | the anomaly envelope in the mailboxes that take it |
-//! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify`; one `Deliver` a recipient |
-//! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, as `Notify` |
+//! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify` or `Relay`; one `Deliver` a recipient |
+//! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, as `Notify` or `Relay` |
 //! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
 //!
-//! What each point decides is in [`pec`]; here is only the order.
+//! What one point hands to another goes through [`dispatch`]. What each point decides is in [`pec`]; here is only the order.
 
 pub(crate) mod access;
 mod anomaly;
 mod certify;
 mod deliver;
+pub(crate) mod dispatch;
 mod incoming;
 mod notify;
 mod origin;
@@ -86,6 +87,8 @@ pub(crate) enum Task {
         #[serde(with = "pec::exchange::as_text")]
         recipient: Address,
     },
+    /// A message for recipients of another host's; its octets are the message.
+    Relay(dispatch::Relay),
     /// A receipt at the incoming point; its octets are the receipt.
     Notify {
         /// Whom it is for.
@@ -135,6 +138,7 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
         Task::Deliver { identifier: _, reverse_path, recipient } => {
             deliver::deliver(site, job, reverse_path, &recipient)
         }
+        Task::Relay(_) => Err(anyhow::anyhow!("no other host can be reached yet")),
         Task::Notify { to, arrived } => notify::take_in(site, job, &to, arrived),
         Task::Enclose(anomaly) => anomaly::enclose(site, job, &anomaly),
         Task::Place { to } => notify::place(site, job, &to),
@@ -167,14 +171,18 @@ fn octets_of(site: &Site, job: &Job) -> anyhow::Result<Vec<u8>> {
     Ok(site.store.read(blob, 0, length)?)
 }
 
-/// Signs a message of ours and puts the reverse-path at its head, as the last hop does
-/// (RFC 5321 §4.4, doubt D-16): what we hand to ourselves is at its last hop.
+/// Signs a message of ours and puts the reverse-path at its head, for a mailbox of ours.
 fn seal(
     site: &Site,
     unsigned: Unsigned,
     reverse_path: &ReversePath,
     at: Moment,
 ) -> anyhow::Result<Vec<u8>> {
+    Ok(dispatch::with_return_path(reverse_path, &sign(site, unsigned, at)?))
+}
+
+/// Signs a message of ours.
+fn sign(site: &Site, unsigned: Unsigned, at: Moment) -> anyhow::Result<Vec<u8>> {
     // A certificate that has expired or was revoked stops the step, and not the receipt's worth.
     site.trust
         .load()
@@ -186,10 +194,7 @@ fn seal(
         .context("the message cannot be signed")?;
     let sealed = unsigned.seal(&signature);
     metrics::counter!("ceralacca_signatures_total").increment(1);
-    let mut octets = return_path(reverse_path);
-    octets.reserve_exact(sealed.len());
-    octets.extend_from_slice(&sealed);
-    Ok(octets)
+    Ok(sealed)
 }
 
 /// The field that the last hop writes, RFC 5321 §4.4.

@@ -266,12 +266,10 @@ impl Desk {
             ForwardPath::Postmaster => self.site.config.load().provider.postmaster.clone(),
         };
         // An unknown account of ours is taken: its sender gets a signed notice (PEC-PR-30). Beyond
-        // our domains nothing goes but what a user of ours sends.
-        if !self.site.manages(address.domain()) {
-            return Answer::Refuse(match self.account {
-                Some(_) => reply::NO_ROUTE,
-                None => reply::NO_RELAY,
-            });
+        // our domains goes what a user of ours sends: ordinary recipients get the transport envelope
+        // too (PEC-GEN-16).
+        if self.account.is_none() && !self.site.manages(address.domain()) {
+            return Answer::Refuse(reply::NO_RELAY);
         }
         self.forward_paths.push(address);
         Answer::Accept

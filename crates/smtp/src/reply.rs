@@ -289,9 +289,6 @@ pub const NO_RELAY: Reply = Reply::new(
     Status(5, 7, 1),
     "This server does not relay: authenticate, or send to one of its own domains",
 );
-/// A recipient of another provider, of a user of ours.
-pub const NO_ROUTE: Reply =
-    Reply::new(550, Status(5, 7, 1), "This server sends to its own domains only: check the domain");
 /// PEC-NOT-01, group 1.
 pub const UNKNOWN_ACCOUNT: Reply =
     Reply::new(550, Status(5, 1, 1), "No such address here: check it");
@@ -338,7 +335,7 @@ pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 68] = [
+pub const ALL: [&Reply; 67] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -394,7 +391,6 @@ pub const ALL: [&Reply; 68] = [
     &SENDER_FULL,
     &SENDER_REFUSED,
     &NO_RELAY,
-    &NO_ROUTE,
     &UNKNOWN_ACCOUNT,
     &ACCOUNT_DISABLED,
     &MAILBOX_FULL,

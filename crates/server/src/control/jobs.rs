@@ -19,7 +19,7 @@ const HEAD_OCTETS_MAX: u64 = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JobView {
     pub(crate) job: u64,
-    /// `certify`, `refuse`, `incoming`, `deliver`, `notify`, `place`; `unknown` when this version
+    /// `certify`, `refuse`, `incoming`, `deliver`, `relay`, `notify`, `place`; `unknown` when this version
     /// cannot read it.
     pub(crate) step: String,
     /// The PEC identifier, or that of the receipt it is about: `log find --message-id` takes it.
@@ -114,6 +114,10 @@ fn view(store: &dyn Store, job: &Job) -> Result<JobView, String> {
         Some(Task::Deliver { identifier, recipient, .. }) => {
             let identifier = identifier.as_str().to_owned();
             ("deliver", Some(identifier), vec![recipient.to_string()])
+        }
+        Some(Task::Relay(relay)) => {
+            let to = relay.recipients.iter().map(|recipient| recipient.address.to_string());
+            ("relay", None, to.collect())
         }
         Some(Task::Notify { to, .. }) => ("notify", None, vec![to.to_string()]),
         Some(Task::Enclose(anomaly)) => ("enclose", None, texts(&anomaly.forward_paths)),

@@ -9,11 +9,12 @@ use pec::exchange::PecId;
 use pec::{envelope, receipt};
 use store::{Job, Octets, Source, StoreError, Transaction};
 
-use super::{Task, author_path, commit, fresh, fresh_token, octets_of, seal, to_inbox};
+use super::dispatch::{Content, Parcel, hand_over};
+use super::{Task, author_path, commit, fresh, fresh_token, octets_of, seal, sign, to_inbox};
 use crate::site::Site;
 
-/// The acceptance receipt goes to the sender's mailbox, the envelope to the incoming point
-/// (PEC-AP-28, PEC-GEN-09: also within one provider).
+/// The acceptance receipt goes to the sender's mailbox, the envelope to the incoming points of all
+/// recipients, certified or not (PEC-AP-28, PEC-GEN-09, PEC-GEN-16).
 pub(super) fn certify(
     site: &Arc<Site>,
     job: &Job,
@@ -24,32 +25,27 @@ pub(super) fn certify(
     let (exchange, at) = (accepted.exchange(), accepted.at());
     let unsigned = envelope::enclose(accepted, &original, &site.provider, fresh_token());
     drop(original);
-    let envelope: Arc<[u8]> =
-        seal(site, unsigned, &ReversePath::Address(exchange.sender.clone()), at)?.into();
+    let envelope: Arc<[u8]> = sign(site, unsigned, at)?.into();
     let unsigned = receipt::acceptance(accepted, &site.provider, fresh(receipt_id));
     let receipt: Arc<[u8]> = seal(site, unsigned, &author_path(site), at)?.into();
 
-    let ours: Vec<Address> = exchange
-        .recipients
-        .iter()
-        .map(|recipient| &recipient.address)
-        .filter(|address| site.manages(address.domain()))
-        .cloned()
-        .collect();
-    let incoming = Task::Incoming {
-        reverse_path: exchange.sender.clone(),
-        forward_paths: ours,
-        arrived: None,
+    let recipients: Vec<Address> =
+        exchange.recipients.iter().map(|recipient| recipient.address.clone()).collect();
+    let parcel = Parcel {
+        reverse_path: &ReversePath::Address(exchange.sender.clone()),
+        recipients: &recipients,
+        content: Content::Envelope(exchange.identifier.clone()),
+        account: &exchange.sender,
     };
     let with_receipt = |placed: bool| -> anyhow::Result<Transaction> {
         let mut transaction = Transaction {
             at: at.instant(),
             consume: vec![job.id],
-            octets: vec![Octets::Inline(envelope.clone()), Octets::Inline(receipt.clone())],
-            enqueue: vec![incoming.queued(Some(Source::New(0)))?],
+            octets: vec![Octets::Inline(receipt.clone())],
             ..Transaction::default()
         };
-        place_or_queue(&mut transaction, &exchange.sender, Source::New(1), placed)?;
+        place_or_queue(&mut transaction, &exchange.sender, Source::New(0), placed)?;
+        hand_over(site, &parcel, &envelope, &mut transaction)?;
         Ok(transaction)
     };
     commit_receipt(site, with_receipt, "certify")

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use mail::{Address, ReversePath};
 use pec::delivery::Failure;
+use pec::exchange::{Exchange, PecId};
 use pec::incoming::{Routing, VerifiedEnvelope};
 use pec::inspect::examine;
 use pec::receipt;
 use pec::reduce::Hashed;
 use store::{
-    Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError, Transaction,
+    Charge, Delivery, Flags, Job, MailboxName, Role, Source, State, StoreError, Transaction,
 };
 
+use super::dispatch::{self, Content, Parcel};
 use super::{
-    Task, account_of, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record,
-    seal,
+    account_of, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, sign,
 };
 use crate::site::Site;
 
@@ -83,13 +84,12 @@ fn hand_over(
         fresh(id.clone()),
     );
     drop(octets);
-    let sealed = seal(site, unsigned, &author_path(site), at)?;
+    let signed = sign(site, unsigned, at)?.into();
     let exchange = envelope.exchange();
     let Some(blob) = job.blob else { anyhow::bail!("the job has no octets") };
-    let transaction = Transaction {
+    let mut transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
-        octets: vec![Octets::Inline(sealed.into())],
         deliver: vec![Delivery {
             to: account,
             mailbox: MailboxName::inbox(),
@@ -98,10 +98,6 @@ fn hand_over(
             flags: Flags::default(),
             charge: Charge::Quota,
         }],
-        enqueue: vec![
-            Task::Notify { to: exchange.sender.clone(), arrived: None }
-                .queued(Some(Source::New(0)))?,
-        ],
         log: vec![
             record::of(site, "consegna", exchange, at)
                 .about(&exchange.identifier)
@@ -115,6 +111,7 @@ fn hand_over(
         ],
         ..Transaction::default()
     };
+    send_back(site, &mut transaction, exchange, &signed, id, recipient)?;
     Ok(commit(site, transaction, "deliver")?)
 }
 
@@ -129,16 +126,11 @@ fn give_notice(
     let id = fresh_id(site, at);
     let unsigned =
         receipt::non_delivery(envelope, recipient, failure, &site.provider, at, fresh(id.clone()));
-    let sealed = seal(site, unsigned, &author_path(site), at)?;
+    let signed = sign(site, unsigned, at)?.into();
     let exchange = envelope.exchange();
-    let transaction = Transaction {
+    let mut transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
-        octets: vec![Octets::Inline(sealed.into())],
-        enqueue: vec![
-            Task::Notify { to: exchange.sender.clone(), arrived: None }
-                .queued(Some(Source::New(0)))?,
-        ],
         log: vec![
             record::of(site, "errore-consegna", exchange, at)
                 .about(&id)
@@ -148,5 +140,24 @@ fn give_notice(
         ],
         ..Transaction::default()
     };
+    send_back(site, &mut transaction, exchange, &signed, id, recipient)?;
     Ok(commit(site, transaction, "non-delivery")?)
+}
+
+/// A receipt or notice goes to the sender of the message, whoever's user that is (PEC-PC-02).
+fn send_back(
+    site: &Site,
+    transaction: &mut Transaction,
+    exchange: &Exchange,
+    receipt: &Arc<[u8]>,
+    id: PecId,
+    recipient: &Address,
+) -> anyhow::Result<()> {
+    let parcel = Parcel {
+        reverse_path: &author_path(site),
+        recipients: std::slice::from_ref(&exchange.sender),
+        content: Content::Receipt { id, about: exchange.identifier.clone() },
+        account: recipient,
+    };
+    dispatch::hand_over(site, &parcel, receipt, transaction)
 }

@@ -8,10 +8,11 @@ use pec::incoming::{Class, Routing};
 use pec::inspect::examine;
 use pec::moment::Moment;
 use pec::receipt;
-use store::{Job, Octets, Source, Transaction};
+use store::{Job, Source, Transaction};
 
+use super::dispatch::{Content, Parcel, hand_over};
 use super::{
-    Arrived, Task, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal,
+    Arrived, Task, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, sign,
 };
 use crate::site::Site;
 
@@ -51,20 +52,8 @@ pub(super) fn take_in(
         at,
         fresh(receipt_id.clone()),
     );
-    let sealed = seal(site, unsigned, &author_path(site), at)?;
+    let signed = sign(site, unsigned, at)?.into();
     let blob = job.blob.map(Source::Stored);
-    let mut enqueue = vec![
-        Task::Notify { to: envelope.receipts_to().clone(), arrived: None }
-            .queued(Some(Source::New(0)))?,
-    ];
-    for recipient in forward_paths {
-        let task = Task::Deliver {
-            identifier: envelope.exchange().identifier.clone(),
-            reverse_path: sender.clone(),
-            recipient: recipient.clone(),
-        };
-        enqueue.push(task.queued(blob)?);
-    }
     let exchange = envelope.exchange();
     let mut log = Vec::new();
     if is_from_outside {
@@ -84,13 +73,22 @@ pub(super) fn take_in(
             .notes(&judged.notes)
             .build(),
     );
-    let transaction = Transaction {
-        at: at.instant(),
-        consume: vec![job.id],
-        octets: vec![Octets::Inline(sealed.into())],
-        enqueue,
-        log,
-        ..Transaction::default()
+    let mut transaction =
+        Transaction { at: at.instant(), consume: vec![job.id], log, ..Transaction::default() };
+    let parcel = Parcel {
+        reverse_path: &author_path(site),
+        recipients: std::slice::from_ref(envelope.receipts_to()),
+        content: Content::Receipt { id: receipt_id, about: exchange.identifier.clone() },
+        account: &site.provider.author,
     };
+    hand_over(site, &parcel, &signed, &mut transaction)?;
+    for recipient in forward_paths {
+        let task = Task::Deliver {
+            identifier: exchange.identifier.clone(),
+            reverse_path: sender.clone(),
+            recipient: recipient.clone(),
+        };
+        transaction.enqueue.push(task.queued(blob)?);
+    }
     Ok(commit(site, transaction, "incoming")?)
 }

@@ -1,13 +1,16 @@
 //! What the law asks of a provider as a whole, proved on the message's way through all points.
 
-use mail::{Address, Message};
+use mail::{Address, Message, ReversePath};
 use pec::certification::CertifiedKind;
+use pec::exchange::PecId;
 use store::{LogRecord, State, StoreError, Transaction};
 
 use super::scene::{
     AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, VERDI, address, certification, kinds, message, now,
     offer,
 };
+use crate::flow::Task;
+use crate::flow::dispatch::{Content, Relay, with_return_path};
 
 const NOBODY: &str = "nessuno@pec.beta.example";
 
@@ -57,6 +60,51 @@ fn one_envelope_is_made_for_a_message_and_all_recipients_get_that_one() {
     assert_eq!(scene.inbox(BIANCHI), scene.inbox(VERDI));
     let envelopes = scene.events(&id).iter().filter(|e| *e == "posta-certificata").count();
     assert_eq!(envelopes, 1);
+}
+
+/// What waits for other hosts.
+fn relays(scene: &Scene) -> Vec<(Relay, Vec<u8>)> {
+    let jobs = scene.site.store.jobs_due(now(), None, 100).unwrap();
+    let relay = |job: &store::Job| match serde_json::from_slice(&job.payload).unwrap() {
+        Task::Relay(relay) => Some((relay, crate::flow::octets_of(&scene.site, job).unwrap())),
+        _ => None,
+    };
+    jobs.iter().filter_map(relay).collect()
+}
+
+// PEC-BT-12 PEC-GEN-16
+#[test]
+fn other_hosts_get_the_envelope_once_for_each_domain_whether_certified_or_not() {
+    let scene = Scene::new();
+    let elsewhere = ["a@Altrove.example", "b@altrove.example", "c@posta.example"];
+    let id = offer(&scene, &[BIANCHI, elsewhere[0], elsewhere[2], elsewhere[1]]);
+    for _ in 0..6 {
+        scene.step_ours();
+    }
+    let relays = relays(&scene);
+    let seen: Vec<(&str, Vec<String>)> = relays
+        .iter()
+        .map(|(relay, _)| {
+            assert_eq!(relay.reverse_path, ReversePath::Address(address(ROSSI)));
+            assert_eq!(relay.account, address(ROSSI));
+            assert_eq!(relay.content, Content::Envelope(PecId::parse(&id).unwrap()));
+            let of = relay.recipients.iter().map(|to| to.address.to_string());
+            (&*relay.domain, of.collect())
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("altrove.example", vec!["a@altrove.example".into(), "b@altrove.example".into()]),
+            ("posta.example", vec!["c@posta.example".into()])
+        ]
+    );
+    // One envelope for all, and Return-Path is the last hop's: what we deliver ourselves has it.
+    let placed = &scene.inbox(BIANCHI)[0];
+    for (_, octets) in &relays {
+        assert_eq!(with_return_path(&ReversePath::Address(address(ROSSI)), octets), *placed);
+        assert_eq!(field(octets, "Return-Path"), None);
+    }
 }
 
 // PEC-PC-04
