@@ -129,6 +129,10 @@ impl From<StoreError> for Refusal {
             StoreError::NoSuchAccount => {
                 Self::no(Code::Unavailable, "The account is not available: connect again")
             }
+            // RFC 5530 §3: a temporary failure, and no fault of the client's quota.
+            StoreError::NoSpace => {
+                Self::no(Code::Unavailable, "No space is left on this server: try again later")
+            }
             error @ (StoreError::AccountExists
             | StoreError::JobGone(_)
             | StoreError::SealOutOfOrder

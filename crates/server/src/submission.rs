@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use mail::{Address, ForwardPath, ReversePath};
 use smtp::reply;
-use smtp::{Answer, Mechanism, Question, Role, SaslAnswer, SaslStep, Session, Settings, Step};
-use store::{Account, Spool};
+use smtp::{
+    Answer, Mechanism, Question, Reply, Role, SaslAnswer, SaslStep, Session, Settings, Step,
+};
+use store::{Account, Spool, StoreError};
 use tokio::sync::watch;
 
 use crate::drive::Connection;
@@ -159,8 +161,8 @@ struct Desk {
     spool: Option<Box<dyn Spool>>,
     /// Content that has not gone to the spool yet.
     piece: Vec<u8>,
-    /// The spool failed: the message will be refused at its end.
-    spool_failed: bool,
+    /// The spool failed: the message will be refused so at its end.
+    spool_failed: Option<Reply>,
 }
 
 impl Desk {
@@ -175,7 +177,7 @@ impl Desk {
             forward_paths: Vec::new(),
             spool: None,
             piece: Vec::new(),
-            spool_failed: false,
+            spool_failed: None,
         }
     }
 
@@ -303,11 +305,14 @@ impl Desk {
         match written {
             Ok(Ok(spool)) => self.spool = Some(spool),
             Ok(Err(error)) => {
-                self.spool_failed = true;
+                self.spool_failed = Some(match error {
+                    StoreError::NoSpace => reply::STORAGE_FULL,
+                    _ => reply::LOCAL_ERROR,
+                });
                 tracing::error!(target: "smtp", %error, "a message cannot be spooled");
             }
             Err(error) => {
-                self.spool_failed = true;
+                self.spool_failed = Some(reply::LOCAL_ERROR);
                 tracing::error!(target: "smtp", %error, "a message cannot be spooled");
             }
         }
@@ -316,14 +321,14 @@ impl Desk {
     fn discard(&mut self) {
         self.spool = None;
         self.piece = Vec::new();
-        self.spool_failed = false;
+        self.spool_failed = None;
     }
 
     async fn end_of_data(&mut self, octets: u64, trace: Trace) -> Answer {
         self.write_piece().await;
-        let failed = std::mem::take(&mut self.spool_failed);
-        let (Some(spool), false) = (self.spool.take(), failed) else {
-            return Answer::Refuse(reply::LOCAL_ERROR);
+        let failed = self.spool_failed.take();
+        let (Some(spool), None) = (self.spool.take(), &failed) else {
+            return Answer::Refuse(failed.unwrap_or(reply::LOCAL_ERROR));
         };
         let Some(reverse_path) = self.reverse_path.take() else {
             return Answer::Refuse(reply::LOCAL_ERROR);

@@ -12,9 +12,10 @@
 //! thread writes (`writer.rs`); reads have connections of their own and wait for nobody. No name
 //! that a user chose is ever a path. What a crash may leave is in `docs/crash-states.md`.
 //!
-//! Not here: compaction, deduplication across messages, and full-text search.
+//! Not here: deduplication across messages, and full-text search.
 
 mod accounts;
+mod compact;
 mod disk;
 mod log;
 mod mailboxes;
@@ -26,6 +27,7 @@ mod record;
 mod schema;
 mod seals;
 mod segments;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
@@ -42,25 +44,30 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mail::Address;
 
 use self::disk::{Disk, Real};
-use self::octets::Files;
+use self::octets::{Files, Prepared};
 use self::readers::Readers;
 use self::segments::Segments;
-use self::writer::{Command, Counters, Fault, Txn, Writer};
+use self::upkeep::{Done, Pace};
+use self::writer::{Command, Counters, Fault, Outcome, Txn, Writer};
 use crate::tree::Hash;
 use crate::{
-    Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Committed, Copied,
-    FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox,
-    MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal,
-    Octets, Opened, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid,
-    UidSet, Usage,
+    Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Committed, Compacted,
+    Copied, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord,
+    Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage,
+    NewSeal, Octets, Opened, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked,
+    Transaction, Uid, UidSet, Upkeep, Usage,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
 const QUEUE_MAX: usize = 1024;
+
+/// How often octets may be moved while one call reads them: compaction takes longer than a read.
+const MOVES_MAX: usize = 16;
 
 /// What may be chosen when a store is opened.
 #[derive(Debug, Clone)]
@@ -69,20 +76,30 @@ pub struct Options {
     pub segment_octets: u64,
     /// Connections for reading, which is how many reads go on at a time.
     pub readers: usize,
+    /// How often upkeep in the background looks for something to do.
+    pub upkeep_every: Duration,
+    /// What upkeep reads or copies in a second at most: a tenth of what a slow disk does.
+    pub upkeep_octets_a_second: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_octets: 256 * 1024 * 1024, readers: 8 }
+        Self {
+            segment_octets: 256 * 1024 * 1024,
+            readers: 8,
+            upkeep_every: Duration::from_secs(60),
+            upkeep_octets_a_second: 8 * 1024 * 1024,
+        }
     }
 }
 
 /// A store in a directory of this machine.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
-    readers: Readers,
     commands: Option<SyncSender<Command>>,
     writer: Option<JoinHandle<()>>,
+    pace: Arc<Pace>,
+    upkeep: Option<JoinHandle<()>>,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -90,6 +107,9 @@ pub struct EmbeddedStore {
 /// What the writer shares with everybody.
 struct Shared {
     files: Arc<Files>,
+    readers: Readers,
+    stuck: compact::Stuck,
+    done: Done,
     listeners: RwLock<Vec<Listener>>,
     fault: Fault,
 }
@@ -137,8 +157,14 @@ impl EmbeddedStore {
             files.unlink_large(blob)?;
             gone.push(blob);
         }
-        let shared =
-            Arc::new(Shared { files, listeners: RwLock::default(), fault: Fault::default() });
+        let shared = Arc::new(Shared {
+            files,
+            readers: Readers::new(index, options.readers),
+            stuck: compact::Stuck::default(),
+            done: Done::default(),
+            listeners: RwLock::default(),
+            fault: Fault::default(),
+        });
         let (commands, taken) = sync_channel(QUEUE_MAX);
         let writer = Writer {
             db,
@@ -152,11 +178,20 @@ impl EmbeddedStore {
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(&taken))?;
+        let pace = Arc::new(Pace::new(options.upkeep_octets_a_second));
+        let upkeep = {
+            let (shared, commands, pace) =
+                (Arc::clone(&shared), commands.clone(), Arc::clone(&pace));
+            std::thread::Builder::new()
+                .name("store-upkeep".into())
+                .spawn(move || upkeep::run(&shared, &commands, &pace, options.upkeep_every))?
+        };
         Ok(Self {
             shared,
-            readers: Readers::new(index, options.readers),
             commands: Some(commands),
             writer: Some(writer),
+            pace,
+            upkeep: Some(upkeep),
             _lock: lock,
         })
     }
@@ -169,22 +204,38 @@ impl EmbeddedStore {
     ) -> Result<T, StoreError> {
         let octets = octets.into_iter().map(|octets| self.shared.files.prepare(octets));
         let octets = octets.collect::<Result<_, _>>()?;
-        let (answer, answered) = sync_channel(1);
-        let command = Command {
-            octets,
-            run: Box::new(move |txn, blobs| {
-                let result = run(txn, blobs).and_then(|done| txn.settle().map(|()| done));
-                let keep = result.is_ok();
-                // Nobody listens any more only when the caller's thread is gone.
-                let reply = move || answer.send(result).unwrap_or_default();
-                (keep, Box::new(reply))
-            }),
-        };
-        let sent = self.commands.as_ref().map(|commands| commands.send(command));
-        match sent {
-            Some(Ok(())) => answered.recv().unwrap_or_else(|_| Err(self.shared.fault.error())),
-            _ => Err(self.shared.fault.error()),
+        match &self.commands {
+            Some(commands) => write_prepared(&self.shared, commands, octets, run),
+            None => Err(self.shared.fault.error()),
         }
+    }
+}
+
+/// Has the writer do `run` with octets that are ready, and waits until it is on disk.
+fn write_prepared<T: Send + 'static>(
+    shared: &Shared,
+    commands: &SyncSender<Command>,
+    octets: Vec<Prepared>,
+    run: impl FnOnce(&mut Txn<'_>, &[BlobId]) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (answer, answered) = sync_channel(1);
+    let command = Command {
+        octets,
+        run: Box::new(move |txn, blobs| {
+            let result = run(txn, blobs).and_then(|done| txn.settle().map(|()| done));
+            let outcome = match &result {
+                Ok(_) => Outcome::Kept,
+                Err(StoreError::NoSpace) => Outcome::NoSpace,
+                Err(_) => Outcome::Refused,
+            };
+            // Nobody listens any more only when the caller's thread is gone.
+            let reply = move || answer.send(result).unwrap_or_default();
+            (outcome, Box::new(reply))
+        }),
+    };
+    match commands.send(command) {
+        Ok(()) => answered.recv().unwrap_or_else(|_| Err(shared.fault.error())),
+        Err(_) => Err(shared.fault.error()),
     }
 }
 
@@ -204,6 +255,10 @@ fn doomed(db: &rusqlite::Connection) -> Result<Vec<u64>, StoreError> {
 
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
+        self.pace.stop();
+        if let Some(Err(_)) = self.upkeep.take().map(JoinHandle::join) {
+            tracing::error!("the upkeep of the store panicked");
+        }
         drop(self.commands.take());
         if let Some(Err(_)) = self.writer.take().map(JoinHandle::join) {
             tracing::error!("the writer of the store panicked");
@@ -219,13 +274,21 @@ impl std::fmt::Debug for EmbeddedStore {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        // What SQLite answers to ENOSPC and EDQUOT.
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            return Self::NoSpace;
+        }
         Self::Medium(format!("index: {error}"))
     }
 }
 
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
-        Self::Medium(error.to_string())
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match error.kind() {
+            StorageFull | QuotaExceeded => Self::NoSpace,
+            _ => Self::Medium(error.to_string()),
+        }
     }
 }
 
@@ -235,19 +298,19 @@ impl Store for EmbeddedStore {
     }
 
     fn account_by_login(&self, login: &str) -> Result<Option<Account>, StoreError> {
-        self.readers.read(|db| accounts::by_login(db, login))
+        self.shared.readers.read(|db| accounts::by_login(db, login))
     }
 
     fn account_by_address(&self, address: &Address) -> Result<Option<Account>, StoreError> {
-        self.readers.read(|db| accounts::by_address(db, address))
+        self.shared.readers.read(|db| accounts::by_address(db, address))
     }
 
     fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
-        self.readers.read(|db| accounts::by_id(db, id))
+        self.shared.readers.read(|db| accounts::by_id(db, id))
     }
 
     fn accounts(&self) -> Result<Vec<Account>, StoreError> {
-        self.readers.read(accounts::all)
+        self.shared.readers.read(accounts::all)
     }
 
     fn change_account(&self, id: AccountId, change: AccountChange) -> Result<(), StoreError> {
@@ -259,15 +322,15 @@ impl Store for EmbeddedStore {
     }
 
     fn usage(&self, id: AccountId) -> Result<Usage, StoreError> {
-        self.readers.read(|db| accounts::usage(db, id))
+        self.shared.readers.read(|db| accounts::usage(db, id))
     }
 
     fn mailboxes(&self, account: AccountId) -> Result<Vec<Mailbox>, StoreError> {
-        self.readers.read(|db| mailboxes::all(db, account))
+        self.shared.readers.read(|db| mailboxes::all(db, account))
     }
 
     fn mailbox(&self, account: AccountId, name: &MailboxName) -> Result<Mailbox, StoreError> {
-        self.readers.read(|db| mailboxes::by_name(db, account, name))
+        self.shared.readers.read(|db| mailboxes::by_name(db, account, name))
     }
 
     fn create_mailbox(
@@ -298,7 +361,7 @@ impl Store for EmbeddedStore {
     }
 
     fn subscriptions(&self, account: AccountId) -> Result<Vec<MailboxName>, StoreError> {
-        self.readers.read(|db| mailboxes::subscriptions(db, account))
+        self.shared.readers.read(|db| mailboxes::subscriptions(db, account))
     }
 
     fn subscribe(
@@ -312,16 +375,16 @@ impl Store for EmbeddedStore {
     }
 
     fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, StoreError> {
-        self.readers.read(|db| Ok(mailboxes::Numbers::load(db, mailbox)?.status()))
+        self.shared.readers.read(|db| Ok(mailboxes::Numbers::load(db, mailbox)?.status()))
     }
 
     fn open(&self, mailbox: MailboxId, take_recent: bool) -> Result<Opened, StoreError> {
         let recent = take_recent && self.status(mailbox)?.recent > 0;
         if !recent {
-            return self.readers.read(|db| messages::open(db, mailbox));
+            return self.shared.readers.read(|db| messages::open(db, mailbox));
         }
         let from = self.write(vec![], move |txn, _| messages::take_recent(txn, mailbox))?;
-        let mut opened = self.readers.read(|db| messages::open(db, mailbox))?;
+        let mut opened = self.shared.readers.read(|db| messages::open(db, mailbox))?;
         opened.recent_from = from;
         opened.status.recent = opened.uids.iter().filter(|uid| **uid >= from).count() as u64;
         Ok(opened)
@@ -333,23 +396,31 @@ impl Store for EmbeddedStore {
         uids: &UidSet,
         limit: usize,
     ) -> Result<Vec<Summary>, StoreError> {
-        self.readers.read(|db| {
+        self.shared.readers.read(|db| {
             mailboxes::Numbers::load(db, mailbox)?;
             messages::summaries(db, mailbox, uids, limit)
         })
     }
 
     fn changes(&self, mailbox: MailboxId, since: ModSeq) -> Result<Changes, StoreError> {
-        self.readers.read(|db| messages::changes(db, mailbox, since))
+        self.shared.readers.read(|db| messages::changes(db, mailbox, since))
     }
 
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
-        let place = self.readers.read(|db| octets::find(db, blob))?;
-        self.shared.files.read(blob, place, start, end)
+        let find = || self.shared.readers.read(|db| octets::find(db, blob));
+        let mut place = find()?;
+        for _ in 0..MOVES_MAX {
+            match self.shared.files.read(blob, place, start, end) {
+                // Its segment was unlinked since: it is gone, or it was moved just then.
+                Err(StoreError::NoSuchMessage) => place = find()?,
+                read => return read,
+            }
+        }
+        Err(StoreError::Medium("octets were moved time and again while they were read".into()))
     }
 
     fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {
-        self.readers.read(|db| octets::find(db, blob)).map(|(_, octets)| octets)
+        self.shared.readers.read(|db| octets::find(db, blob)).map(|(_, octets)| octets)
     }
 
     fn spool(&self) -> Result<Box<dyn Spool>, StoreError> {
@@ -421,6 +492,17 @@ impl Store for EmbeddedStore {
         if gone || self.shared.fault.is_fatal() { Err(self.shared.fault.error()) } else { Ok(()) }
     }
 
+    fn compact(&self) -> Result<Compacted, StoreError> {
+        match &self.commands {
+            Some(commands) => compact::one(&self.shared, commands, true, &|_| !self.pace.stopped()),
+            None => Err(self.shared.fault.error()),
+        }
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.shared.done.told()
+    }
+
     fn listen(&self, listener: Listener) {
         self.shared.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
@@ -437,11 +519,11 @@ impl Store for EmbeddedStore {
         after: Option<JobId>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        self.readers.read(|db| pipeline::jobs_due(db, now, after, limit))
+        self.shared.readers.read(|db| pipeline::jobs_due(db, now, after, limit))
     }
 
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
-        self.readers.read(pipeline::jobs_waiting)
+        self.shared.readers.read(pipeline::jobs_waiting)
     }
 
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError> {
@@ -450,7 +532,7 @@ impl Store for EmbeddedStore {
     }
 
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {
-        self.readers.read(|db| pipeline::tracked(db, identificativo))
+        self.shared.readers.read(|db| pipeline::tracked(db, identificativo))
     }
 
     fn log(
@@ -459,39 +541,39 @@ impl Store for EmbeddedStore {
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, LogRecord)>, StoreError> {
-        self.readers.read(|db| log::find(db, filter, after, limit))
+        self.shared.readers.read(|db| log::find(db, filter, after, limit))
     }
 
     fn log_entries(&self, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
-        self.readers.read(|db| log::entries(db, after, limit))
+        self.shared.readers.read(|db| log::entries(db, after, limit))
     }
 
     fn log_leaves(&self, after: u64, limit: usize) -> Result<Vec<LogLeaf>, StoreError> {
-        self.readers.read(|db| log::leaves(db, after, limit))
+        self.shared.readers.read(|db| log::leaves(db, after, limit))
     }
 
     fn last_record(&self) -> Result<u64, StoreError> {
-        self.readers.read(|db| Counters::load(db).map(|counters| counters.record))
+        self.shared.readers.read(|db| Counters::load(db).map(|counters| counters.record))
     }
 
     fn seals(&self, after: u64, limit: usize) -> Result<Vec<Seal>, StoreError> {
-        self.readers.read(|db| seals::after(db, after, limit))
+        self.shared.readers.read(|db| seals::after(db, after, limit))
     }
 
     fn last_seal(&self) -> Result<Option<Seal>, StoreError> {
-        self.readers.read(seals::last)
+        self.shared.readers.read(seals::last)
     }
 
     fn seal_of(&self, record: u64) -> Result<Option<Seal>, StoreError> {
-        self.readers.read(|db| seals::of_record(db, record))
+        self.shared.readers.read(|db| seals::of_record(db, record))
     }
 
     fn unstamped_seals(&self, limit: usize) -> Result<Vec<Seal>, StoreError> {
-        self.readers.read(|db| seals::unstamped(db, limit))
+        self.shared.readers.read(|db| seals::unstamped(db, limit))
     }
 
     fn seal_chunks(&self, number: u64) -> Result<Vec<Hash>, StoreError> {
-        self.readers.read(|db| seals::chunks(db, number))
+        self.shared.readers.read(|db| seals::chunks(db, number))
     }
 
     fn add_seal(&self, seal: NewSeal) -> Result<(), StoreError> {

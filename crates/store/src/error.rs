@@ -45,6 +45,9 @@ pub enum StoreError {
     /// The seal does not continue the last one: somebody sealed meanwhile.
     #[error("the seal does not continue the last one")]
     SealOutOfOrder,
+    /// There is no room on the disk: the next try may do better, and what is there can be read.
+    #[error("no space is left on the disk")]
+    NoSpace,
     /// The disk or the database failed. Nobody but the log learns the cause.
     #[error("the medium failed: {0}")]
     Medium(String),

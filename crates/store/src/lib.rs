@@ -22,6 +22,7 @@ mod rules;
 mod seal;
 mod transaction;
 pub mod tree;
+mod upkeep;
 
 pub use account::{Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Role, State};
 pub use error::StoreError;
@@ -43,6 +44,7 @@ pub use seal::{
     Format, LogEntry, LogLeaf, NewSeal, NoStatement, STATEMENT_OCTETS_MAX, Seal, Statement,
 };
 pub use transaction::{Committed, Delivery, Source, Transaction};
+pub use upkeep::{Compacted, Upkeep};
 
 /// Called after a commit with each mailbox whose messages or flags it changed, or which it deleted.
 /// It must not block, and must not call the store.
@@ -279,6 +281,19 @@ pub trait Store: Send + Sync {
     /// is opened again.
     fn takes_writes(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+    /// Brings back the space of octets that nothing refers to, one piece of work at a time: call
+    /// again until nothing was done. A store that keeps no dead octets has nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Medium`], [`StoreError::NoSpace`]: what was done until then stays done.
+    fn compact(&self) -> Result<Compacted, StoreError> {
+        Ok(Compacted::default())
+    }
+    /// What was done in the background since the store was opened.
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::default()
     }
     /// Asks to be told of changed mailboxes.
     fn listen(&self, listener: Listener);

@@ -43,6 +43,7 @@ impl From<anyhow::Error> for Refusal {
     fn from(error: anyhow::Error) -> Self {
         match error.downcast_ref::<StoreError>() {
             Some(StoreError::NoSuchAccount) => Self::Say(smtp::reply::SENDER_NOT_YOURS),
+            Some(StoreError::NoSpace) => Self::Say(smtp::reply::STORAGE_FULL),
             _ => Self::Fault(error),
         }
     }

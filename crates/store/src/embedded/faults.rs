@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,12 +21,13 @@ struct FailsAt {
     kind: Step,
     number: usize,
     seen: AtomicUsize,
+    with: ErrorKind,
 }
 
 impl Disk for FailsAt {
     fn step(&self, step: Step) -> std::io::Result<()> {
         if step == self.kind && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.number {
-            return Err(std::io::Error::other("given the disk fails here"));
+            return Err(std::io::Error::new(self.with, "given the disk fails here"));
         }
         Ok(())
     }
@@ -36,9 +37,9 @@ impl Disk for FailsAt {
 type Act = fn(&dyn Store, AccountId, MailboxId) -> Result<(), StoreError>;
 
 /// Appends of every kind of octets, what takes them away, and a step of the pipeline.
-const SCRIPT: [Act; 8] = [
+const SCRIPT: [Act; 10] = [
     |store, _, inbox| store.append(inbox, message(&[1; 900], Flags::default())).map(|_| ()),
-    |store, _, inbox| store.append(inbox, message(&[2; 70_000], Flags::default())).map(|_| ()),
+    |store, _, inbox| store.append(inbox, message(&[2; 50_000], Flags::default())).map(|_| ()),
     |store, _, inbox| store.append(inbox, message(&[3; 1_200_000], Flags::default())).map(|_| ()),
     |store, anna, _| {
         let new = NewMailbox { name: name("a/b"), special_use: None };
@@ -63,6 +64,12 @@ const SCRIPT: [Act; 8] = [
         };
         store.commit(step).map(|_| ())
     },
+    // The first segment is mostly dead by now: what lives in it is moved.
+    |store, _, _| {
+        while store.compact()?.segments > 0 {}
+        Ok(())
+    },
+    |store, _, inbox| store.append(inbox, message(&[5; 800], Flags::default())).map(|_| ()),
 ];
 
 /// All that a store says of itself, octets included.
@@ -94,13 +101,13 @@ pub(super) fn picture(store: &dyn Store) -> Vec<String> {
 
 /// Plays the script on a disk that fails, until it failed and to the end: what was acknowledged is
 /// what a model did too. Returns whether the fault was met.
-fn play(kind: Step, number: usize) -> bool {
+fn play(kind: Step, number: usize, with: ErrorKind) -> bool {
     let dir = TempDir::new().unwrap();
     let model = MemoryStore::new();
     let quota = || holder("anna@pec.example", octets_max(1 << 40));
     let anna = EmbeddedStore::open(dir.path(), small()).unwrap().add_account(quota(), at(0));
     assert_eq!(model.add_account(quota(), at(0)).unwrap(), anna.unwrap());
-    let disk = Arc::new(FailsAt { kind, number, seen: AtomicUsize::new(0) });
+    let disk = Arc::new(FailsAt { kind, number, seen: AtomicUsize::new(0), with });
     let mut met = false;
     {
         let store = EmbeddedStore::open_on(dir.path(), small(), disk).unwrap();
@@ -109,6 +116,13 @@ fn play(kind: Step, number: usize) -> bool {
         for act in SCRIPT {
             match act(&store, anna, inbox) {
                 Ok(()) => act(&model, anna, inbox).unwrap(),
+                // Full: refused and nothing else, and the next try finds room.
+                Err(StoreError::NoSpace) if !met => {
+                    met = true;
+                    assert!(store.takes_writes().is_ok(), "{kind:?} {number}");
+                    act(&store, anna, inbox).unwrap();
+                    act(&model, anna, inbox).unwrap();
+                }
                 Err(StoreError::Medium(_)) => {
                     if met && kind != Step::Write {
                         continue;
@@ -143,7 +157,49 @@ fn play(kind: Step, number: usize) -> bool {
 
 /// Each step of a kind fails in turn, until the script has no more of them.
 fn each(kind: Step) -> usize {
-    (1..).take_while(|number| play(kind, *number)).count()
+    (1..).take_while(|number| play(kind, *number, ErrorKind::Other)).count()
+}
+
+/// A disk that is full at any step refuses that, and takes the next: no restart is needed.
+#[test]
+fn a_full_disk_is_full_only_as_long_as_it_is() {
+    for (kind, least) in [(Step::Write, 5), (Step::Flush, 5), (Step::Commit, SCRIPT.len())] {
+        let full = |number: &usize| play(kind, *number, ErrorKind::StorageFull);
+        assert!((1..).take_while(full).count() >= least, "{kind:?}");
+    }
+}
+
+/// The index itself finds no room: the command that needs it is refused, and the rest goes on.
+#[test]
+fn an_index_without_room_refuses_and_goes_on() {
+    let dir = TempDir::new().unwrap();
+    drop(EmbeddedStore::open(dir.path(), small()).unwrap());
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    let anna = store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    append(&store, MailboxId(1), b"before");
+    let room = |pages: u32| {
+        store.write(vec![], move |txn, _| {
+            txn.db.pragma_update(None, "max_page_count", pages)?;
+            Ok(())
+        })
+    };
+    room(1).unwrap();
+    let log = |octets: usize| {
+        let record = LogRecord { event: "x".repeat(octets), ..LogRecord::default() };
+        store.commit(Transaction { log: vec![record], ..Transaction::default() })
+    };
+    assert_refused!(log(200_000), StoreError::NoSpace);
+    assert_eq!(store.read(BlobId(1), 0, 99).unwrap(), b"before");
+    assert_refused!(log(200_000), StoreError::NoSpace);
+    // What needs no page more is done all the while.
+    store.takes_writes().unwrap();
+    append(&store, MailboxId(1), b"between");
+    room(u32::MAX).unwrap();
+    log(200_000).unwrap();
+    assert_eq!(held(&store, anna), (13, 2));
+    drop(store);
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    assert_eq!(store.log(&LogFilter::default(), 0, 9).unwrap().len(), 1);
 }
 
 #[test]
@@ -174,7 +230,12 @@ fn what_is_committed_stays_though_nobody_was_told() {
     EmbeddedStore::open(dir.path(), small()).unwrap().add_account(quota, at(0)).unwrap();
     let inbox = MailboxId(1);
     {
-        let disk = FailsAt { kind: Step::Committed, number: 1, seen: AtomicUsize::new(0) };
+        let disk = FailsAt {
+            kind: Step::Committed,
+            number: 1,
+            seen: AtomicUsize::new(0),
+            with: ErrorKind::Other,
+        };
         let store = EmbeddedStore::open_on(dir.path(), small(), Arc::new(disk)).unwrap();
         let told = store.append(inbox, message(b"m", Flags::default()));
         assert_refused!(told, StoreError::Medium(_));
@@ -228,7 +289,7 @@ fn copy_dir(from: &Path, to: &Path) {
             // The file of a spool may go meanwhile.
             match fs::copy(&path, &target) {
                 Ok(_) => {}
-                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
             }
         }
     }
@@ -309,6 +370,21 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
     store.add_account(holder("anna@pec.example", quota), at(0)).unwrap();
     camera.on.store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let junk = MailboxId(6);
+            let deleted = FlagChange::Add(system(SystemFlags::DELETED));
+            for number in 0..30u8 {
+                match store.append(junk, message(&[number; 15_000], Flags::default())) {
+                    Ok(_) | Err(StoreError::OverQuota(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
+                if number % 6 == 5 {
+                    store.change_flags(junk, &UidSet::all(), &deleted).unwrap();
+                    store.expunge(junk, None).unwrap();
+                    store.compact().unwrap();
+                }
+            }
+        });
         for thread in 0..4u64 {
             let (store, acknowledged) = (&store, &acknowledged);
             scope.spawn(move || {

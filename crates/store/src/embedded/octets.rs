@@ -48,6 +48,10 @@ pub(super) enum Prepared {
     File(SpoolFile),
     /// There already.
     Stored(BlobId),
+    /// The record of this number, to be appended once more.
+    Moved(u64, Record),
+    /// Nothing: whatever comes, this segment is not appended to any more.
+    Seal(u64),
 }
 
 impl Files {

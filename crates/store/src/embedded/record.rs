@@ -39,6 +39,19 @@ pub(super) fn header(blob: u64, octets: u64) -> [u8; HEADER_OCTETS as usize] {
     header
 }
 
+/// What the header at `start` says, number and octets; nothing when there is no sound one.
+pub(super) fn read_header(file: &File, start: u64) -> Result<Option<(u64, u64)>, StoreError> {
+    let read = pread(file, start, HEADER_OCTETS)?;
+    let Ok(read) = <[u8; HEADER_OCTETS as usize]>::try_from(read) else { return Ok(None) };
+    let number = |at: usize| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&read[at..at + 8]);
+        u64::from_le_bytes(number)
+    };
+    let (blob, octets) = (number(4), number(12));
+    Ok((read == header(blob, octets)).then_some((blob, octets)))
+}
+
 /// The CRCs of octets that come piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Crcs {

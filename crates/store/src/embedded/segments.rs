@@ -2,8 +2,8 @@
 //!
 //! Only the writer appends, to the segment with the highest number, from where the index says that
 //! it ends: what a crash left beyond is written over. A segment in which no record is in use is
-//! unlinked once the commit that freed it is done. Not here yet: compaction, which would copy the
-//! records still in use out of a segment that is mostly dead.
+//! unlinked once the commit that freed it is done. Not here: copying the records still in use out of
+//! a segment that is mostly dead (`compact.rs`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -110,6 +110,11 @@ impl Segments {
         self.active.as_ref().map(|active| active.number)
     }
 
+    /// Has the next record begin another segment, if this one is appended to.
+    pub(super) fn seal(&mut self, number: u64) {
+        self.active.take_if(|active| active.number == number);
+    }
+
     /// Begins a group.
     pub(super) fn begin(&mut self) {
         self.before = (self.last, self.active.clone());
@@ -168,7 +173,12 @@ impl Segments {
             .open(path(&self.dir, number))?;
         reserve(&file, self.octets_max)?;
         let certain = self.disk.step(Step::Flush).and_then(|()| file.sync_all());
-        certain.and_then(|()| flush_dir(&self.dir)).map_err(AppendError::Flush)?;
+        let certain = certain.and_then(|()| flush_dir(&self.dir));
+        // Nothing is in it yet: without room for its name it is begun again when there is some.
+        certain.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Write(error),
+            _ => AppendError::Flush(error),
+        })?;
         let active = Active { number, file: Arc::new(file), end: 0 };
         self.last = number;
         self.active = Some(active.clone());
@@ -187,6 +197,14 @@ impl Segments {
     /// Where each segment ends that this group wrote to.
     pub(super) fn ends(&self) -> &[(u64, u64)] {
         &self.ends
+    }
+
+    /// Leaves what the group wrote where it is, dead: the next one begins another segment. For when
+    /// nobody knows for certain that the group is gone.
+    pub(super) fn give_up(&mut self) {
+        self.active = None;
+        self.dirty.clear();
+        self.ends.clear();
     }
 
     /// Forgets the group: the next one is written over it.

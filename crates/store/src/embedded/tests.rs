@@ -11,7 +11,7 @@ use crate::{FlagChange, Flags};
 
 /// Small segments, so that tests see many.
 pub(super) fn small() -> Options {
-    Options { segment_octets: 64 * 1024, readers: 4 }
+    Options { segment_octets: 64 * 1024, readers: 4, ..Options::default() }
 }
 
 fn run(case: fn(Make<'_>)) {
@@ -99,7 +99,7 @@ fn dead_segments_and_files_are_unlinked() {
 fn damaged_octets_are_not_handed_out() {
     use std::os::unix::fs::FileExt as _;
     let dir = TempDir::new().unwrap();
-    let options = Options { segment_octets: 4 << 20, readers: 1 };
+    let options = Options { segment_octets: 4 << 20, readers: 1, ..Options::default() };
     let store = EmbeddedStore::open(dir.path(), options).unwrap();
     let anna = holder("anna@pec.example", octets_max(1 << 40));
     store.add_account(anna, at(0)).unwrap();
@@ -151,4 +151,107 @@ fn a_mailbox_runs_out_of_uids() {
     assert_eq!(append(&store, MailboxId(1), b"m"), uid(u32::MAX - 1));
     let more = store.append(MailboxId(1), message(b"m", Flags::default()));
     assert_refused!(more, StoreError::OutOfUids);
+}
+
+/// A store in which every segment holds little that is in use; and how much of it is.
+fn mostly_dead(dir: &Path, options: Options) -> EmbeddedStore {
+    let store = EmbeddedStore::open(dir, options).unwrap();
+    store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    for number in 0..40 {
+        append(&store, MailboxId(1), &[number; 15_000]);
+    }
+    let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
+    let most: UidSet = (1..=40).filter(|one| one % 4 != 0).map(uid).collect();
+    store.change_flags(MailboxId(1), &most, &deleted).unwrap();
+    store.expunge(MailboxId(1), None).unwrap();
+    store
+}
+
+fn all_read(store: &EmbeddedStore) {
+    for one in store.summaries(MailboxId(1), &UidSet::all(), 99).unwrap() {
+        let octets = store.read(one.blob, 0, u64::MAX).unwrap();
+        assert!(octets.len() == 15_000 && octets.iter().all(|one| *one == octets[0]));
+    }
+}
+
+#[test]
+fn compaction_brings_dead_octets_back() {
+    let dir = TempDir::new().unwrap();
+    let store = mostly_dead(dir.path(), small());
+    let segments = dir.path().join("segments");
+    assert_eq!(files(&segments), 10);
+    let mut total = Compacted::default();
+    loop {
+        let done = store.compact().unwrap();
+        if done.segments == 0 {
+            break;
+        }
+        total.segments += done.segments;
+        total.moved_octets += done.moved_octets;
+        total.freed_octets += done.freed_octets;
+    }
+    // Four were in each, one of them lives; also the segment that was appended to.
+    let record = record::record_octets(15_000);
+    assert_eq!((total.segments, total.moved_octets), (10, 10 * record));
+    assert_eq!(total.freed_octets, 40 * record);
+    assert_eq!(store.upkeep().moved_octets, 10 * record);
+    all_read(&store);
+    // A call later, so that the writer has done its work after the reply.
+    store.expunge(MailboxId(1), None).unwrap();
+    assert_eq!(files(&segments), 3);
+    drop(store);
+    all_read(&EmbeddedStore::open(dir.path(), small()).unwrap());
+}
+
+#[test]
+fn reads_go_on_while_octets_move() {
+    let dir = TempDir::new().unwrap();
+    let store = mostly_dead(dir.path(), small());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    all_read(&store);
+                }
+            });
+        }
+        for _ in 0..5 {
+            while store.compact().unwrap().segments > 0 {}
+            // What is there dies again, and comes again.
+            store.move_messages(MailboxId(1), &UidSet::all(), MailboxId(2), at(1)).unwrap();
+            store.move_messages(MailboxId(2), &UidSet::all(), MailboxId(1), at(1)).unwrap();
+            store.delete_mailbox(create(&store, AccountId(1), "a")).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+}
+
+/// Nobody asks for it: it is done in the background.
+#[test]
+fn upkeep_compacts_by_itself() {
+    let dir = TempDir::new().unwrap();
+    let upkeep_every = Duration::from_millis(20);
+    let store = mostly_dead(dir.path(), Options { upkeep_every, ..small() });
+    let began = std::time::Instant::now();
+    while store.upkeep().freed_octets == 0 && began.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    assert!(store.upkeep().freed_octets > 0);
+    all_read(&store);
+}
+
+/// A record that cannot be read stays where it is, with its segment; the others are moved.
+#[test]
+fn compaction_leaves_what_it_cannot_read() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = TempDir::new().unwrap();
+    let store = mostly_dead(dir.path(), small());
+    let segment = segments::path(&dir.path().join("segments"), 1);
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.write_all_at(&[9], 3 * record::record_octets(15_000) + 100).unwrap();
+    while store.compact().unwrap().segments > 0 {}
+    assert!(segment.exists());
+    let blobs = store.summaries(MailboxId(1), &UidSet::all(), 99).unwrap();
+    assert_eq!(blobs.iter().filter(|one| store.read(one.blob, 0, 9).is_err()).count(), 1);
 }

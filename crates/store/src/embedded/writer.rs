@@ -33,8 +33,19 @@ const IDLE: Duration = Duration::from_millis(500);
 /// Answers a caller; dropped instead, the caller learns that its command failed with its group.
 pub(super) type Reply = Box<dyn FnOnce() + Send>;
 
-/// What a command does in the transaction of its group: whether it is kept, and the answer.
-pub(super) type Run = Box<dyn FnOnce(&mut Txn<'_>, &[BlobId]) -> (bool, Reply) + Send>;
+/// What a command does in the transaction of its group: what comes of it, and the answer.
+pub(super) type Run = Box<dyn FnOnce(&mut Txn<'_>, &[BlobId]) -> (Outcome, Reply) + Send>;
+
+/// What comes of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is part of the commit.
+    Kept,
+    /// It is rolled back alone.
+    Refused,
+    /// So it is, for want of room in the index.
+    NoSpace,
+}
 
 /// One call of the store that writes.
 pub(super) struct Command {
@@ -45,8 +56,8 @@ pub(super) struct Command {
 impl Command {
     fn octets(&self) -> u64 {
         let octets = |prepared: &Prepared| match prepared {
-            Prepared::Record(record) => record.octets.len() as u64,
-            Prepared::File(_) | Prepared::Stored(_) => 0,
+            Prepared::Record(record) | Prepared::Moved(_, record) => record.octets.len() as u64,
+            Prepared::File(_) | Prepared::Stored(_) | Prepared::Seal(_) => 0,
         };
         self.octets.iter().map(octets).sum()
     }
@@ -167,6 +178,21 @@ impl Txn<'_> {
         Ok(())
     }
 
+    /// Has the index name the new place of a record that was appended once more, if it is still at
+    /// the old one: else the copy is as dead as that.
+    pub(super) fn relocate(&mut self, number: u64, from: Place) -> Result<(), StoreError> {
+        let Some((to, octets)) = self.new.remove(&number) else { return Ok(()) };
+        let set = "UPDATE blobs SET segment = ?, start = ?
+                   WHERE id = ? AND segment = ? AND start = ?";
+        let values = [to.segment, to.start, number, from.segment, from.start];
+        if self.db.prepare_cached(set)?.execute(values.map(u64::cast_signed))? == 1 {
+            let octets = record_octets(octets).cast_signed();
+            *self.effects.live.entry(from.segment).or_default() -= octets;
+            *self.effects.live.entry(to.segment).or_default() += octets;
+        }
+        Ok(())
+    }
+
     fn insert(
         &mut self,
         blob: u64,
@@ -217,6 +243,8 @@ impl Txn<'_> {
 enum Failure {
     /// Before anything could have become visible: the next group may do better.
     Harmless(StoreError),
+    /// As harmless, but what was written may turn up again after a crash: it is left in its place.
+    Left(StoreError),
     /// A flush or a commit: nobody knows what is on disk.
     Fatal(StoreError),
 }
@@ -290,12 +318,15 @@ impl Writer {
                 // A crash is all that can come between, and a test wants to be it.
                 match self.disk.step(Step::Committed) {
                     Ok(()) => self.finish(done),
-                    Err(error) => shared.fault.set(&mut failure_kept, &error.to_string(), true),
+                    Err(error) => shared.fault.set(&mut failure_kept, &error.into(), true),
                 }
             }
             Err(failure) => {
                 self.counters = counters;
-                self.segments.roll_back();
+                match failure {
+                    Failure::Left(_) => self.segments.give_up(),
+                    _ => self.segments.roll_back(),
+                }
                 if !self.db.is_autocommit()
                     && let Err(error) = self.db.execute_batch("ROLLBACK")
                 {
@@ -303,20 +334,20 @@ impl Writer {
                 }
                 let (cause, fatal) = match failure {
                     Failure::Harmless(cause) => (cause, !self.db.is_autocommit()),
+                    Failure::Left(cause) => (cause, !self.db.is_autocommit()),
                     Failure::Fatal(cause) => (cause, true),
                 };
                 tracing::error!(%cause, fatal, "a group of writes failed");
                 if !fatal {
                     self.unlink_large(&self.adopted);
                 }
-                shared.fault.set(&mut failure_kept, &cause.to_string(), fatal);
+                shared.fault.set(&mut failure_kept, &cause, fatal);
             }
         }
     }
 
     fn try_group(&mut self, commands: Vec<Command>) -> Result<Done, Failure> {
         let (commands, placed, mut dropped_files) = self.place(commands)?;
-        let fatal = |error: rusqlite::Error| Failure::Fatal(error.into());
         let harmless = |error: rusqlite::Error| Failure::Harmless(error.into());
         let begin = || self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([]);
         begin().map_err(harmless)?;
@@ -326,9 +357,17 @@ impl Writer {
         }
         done.effects.doomed.append(&mut dropped_files);
         self.index(&mut done).map_err(Failure::Harmless)?;
-        self.disk.step(Step::Commit).map_err(|error| Failure::Fatal(error.into()))?;
+        self.disk.step(Step::Commit).map_err(|error| uncommitted(error.into()))?;
         let commit = || self.db.prepare_cached("COMMIT")?.execute([]);
-        commit().map_err(fatal)?;
+        commit().map_err(|error| {
+            // The commit is on disk, and cannot be told to those who read: the table of the WAL in
+            // shared memory found no room to grow. The next commit is written over it; a crash
+            // before that makes it come true.
+            if error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+                return Failure::Left(StoreError::NoSpace);
+            }
+            uncommitted(error.into())
+        })?;
         Ok(done)
     }
 
@@ -344,21 +383,33 @@ impl Writer {
         for command in commands {
             let mut blobs = Vec::with_capacity(command.octets.len());
             for prepared in command.octets {
-                if let Prepared::Stored(blob) = prepared {
-                    blobs.push(blob);
-                    continue;
-                }
+                let prepared = match prepared {
+                    Prepared::Stored(blob) => {
+                        blobs.push(blob);
+                        continue;
+                    }
+                    Prepared::Moved(number, record) => {
+                        blobs.push(BlobId(number));
+                        records.push((number, record));
+                        continue;
+                    }
+                    Prepared::Seal(number) => {
+                        self.segments.seal(number);
+                        continue;
+                    }
+                    new => new,
+                };
                 self.counters.blob += 1;
                 blobs.push(BlobId(self.counters.blob));
                 match prepared {
                     Prepared::Record(record) => records.push((self.counters.blob, record)),
                     Prepared::File(file) => files.push((self.counters.blob, file)),
-                    Prepared::Stored(_) => {}
+                    Prepared::Stored(_) | Prepared::Moved(..) | Prepared::Seal(_) => {}
                 }
             }
             runs.push((command.run, blobs));
         }
-        let fatal = |error: std::io::Error| Failure::Fatal(error.into());
+        let named = |error: std::io::Error| uncommitted(error.into());
         let mut placed = BTreeMap::new();
         let places = self.segments.append(&records).map_err(|error| match error {
             AppendError::Write(error) => Failure::Harmless(error.into()),
@@ -367,18 +418,22 @@ impl Writer {
         for ((blob, record), place) in records.iter().zip(places) {
             placed.insert(*blob, (place, record.octets.len() as u64));
         }
-        self.segments.flush().map_err(fatal)?;
+        self.segments.flush().map_err(|error| match StoreError::from(error) {
+            // Nothing that was certain is less so: this file is not written to any more.
+            StoreError::NoSpace => Failure::Left(StoreError::NoSpace),
+            other => Failure::Fatal(other),
+        })?;
         let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
         let mut own = Vec::new();
         for (blob, mut file) in files {
             let octets = file.octets;
-            dirs.insert(self.shared.files.adopt(&mut file, blob).map_err(fatal)?);
+            dirs.insert(self.shared.files.adopt(&mut file, blob).map_err(named)?);
             self.adopted.push(blob);
             placed.insert(blob, (Place { segment: 0, start: 0 }, octets));
             own.push(blob);
         }
         for dir in dirs {
-            self.shared.files.flush_large(&dir).map_err(fatal)?;
+            self.shared.files.flush_large(&dir).map_err(named)?;
         }
         Ok((runs, placed, own))
     }
@@ -405,14 +460,17 @@ impl Writer {
             new,
             refs: BTreeMap::new(),
         };
-        let (keep, reply) = run(&mut txn, blobs);
+        let (outcome, reply) = run(&mut txn, blobs);
         let effects = txn.effects;
         if self.db.is_autocommit() {
             // The database gave the whole transaction up by itself: full, or failing.
             let cause = StoreError::Medium("the index gave up a transaction".into());
-            return Err(Failure::Fatal(cause));
+            return Err(match outcome {
+                Outcome::NoSpace => Failure::Harmless(StoreError::NoSpace),
+                Outcome::Kept | Outcome::Refused => Failure::Fatal(cause),
+            });
         }
-        if keep {
+        if outcome == Outcome::Kept {
             // What the command did not use, it has doomed itself.
             own.retain(|file| !blobs.iter().any(|blob| blob.0 == *file));
             done.effects.merge(effects);
@@ -482,6 +540,14 @@ impl Writer {
     }
 }
 
+/// Of a name or a commit that failed: for want of room it has not happened, else nobody knows.
+fn uncommitted(error: StoreError) -> Failure {
+    match error {
+        StoreError::NoSpace => Failure::Harmless(error),
+        other => Failure::Fatal(other),
+    }
+}
+
 fn gather(first: Command, commands: &Receiver<Command>) -> Vec<Command> {
     let mut octets = first.octets();
     let mut group = vec![first];
@@ -506,6 +572,7 @@ pub(super) struct Fault {
 pub(super) struct FailureKept {
     cause: String,
     fatal: bool,
+    no_space: bool,
 }
 
 impl Fault {
@@ -515,9 +582,10 @@ impl Fault {
     }
 
     /// Keeps a failure, with the lock that the group was worked on under.
-    fn set(&self, kept: &mut FailureKept, cause: &str, fatal: bool) {
+    fn set(&self, kept: &mut FailureKept, cause: &StoreError, fatal: bool) {
         let rest = if fatal { "; no more writes until the store is opened again" } else { "" };
-        *kept = FailureKept { cause: format!("{cause}{rest}"), fatal };
+        let no_space = matches!(cause, StoreError::NoSpace) && !fatal;
+        *kept = FailureKept { cause: format!("{cause}{rest}"), fatal, no_space };
         self.fatal.store(fatal, Ordering::Release);
     }
 
@@ -529,6 +597,9 @@ impl Fault {
     /// What a caller is told whose command was dropped.
     pub(super) fn error(&self) -> StoreError {
         let kept = self.lock();
+        if kept.no_space {
+            return StoreError::NoSpace;
+        }
         let gone = "the writer is gone";
         let cause = if kept.cause.is_empty() { gone } else { kept.cause.as_str() };
         StoreError::Medium(cause.to_owned())

@@ -1,0 +1,21 @@
+//! What a store does for itself beside what it is asked.
+
+/// A piece of work that brought space back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compacted {
+    /// Segments looked through: none when there was nothing to do.
+    pub segments: u64,
+    /// Octets that were copied elsewhere.
+    pub moved_octets: u64,
+    /// Octets of the segments that are gone.
+    pub freed_octets: u64,
+}
+
+/// What was done since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Upkeep {
+    /// Octets that were copied out of segments mostly dead.
+    pub moved_octets: u64,
+    /// Octets of segments that went.
+    pub freed_octets: u64,
+}
