@@ -22,16 +22,25 @@ fuzz_target!(|octets: &[u8]| {
             assert!(name.bytes().all(|octet| octet.is_ascii_graphic()));
             return;
         }
-        Command::Mail { path, size } => {
+        Command::Mail { path, options } => {
             let path = match path {
                 ReversePath::Null => String::new(),
                 ReversePath::Address(address) => address.to_string(),
             };
-            let size = size.map_or_else(String::new, |size| format!(" SIZE={size}"));
-            format!("MAIL FROM:<{path}>{size}")
+            let size = options.size.map_or_else(String::new, |size| format!(" SIZE={size}"));
+            let body = if options.eight_bit { " BODY=8BITMIME" } else { "" };
+            let tls = if options.dsn.require_tls { " REQUIRETLS" } else { "" };
+            format!("MAIL FROM:<{path}>{size}{body}{tls}{}", options.dsn)
         }
-        Command::Rcpt(ForwardPath::Postmaster) => "RCPT TO:<postmaster>".to_owned(),
-        Command::Rcpt(ForwardPath::Address(address)) => format!("RCPT TO:<{address}>"),
+        Command::Rcpt { path: ForwardPath::Postmaster, dsn } => {
+            format!("RCPT TO:<postmaster>{dsn}")
+        }
+        Command::Rcpt { path: ForwardPath::Address(address), dsn } => {
+            format!("RCPT TO:<{address}>{dsn}")
+        }
+        Command::Bdat { octets, last } => {
+            format!("BDAT {octets}{}", if *last { " LAST" } else { "" })
+        }
         _ => return,
     };
     assert_eq!(Command::parse(written.as_bytes()), Ok(command));

@@ -205,6 +205,9 @@ pub(crate) struct Limits {
     pub(crate) message_octets: u64,
     /// Recipients of one message.
     pub(crate) recipients: usize,
+    /// Whether 8BITMIME is announced: certified mail travels in 7 bits, and what comes in 8 is
+    /// converted before it is certified, or refused (doubt D-10).
+    pub(crate) eight_bit: bool,
     /// From here SMTP refuses, announced as SIZE.
     pub(crate) refuse_above_octets: u64,
     /// APPENDLIMIT (RFC 7889 §2).
@@ -228,6 +231,7 @@ impl Default for Limits {
         Self {
             message_octets: 30 * 1024 * 1024,
             recipients: 500,
+            eight_bit: false,
             refuse_above_octets: 100 * 1024 * 1024,
             append_octets: 100 * 1024 * 1024,
             receipt_reserve: 1024 * 1024,

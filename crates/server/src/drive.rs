@@ -74,6 +74,19 @@ impl Connection {
         Some(format!("{version:?} {:?}", suite.suite()))
     }
 
+    /// What SCRAM-SHA-256-PLUS is bound to, `tls-exporter` of RFC 9266 §2; of TLS 1.3 only, where it
+    /// is unique without any extension.
+    pub(crate) fn exporter(&self) -> Option<Vec<u8>> {
+        let Stream::Tls(tls) = &self.stream else { return None };
+        let (_, session) = tls.get_ref();
+        if session.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+            return None;
+        }
+        let exporter =
+            session.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok()?;
+        Some(exporter.to_vec())
+    }
+
     /// The next octets that come; empty at the end of the stream. Can be dropped at any time
     /// without loss.
     pub(crate) async fn read(&mut self) -> io::Result<Vec<u8>> {

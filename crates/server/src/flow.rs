@@ -55,6 +55,9 @@ pub(crate) enum Task {
         accepted: Accepted,
         /// The `Message-ID` of the acceptance receipt: the log has it already.
         receipt: PecId,
+        /// What the sender asks to be told of ordinary recipients.
+        #[serde(default)]
+        wishes: access::Wishes,
     },
     /// The notice for one that was not.
     Refuse {
@@ -130,7 +133,9 @@ impl Task {
 pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
     let task: Task = serde_json::from_slice(&job.payload).context("the job cannot be read")?;
     let done = match task {
-        Task::Certify { accepted, receipt } => certify::certify(site, job, &accepted, receipt),
+        Task::Certify { accepted, receipt, wishes: _ } => {
+            certify::certify(site, job, &accepted, receipt)
+        }
         Task::Refuse { refused, notice } => certify::refuse(site, job, &refused, notice),
         Task::Incoming { reverse_path, forward_paths, arrived } => {
             incoming::take_in(site, job, reverse_path, &forward_paths, arrived)

@@ -175,7 +175,13 @@ impl Desk {
                     Mechanism::ScramSha256 => sasl::Mechanism::ScramSha256,
                 };
                 let initial = initial.map(|Secret(octets)| octets);
-                sasl::step(&self.site, Exchange::Begin(mechanism), initial, from).await
+                sasl::step(
+                    &self.site,
+                    Exchange::Begin(mechanism, sasl::Channel::default()),
+                    initial,
+                    from,
+                )
+                .await
             }
             SaslStep::Response(Secret(response)) => match self.exchange.take() {
                 Some(exchange) => sasl::step(&self.site, exchange, Some(response), from).await,

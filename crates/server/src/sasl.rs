@@ -1,5 +1,6 @@
-//! The mechanisms of SASL, for SMTP and IMAP alike: PLAIN (RFC 4616), LOGIN and SCRAM-SHA-256
-//! (RFC 7677). Framing and base64 are the sessions'; passwords are [`crate::login`]'s.
+//! The mechanisms of SASL, for SMTP and IMAP alike: PLAIN (RFC 4616), LOGIN, SCRAM-SHA-256 (RFC 7677)
+//! and the same bound to its TLS connection (RFC 5802 §6, RFC 9266). Framing and base64 are the
+//! sessions'; passwords are [`crate::login`]'s.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,12 +20,33 @@ pub(crate) enum Mechanism {
     Plain,
     Login,
     ScramSha256,
+    ScramSha256Plus,
+}
+
+/// What the connection itself can vouch for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Channel {
+    /// Its `tls-exporter` value (RFC 9266 §2), where SCRAM-SHA-256-PLUS is offered.
+    pub(crate) exporter: Option<Vec<u8>>,
+}
+
+impl Channel {
+    /// What a client that chose `plus` or not is held to. One that could have chosen it and says
+    /// that it was not offered has been lied to: RFC 5802 §6.
+    fn binding(self, plus: bool) -> Option<ChannelBinding> {
+        match (plus, self.exporter) {
+            (true, Some(exporter)) => Some(ChannelBinding::Chosen(exporter)),
+            (true, None) => None,
+            (false, Some(_)) => Some(ChannelBinding::Declined),
+            (false, None) => Some(ChannelBinding::NotOffered),
+        }
+    }
 }
 
 /// An exchange that is going on: what the next response of the client is.
 pub(crate) enum Exchange {
     /// The initial response, or its absence.
-    Begin(Mechanism),
+    Begin(Mechanism, Channel),
     /// PLAIN's one message, after an empty challenge.
     Plain,
     /// LOGIN's user name.
@@ -32,7 +54,7 @@ pub(crate) enum Exchange {
     /// LOGIN's password.
     LoginPassword(String),
     /// SCRAM's first message, after an empty challenge.
-    ScramFirst,
+    ScramFirst(ChannelBinding),
     /// SCRAM's last.
     ScramFinal { challenge: Box<ScramChallenge>, login: String, account: Option<Box<Account>> },
 }
@@ -51,15 +73,15 @@ impl Exchange {
     /// Takes the client's next response; `None` is an initial response that is absent. Blocks.
     pub(crate) fn step(self, response: Option<Vec<u8>>, logins: &Logins, from: IpAddr) -> Outcome {
         match (self, response) {
-            (Self::Begin(Mechanism::Plain), None) => Outcome::Challenge(Self::Plain, Vec::new()),
-            (Self::Begin(Mechanism::Plain) | Self::Plain, Some(message)) => {
+            (Self::Begin(Mechanism::Plain, _), None) => Outcome::Challenge(Self::Plain, Vec::new()),
+            (Self::Begin(Mechanism::Plain, _) | Self::Plain, Some(message)) => {
                 plain(&message, logins, from)
             }
-            (Self::Begin(Mechanism::Login), None) => {
+            (Self::Begin(Mechanism::Login, _), None) => {
                 // To the letter: Outlook compares them.
                 Outcome::Challenge(Self::LoginUser, b"Username:".to_vec())
             }
-            (Self::Begin(Mechanism::Login) | Self::LoginUser, Some(user)) => match text(&user) {
+            (Self::Begin(Mechanism::Login, _) | Self::LoginUser, Some(user)) => match text(&user) {
                 // Outlook may end the name with a space.
                 Some(user) => Outcome::Challenge(
                     Self::LoginPassword(user.trim().to_owned()),
@@ -71,12 +93,24 @@ impl Exchange {
                 Some(password) => check(&user, password, logins, from),
                 None => Outcome::Failure(Denied::Malformed, user),
             },
-            (Self::Begin(Mechanism::ScramSha256), None) => {
-                Outcome::Challenge(Self::ScramFirst, Vec::new())
+            (
+                Self::Begin(
+                    mechanism @ (Mechanism::ScramSha256 | Mechanism::ScramSha256Plus),
+                    channel,
+                ),
+                response,
+            ) => {
+                let plus = mechanism == Mechanism::ScramSha256Plus;
+                match (channel.binding(plus), response) {
+                    (Some(binding), None) => {
+                        Outcome::Challenge(Self::ScramFirst(binding), Vec::new())
+                    }
+                    (Some(binding), Some(first)) => scram_first(&first, binding, logins, from),
+                    // What is not offered cannot be chosen.
+                    (None, _) => Outcome::Failure(Denied::Malformed, String::new()),
+                }
             }
-            (Self::Begin(Mechanism::ScramSha256) | Self::ScramFirst, Some(first)) => {
-                scram_first(&first, logins, from)
-            }
+            (Self::ScramFirst(binding), Some(first)) => scram_first(&first, binding, logins, from),
             (Self::ScramFinal { challenge, login, account }, Some(last)) => {
                 scram_final(*challenge, login, account, &last, logins, from)
             }
@@ -115,8 +149,8 @@ pub(crate) fn check(user: &str, password: &str, logins: &Logins, from: IpAddr) -
     }
 }
 
-fn scram_first(first: &[u8], logins: &Logins, from: IpAddr) -> Outcome {
-    let Ok(server) = ScramServer::start(first, ChannelBinding::NotOffered) else {
+fn scram_first(first: &[u8], binding: ChannelBinding, logins: &Logins, from: IpAddr) -> Outcome {
+    let Ok(server) = ScramServer::start(first, binding) else {
         return Outcome::Failure(Denied::Malformed, String::new());
     };
     let login = server.user().to_owned();

@@ -13,7 +13,8 @@ use std::time::Duration;
 use mail::{Address, ForwardPath, ReversePath};
 use smtp::reply;
 use smtp::{
-    Answer, Mechanism, Question, Reply, Role, SaslAnswer, SaslStep, Session, Settings, Step,
+    Answer, Dsn, MailOptions, Mechanism, Question, RecipientDsn, Reply, Role, SaslAnswer, SaslStep,
+    Session, Settings, Step,
 };
 use store::{Account, Spool, StoreError};
 use tokio::sync::watch;
@@ -44,9 +45,20 @@ fn settings(site: &Site, role: Role) -> Arc<Settings> {
         role,
         size_max: config.limits.refuse_above_octets,
         recipients_max: config.limits.recipients,
-        mechanisms: Mechanism::ALL.to_vec(),
+        eight_bit: config.limits.eight_bit,
+        mechanisms: Mechanism::EVERYWHERE.to_vec(),
         starttls: true,
     })
+}
+
+/// What AUTH offers on this connection.
+fn offered(connection: &Connection) -> Vec<Mechanism> {
+    let here = |mechanism: &Mechanism| match mechanism {
+        Mechanism::ScramSha256Plus => connection.exporter().is_some(),
+        Mechanism::External => false,
+        _ => true,
+    };
+    Mechanism::ALL.into_iter().filter(here).collect()
 }
 
 /// Serves one connection to its end.
@@ -57,6 +69,7 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut session = Session::new(settings(&site, role), connection.is_tls());
+    session.offer(offered(&connection));
     let mut desk = Desk::new(site.clone(), &connection);
     let mut accounts = site.hub.watch_accounts();
     let sign_in_until = tokio::time::Instant::now() + LOGIN_WAIT;
@@ -120,7 +133,8 @@ async fn act(
                     hello: session.hello().unwrap_or_default().to_owned(),
                     tls: connection.tls_words(),
                 };
-                let answer = desk.answer(question, trace).await;
+                let channel = sasl::Channel { exporter: connection.exporter() };
+                let answer = desk.answer(question, trace, channel).await;
                 session.answer(answer);
             }
             Step::Content(octets) => desk.content(&octets).await,
@@ -132,6 +146,7 @@ async fn act(
             Step::StartTls => {
                 connection.start_tls(desk.site.tls.acceptor()).await?;
                 session.handle_tls_started();
+                session.offer(offered(connection));
             }
             Step::Close => return Ok(false),
         }
@@ -158,6 +173,9 @@ struct Desk {
     /// Of the open transaction.
     reverse_path: Option<ReversePath>,
     forward_paths: Vec<Address>,
+    /// What its sender asks to be told: of the message, and of each forward-path.
+    dsn: Dsn,
+    recipients_dsn: Vec<RecipientDsn>,
     spool: Option<Box<dyn Spool>>,
     /// Content that has not gone to the spool yet.
     piece: Vec<u8>,
@@ -175,31 +193,37 @@ impl Desk {
             stranger_since: None,
             reverse_path: None,
             forward_paths: Vec::new(),
+            dsn: Dsn::default(),
+            recipients_dsn: Vec::new(),
             spool: None,
             piece: Vec::new(),
             spool_failed: None,
         }
     }
 
-    async fn answer(&mut self, question: Question, trace: Trace) -> Answer {
+    async fn answer(&mut self, question: Question, trace: Trace, channel: sasl::Channel) -> Answer {
         match question {
-            Question::Sasl(step) => self.sasl(step).await,
-            Question::Mail { path, size: _ } => self.mail(path).await,
-            Question::Recipient { path } => self.recipient(path),
+            Question::Sasl(step) => self.sasl(step, channel).await,
+            Question::Mail { path, options } => self.mail(path, options).await,
+            Question::Recipient { path, dsn } => self.recipient(path, dsn),
             Question::Data => self.open_spool().await,
             Question::EndOfData { octets } => self.end_of_data(octets, trace).await,
         }
     }
 
-    async fn sasl(&mut self, step: SaslStep) -> Answer {
+    async fn sasl(&mut self, step: SaslStep, channel: sasl::Channel) -> Answer {
         let (exchange, response) = match step {
             SaslStep::Start { mechanism, initial } => {
                 let mechanism = match mechanism {
                     Mechanism::Plain => sasl::Mechanism::Plain,
                     Mechanism::Login => sasl::Mechanism::Login,
                     Mechanism::ScramSha256 => sasl::Mechanism::ScramSha256,
+                    Mechanism::ScramSha256Plus => sasl::Mechanism::ScramSha256Plus,
+                    Mechanism::External => {
+                        return Answer::Sasl(SaslAnswer::Failure(reply::AUTH_FAILED));
+                    }
                 };
-                (Exchange::Begin(mechanism), initial)
+                (Exchange::Begin(mechanism, channel), initial)
             }
             SaslStep::Response(response) => match self.exchange.take() {
                 Some(exchange) => (exchange, Some(response)),
@@ -230,9 +254,11 @@ impl Desk {
     }
 
     /// PEC-AP-02: the reverse-path is an address that the account may use.
-    async fn mail(&mut self, path: ReversePath) -> Answer {
+    async fn mail(&mut self, path: ReversePath, options: MailOptions) -> Answer {
         self.forward_paths.clear();
+        self.recipients_dsn.clear();
         self.reverse_path = None;
+        self.dsn = options.dsn;
         let Some(account) = &self.account else {
             // Other hosts come for anybody, and for nobody: RFC 5321 §4.5.5.
             self.stranger_since.get_or_insert_with(tokio::time::Instant::now);
@@ -262,7 +288,7 @@ impl Desk {
         }
     }
 
-    fn recipient(&mut self, path: ForwardPath) -> Answer {
+    fn recipient(&mut self, path: ForwardPath, dsn: RecipientDsn) -> Answer {
         let address = match path {
             ForwardPath::Address(address) => address,
             ForwardPath::Postmaster => self.site.config.load().provider.postmaster.clone(),
@@ -274,6 +300,7 @@ impl Desk {
             return Answer::Refuse(reply::NO_RELAY);
         }
         self.forward_paths.push(address);
+        self.recipients_dsn.push(dsn);
         Answer::Accept
     }
 
@@ -284,6 +311,10 @@ impl Desk {
             Ok(Ok(spool)) => {
                 self.spool = Some(spool);
                 Answer::Accept
+            }
+            Ok(Err(error @ StoreError::NoSpace)) => {
+                tracing::error!(target: "smtp", %error, "a message cannot be spooled");
+                Answer::Refuse(refusal_of(&error))
             }
             Ok(Err(error)) => self.fault(&error),
             Err(error) => self.fault(&error),
@@ -305,11 +336,8 @@ impl Desk {
         match written {
             Ok(Ok(spool)) => self.spool = Some(spool),
             Ok(Err(error)) => {
-                self.spool_failed = Some(match error {
-                    StoreError::NoSpace => reply::STORAGE_FULL,
-                    _ => reply::LOCAL_ERROR,
-                });
                 tracing::error!(target: "smtp", %error, "a message cannot be spooled");
+                self.spool_failed = Some(refusal_of(&error));
             }
             Err(error) => {
                 self.spool_failed = Some(reply::LOCAL_ERROR);
@@ -334,6 +362,10 @@ impl Desk {
             return Answer::Refuse(reply::LOCAL_ERROR);
         };
         let forward_paths = std::mem::take(&mut self.forward_paths);
+        let dsn = std::mem::take(&mut self.dsn);
+        let recipients_dsn = std::mem::take(&mut self.recipients_dsn);
+        let asked: Vec<_> = forward_paths.iter().zip(&recipients_dsn).collect();
+        let wishes = access::Wishes::new(&dsn, &asked);
         // Several messages of 100 MB at once shall not exhaust the memory.
         let Some(memory) = self.site.memory_for(octets).await else {
             return Answer::Refuse(reply::STOPPING);
@@ -346,7 +378,7 @@ impl Desk {
                     peer: self.peer.ip(),
                     protocol: trace.protocol,
                 };
-                let submitted = access::Submitted { reverse_path, forward_paths, trace };
+                let submitted = access::Submitted { reverse_path, forward_paths, wishes, trace };
                 blocking(move || {
                     let _memory = memory;
                     access::take(&site, &submitted, spool)
@@ -385,6 +417,14 @@ impl Desk {
     fn fault(&self, error: &dyn std::fmt::Display) -> Answer {
         tracing::error!(target: "smtp", peer = %self.peer, %error, "this server failed");
         Answer::Refuse(reply::LOCAL_ERROR)
+    }
+}
+
+/// What a client is told when the store did not take something.
+fn refusal_of(error: &StoreError) -> Reply {
+    match error {
+        StoreError::NoSpace => reply::STORAGE_FULL,
+        _ => reply::LOCAL_ERROR,
     }
 }
 

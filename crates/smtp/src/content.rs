@@ -4,6 +4,9 @@
 //! CR, a bare LF or a NUL makes the whole message refused at its true end: nothing is mended,
 //! because servers that disagree about line ends can be made to see two messages in one.
 //! Lines may have any length here: none of them is kept.
+//!
+//! Chunks (RFC 3030 §2) are held to the same line ends; their length says where they end, and a dot
+//! is a dot.
 
 use memchr::memchr3;
 
@@ -31,6 +34,8 @@ enum At {
 
 pub(crate) struct Content {
     at: At,
+    /// Whether a dot at the start of a line is not content.
+    dots: bool,
     octets_max: u64,
     octets: u64,
     discarded: u64,
@@ -49,7 +54,26 @@ impl Content {
     /// Of a message that may have `octets_max` octets, counted as RFC 1870 §5 does: with CRLFs,
     /// without doubled dots and without the end.
     pub(crate) fn new(octets_max: u64) -> Self {
-        Self { at: At::LineStart, octets_max, octets: 0, discarded: 0, fault: None }
+        Self { at: At::LineStart, dots: true, octets_max, octets: 0, discarded: 0, fault: None }
+    }
+
+    /// Of a message that comes in chunks.
+    pub(crate) fn in_chunks(octets_max: u64) -> Self {
+        Self { dots: false, ..Self::new(octets_max) }
+    }
+
+    /// The last chunk is over: a CR at its very end was a bare one.
+    pub(crate) fn end_chunks(&mut self) {
+        if self.at == At::Cr {
+            self.fail(Fault::BareCr);
+        }
+    }
+
+    /// A chunk will not be taken whose length alone passes the limit.
+    pub(crate) fn refuse_beyond(&mut self, more: u64) {
+        if self.octets.saturating_add(more) > self.octets_max {
+            self.fail(Fault::TooLarge);
+        }
     }
 
     pub(crate) fn octets(&self) -> u64 {
@@ -70,7 +94,7 @@ impl Content {
         let mut next = 0;
         while let Some(&octet) = input.get(next) {
             match (self.at, octet) {
-                (At::LineStart, b'.') => {
+                (At::LineStart, b'.') if self.dots => {
                     self.at = At::Dot;
                     next += 1;
                 }
@@ -105,7 +129,7 @@ impl Content {
         while let Some(here) = next_special(input, from) {
             match (input[here], input.get(here + 1), input.get(here + 2)) {
                 // The next line has no dot in front: it is of the same run.
-                (b'\r', Some(b'\n'), Some(octet)) if *octet != b'.' => {
+                (b'\r', Some(b'\n'), Some(octet)) if *octet != b'.' || !self.dots => {
                     from = here + 2;
                     continue;
                 }
@@ -239,6 +263,46 @@ mod tests {
             let ended = [wire, b"b\r\n.\r\n"].concat();
             let expected = (Err(fault), Some(ended.len()));
             assert_eq!(read(&ended, 100), expected, "{}", ended.escape_ascii());
+        }
+    }
+
+    /// As `read`, of one chunk that is cut anywhere.
+    fn read_chunk(octets: &[u8], max: u64) -> Result<Vec<u8>, Fault> {
+        let outcomes: Vec<_> = [1, 2, 3, octets.len().max(1)]
+            .into_iter()
+            .map(|size| {
+                let mut content = Content::in_chunks(max);
+                let mut out = Vec::new();
+                for segment in octets.chunks(size) {
+                    let consumed = segment.len();
+                    assert_eq!(content.feed(segment, &mut out), Fed { consumed, ended: false });
+                }
+                content.end_chunks();
+                content.fault().map_or(Ok(out), Err)
+            })
+            .collect();
+        assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]), "{}", octets.escape_ascii());
+        outcomes[0].clone()
+    }
+
+    #[test]
+    fn in_chunks_a_dot_is_a_dot_and_line_ends_are_what_they_are() {
+        use Fault::{BareCr, BareLf, Nul, TooLarge};
+        let whole: [&[u8]; 7] =
+            [b"", b"a", b".\r\n", b"..\r\n.\r\n", b"\r\n.\r\n", b"a\r\n.\r\nQUIT\r\n", b"a\r\n.b"];
+        for octets in whole {
+            assert_eq!(read_chunk(octets, 100), Ok(octets.to_vec()), "{}", octets.escape_ascii());
+        }
+        for (octets, fault) in [
+            (&b"a\r"[..], BareCr),
+            (b"a\r\n\r", BareCr),
+            (b"a\r.\r\n", BareCr),
+            (b"a\n", BareLf),
+            (b"\n.\r\n", BareLf),
+            (b"a\0", Nul),
+            (b"12345678901", TooLarge),
+        ] {
+            assert_eq!(read_chunk(octets, 10), Err(fault), "{}", octets.escape_ascii());
         }
     }
 

@@ -6,23 +6,28 @@
 //! | [`server`] | [`Session`]: one client's conversation |
 //! | [`step`] | what goes between a session and its shell: [`Step`]s, [`Question`]s and [`Answer`]s |
 //! | [`command`] | the grammar of each command line |
+//! | [`dsn`] | what a sender asks to be told, and how |
 //! | [`reply`] | every reply, as a constant or a constructor with one variable part |
 //! | [`sasl`] | mechanisms, and the words of an AUTH exchange; the mechanisms' arithmetic is the shell's |
 //! | `line`, `content` | framing: command lines, and the octets between DATA and CRLF.CRLF |
 //!
 //! RFC 5321 with SIZE (RFC 1870), PIPELINING (RFC 2920), ENHANCEDSTATUSCODES (RFC 2034), STARTTLS
-//! (RFC 3207) and AUTH (RFC 4954); submission as RFC 6409 and RFC 8314 have it. On purpose not
-//! announced: 8BITMIME and SMTPUTF8, because certified mail travels in 7 bits, and CHUNKING.
+//! (RFC 3207), AUTH (RFC 4954), CHUNKING (RFC 3030), DSN (RFC 3461), LIMITS (RFC 9422) and REQUIRETLS
+//! (RFC 8689); submission as RFC 6409 and RFC 8314 have it. 8BITMIME (RFC 6152) is announced where
+//! the operator wants it; on purpose not SMTPUTF8, because certified mail travels in 7 bits.
 //! Not here: who may send what to whom. That is asked of the shell, question by question.
 
 pub mod command;
 mod content;
+pub mod dsn;
 mod line;
 pub mod reply;
 pub mod sasl;
 pub mod server;
 pub mod step;
 
+pub use command::MailOptions;
+pub use dsn::{Dsn, RecipientDsn};
 pub use reply::{Reply, Status};
 pub use sasl::{Mechanism, SaslAnswer, SaslStep};
 pub use server::Session;

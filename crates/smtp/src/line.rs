@@ -4,10 +4,16 @@
 
 use memchr::memchr;
 
+use crate::dsn::{ENVID_OCTETS_MAX, ORCPT_OCTETS_MAX};
+
 /// Octets of a command line at most, with its CRLF: RFC 5321 §4.5.3.1.4.
 pub(crate) const COMMAND_OCTETS_MAX: usize = 512;
-/// MAIL may be longer by 26 for SIZE (RFC 1870 §3) and by 500 for AUTH (RFC 4954 §3).
-pub(crate) const MAIL_OCTETS_MAX: usize = COMMAND_OCTETS_MAX + 26 + 500;
+/// MAIL may be longer by 26 for SIZE (RFC 1870 §3), by 500 for AUTH (RFC 4954 §3), by 17 for BODY,
+/// by 11 for REQUIRETLS, and by what RET and ENVID take at most (RFC 3461 §4.3, §4.4).
+pub(crate) const MAIL_OCTETS_MAX: usize =
+    COMMAND_OCTETS_MAX + 26 + 500 + 17 + 11 + 9 + 7 + ENVID_OCTETS_MAX;
+/// RCPT may be longer by what NOTIFY and ORCPT take at most (RFC 3461 §4.1, §4.2).
+pub(crate) const RCPT_OCTETS_MAX: usize = COMMAND_OCTETS_MAX + 29 + 7 + ORCPT_OCTETS_MAX;
 /// AUTH, and each line of its exchange: RFC 4954 §4 deems this enough for every mechanism.
 pub(crate) const AUTH_OCTETS_MAX: usize = 12_288;
 
@@ -127,6 +133,7 @@ impl LineBuffer {
             Expect::SaslResponse => AUTH_OCTETS_MAX,
             Expect::Command if begins(b"AUTH") => AUTH_OCTETS_MAX,
             Expect::Command if begins(b"MAIL") => MAIL_OCTETS_MAX,
+            Expect::Command if begins(b"RCPT") => RCPT_OCTETS_MAX,
             Expect::Command => COMMAND_OCTETS_MAX,
         }
     }
@@ -177,7 +184,7 @@ mod tests {
     fn each_kind_of_line_has_its_limit_and_one_past_it_is_dropped() {
         let table = [
             ("NOOP ", Expect::Command, COMMAND_OCTETS_MAX, false),
-            ("RCPT ", Expect::Command, COMMAND_OCTETS_MAX, false),
+            ("RCPT TO:", Expect::Command, RCPT_OCTETS_MAX, false),
             ("mail FROM:", Expect::Command, MAIL_OCTETS_MAX, false),
             ("auth PLAIN ", Expect::Command, AUTH_OCTETS_MAX, true),
             ("", Expect::SaslResponse, AUTH_OCTETS_MAX, true),

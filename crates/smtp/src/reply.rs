@@ -64,6 +64,22 @@ impl Reply {
         Self::variable(250, Some(Status(2, 0, 0)), "Accepted as ", id, "")
     }
 
+    /// `250` to a chunk that is not the last: RFC 3030 §2.
+    pub(crate) fn chunk(octets: u64) -> Self {
+        Self::variable(250, Some(Status(2, 0, 0)), "", &octets.to_string(), " octets received")
+    }
+
+    /// A refusal of ordinary mail, or one that names a limit: `part` is the shell's to choose.
+    pub fn refusal(code: u16, status: Status, part: &str) -> Self {
+        // Never a yes, and never codes that disagree (RFC 2034 §4).
+        match code / 100 {
+            4 | 5 if code / 100 == u16::from(status.0) => {
+                Self::variable(code, Some(status), "", part, "")
+            }
+            _ => LOCAL_ERROR,
+        }
+    }
+
     /// `334` with a challenge in base64; a challenge of nothing keeps its space, RFC 4954 §4.
     pub(crate) fn challenge(octets: &[u8]) -> Self {
         Self { code: 334, status: None, text: Cow::Owned(crate::sasl::encode(octets)) }
@@ -119,7 +135,7 @@ pub const STARTTLS: Reply = Reply::new(220, Status(2, 0, 0), "Ready to start TLS
 pub const HELP: Reply = Reply::new(
     214,
     Status(2, 0, 0),
-    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+    "Commands: EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
 );
 /// The end of a good AUTH exchange.
 pub const AUTHENTICATED: Reply = Reply::new(235, Status(2, 7, 0), "Authentication succeeded");
@@ -180,6 +196,12 @@ pub const BARE_LINE_END: Reply =
 /// Known verb, bad arguments.
 pub const BAD_SYNTAX: Reply =
     Reply::new(501, Status(5, 5, 4), "Syntax error in the arguments: see RFC 5321 section 4.1");
+/// What follows is a chunk of nobody knows what length, so the connection ends: RFC 3030 §2.
+pub const BAD_CHUNK: Reply = Reply::new(
+    501,
+    Status(5, 5, 4),
+    "Syntax error: BDAT, the octets of the chunk, and LAST or not",
+);
 /// RSET, DATA, QUIT and STARTTLS stand alone.
 pub const NO_ARGUMENTS: Reply = Reply::new(501, Status(5, 5, 4), "This command takes no arguments");
 /// EHLO or HELO without a name.
@@ -210,7 +232,10 @@ pub const NESTED_MAIL: Reply =
     Reply::new(503, Status(5, 5, 1), "A transaction is open: finish it or send RSET");
 /// RCPT or DATA without a transaction.
 pub const MAIL_FIRST: Reply = Reply::new(503, Status(5, 5, 1), "Send MAIL first");
-/// DATA when no RCPT was accepted.
+/// RCPT or DATA after BDAT, RFC 3030 §2.
+pub const CHUNKS_BEGUN: Reply =
+    Reply::new(503, Status(5, 5, 1), "The message comes in chunks: go on with BDAT or send RSET");
+/// DATA or BDAT when no RCPT was accepted.
 pub const NO_RECIPIENTS: Reply =
     Reply::new(554, Status(5, 5, 1), "No valid recipients: send RCPT first");
 /// RFC 3207 §4.
@@ -335,7 +360,7 @@ pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 67] = [
+pub const ALL: [&Reply; 69] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -358,6 +383,7 @@ pub const ALL: [&Reply; 67] = [
     &AUTH_LINE_TOO_LONG,
     &BARE_LINE_END,
     &BAD_SYNTAX,
+    &BAD_CHUNK,
     &NO_ARGUMENTS,
     &NO_HELLO_NAME,
     &BAD_SENDER,
@@ -370,6 +396,7 @@ pub const ALL: [&Reply; 67] = [
     &NESTED_MAIL,
     &MAIL_FIRST,
     &NO_RECIPIENTS,
+    &CHUNKS_BEGUN,
     &TLS_FIRST,
     &AUTH_FIRST,
     &ALREADY_TLS,

@@ -19,11 +19,18 @@ pub enum Mechanism {
     Login,
     /// RFC 7677.
     ScramSha256,
+    /// The same, bound to the TLS connection it is done in: RFC 5802 §6, RFC 9266.
+    ScramSha256Plus,
+    /// RFC 4422 appendix A: who the TLS certificate of the client says.
+    External,
 }
 
 impl Mechanism {
     /// All of them, in the order in which they are best announced: the strongest first.
-    pub const ALL: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
+    pub const ALL: [Self; 5] =
+        [Self::External, Self::ScramSha256Plus, Self::ScramSha256, Self::Plain, Self::Login];
+    /// Those that need nothing but TLS.
+    pub const EVERYWHERE: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
 
     /// The one place these names are spelled; [`parse`](Self::parse) searches it.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +38,8 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
+            Self::External => "EXTERNAL",
         }
     }
 
@@ -112,7 +121,7 @@ mod tests {
             assert_eq!(Mechanism::parse(mechanism.as_str()), Some(mechanism));
             assert_eq!(Mechanism::parse(&mechanism.as_str().to_lowercase()), Some(mechanism));
         }
-        for name in ["", "CRAM-MD5", "SCRAM-SHA-256-PLUS", "PLAIN ", "PLAINX"] {
+        for name in ["", "CRAM-MD5", "SCRAM-SHA-1", "PLAIN ", "PLAINX"] {
             assert_eq!(Mechanism::parse(name), None, "{name:?}");
         }
     }

@@ -1,5 +1,5 @@
 //! The session machine of a server: greeting to QUIT, as RFC 5321 §3 and §4 tell it, with STARTTLS
-//! (RFC 3207), AUTH (RFC 4954), SIZE (RFC 1870) and PIPELINING (RFC 2920).
+//! (RFC 3207), AUTH (RFC 4954), SIZE (RFC 1870), PIPELINING (RFC 2920) and CHUNKING (RFC 3030).
 //!
 //! It knows what may come when, and nothing of who is who: senders, recipients, passwords and
 //! messages are the shell's, which answers one [`Question`] at a time.
@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use mail::{ForwardPath, ReversePath};
 
-use crate::command::Command;
+use crate::command::{Command, MailOptions};
 use crate::content::{Content, Fault};
+use crate::dsn::RecipientDsn;
 use crate::line::{AUTH_OCTETS_MAX, Expect, Line, LineBuffer};
 use crate::reply::{self, Reply};
 use crate::sasl::{self, Mechanism, SaslAnswer, SaslStep};
@@ -41,6 +42,7 @@ pub struct Session {
     open: Option<Open>,
     hello: Option<Hello>,
     authenticated: bool,
+    mechanisms: Vec<Mechanism>,
     transaction: Option<Transaction>,
     input: LineBuffer,
     out: VecDeque<Step>,
@@ -59,6 +61,8 @@ enum State {
     SaslEnd,
     /// Between 354 and the end of data.
     Content(Content),
+    /// Behind BDAT.
+    Chunk(Chunk),
     /// Nothing: between [`Step::StartTls`] and the handshake's end.
     TlsHandshake,
     Closed,
@@ -82,12 +86,24 @@ struct Hello {
 #[derive(Default)]
 struct Transaction {
     recipients: usize,
+    /// Once the first chunk has a spool.
+    chunks: Option<Content>,
+}
+
+/// The rest of one chunk. It is read to its end whatever becomes of it: RFC 3030 §2.
+struct Chunk {
+    octets: u64,
+    left: u64,
+    last: bool,
+    /// What is said at its end, when nothing of it is kept.
+    refusal: Option<Reply>,
 }
 
 impl Session {
     /// A new connection, in clear or with TLS already up; the greeting is the first step.
     pub fn new(settings: Arc<Settings>, tls: bool) -> Self {
         let greeting = Reply::greeting(&settings.host);
+        let mechanisms = settings.mechanisms.clone();
         let mut session = Self {
             settings,
             tls,
@@ -95,6 +111,7 @@ impl Session {
             open: None,
             hello: None,
             authenticated: false,
+            mechanisms,
             transaction: None,
             input: LineBuffer::default(),
             out: VecDeque::new(),
@@ -112,7 +129,9 @@ impl Session {
         let mut octets = octets;
         match &self.state {
             State::Closed | State::TlsHandshake => return,
-            State::Content(_) if self.open.is_none() && self.input.pending().is_empty() => {
+            State::Content(_) | State::Chunk(_)
+                if self.open.is_none() && self.input.pending().is_empty() =>
+            {
                 let consumed = self.receive(octets);
                 octets = &octets[consumed..];
             }
@@ -127,6 +146,12 @@ impl Session {
             return;
         }
         self.input.push(octets);
+    }
+
+    /// What AUTH offers from now on: some mechanisms need what only this connection can tell, a
+    /// channel to be bound to or a certificate of the client's.
+    pub fn offer(&mut self, mechanisms: Vec<Mechanism>) {
+        self.mechanisms = mechanisms;
     }
 
     /// The TLS handshake that [`Step::StartTls`] asked for is done. All that was said in clear is
@@ -229,6 +254,15 @@ impl Session {
                 }
                 self.send(&reply::RECIPIENT_OK);
             }
+            (Open::Data, Answer::Accept) if matches!(self.state, State::Chunk(_)) => {
+                let mut content = Content::in_chunks(self.settings.size_max);
+                if let State::Chunk(chunk) = &self.state {
+                    content.refuse_beyond(chunk.octets);
+                }
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.chunks = Some(content);
+                }
+            }
             (Open::Data, Answer::Accept) => {
                 self.state = State::Content(Content::new(self.settings.size_max));
                 self.send(&reply::START_INPUT);
@@ -238,12 +272,20 @@ impl Session {
                 self.send(&Reply::accepted(&id));
             }
             (open, answer) => {
+                let reply = match answer {
+                    Answer::Refuse(reply) if reply.is_refusal() => reply,
+                    _ => reply::LOCAL_ERROR,
+                };
                 if open == Open::EndOfData {
                     self.reset();
                 }
-                match answer {
-                    Answer::Refuse(reply) if reply.is_refusal() => self.refuse(&reply),
-                    _ => self.refuse(&reply::LOCAL_ERROR),
+                match &mut self.state {
+                    // Said once the chunk is over, which is on its way already.
+                    State::Chunk(chunk) if open == Open::Data => {
+                        chunk.refusal = Some(reply);
+                        self.reset();
+                    }
+                    _ => self.refuse(&reply),
                 }
             }
         }
@@ -269,7 +311,8 @@ impl Session {
         let expect = match &self.state {
             State::Command => Expect::Command,
             State::SaslResponse | State::SaslEnd => Expect::SaslResponse,
-            State::Content(_) => {
+            State::Content(_) | State::Chunk(_) => {
+                let over = matches!(&self.state, State::Chunk(chunk) if chunk.left == 0);
                 let waiting = std::mem::take(&mut self.input);
                 let consumed = self.receive(waiting.pending());
                 // Unless it was the last thing to be heard.
@@ -277,7 +320,7 @@ impl Session {
                     self.input = waiting;
                     self.input.consume(consumed);
                 }
-                return consumed > 0;
+                return consumed > 0 || over;
             }
             State::TlsHandshake | State::Closed => return false,
         };
@@ -285,6 +328,10 @@ impl Session {
         match (expect, line) {
             (Expect::Command, Line::Whole(line)) => match Command::parse(&line) {
                 Ok(command) => self.command(command),
+                Err(reply) if reply == reply::BAD_CHUNK => {
+                    self.bad(&reply);
+                    self.close_with(&reply::FRAMING_IN_DOUBT);
+                }
                 Err(reply) => self.bad(&reply),
             },
             (Expect::Command, Line::Bare) => self.bad(&reply::BARE_LINE_END),
@@ -309,9 +356,10 @@ impl Session {
             }
             Command::StartTls => self.start_tls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
-            Command::Mail { path, size } => self.mail(path, size),
-            Command::Rcpt(path) => self.rcpt(path),
+            Command::Mail { path, options } => self.mail(path, options),
+            Command::Rcpt { path, dsn } => self.rcpt(path, dsn),
             Command::Data => self.data(),
+            Command::Bdat { octets, last } => self.bdat(octets, last),
             Command::Rset => {
                 self.reset();
                 self.send(&reply::DONE);
@@ -336,15 +384,26 @@ impl Session {
             self.settings.host.clone(),
             format!("SIZE {}", self.settings.size_max),
             "PIPELINING".to_owned(),
+            "CHUNKING".to_owned(),
+            "DSN".to_owned(),
             "ENHANCEDSTATUSCODES".to_owned(),
+            // RFC 9422 §4.
+            format!("LIMITS RCPTMAX={}", self.settings.recipients_max),
         ];
+        if self.settings.eight_bit {
+            lines.push("8BITMIME".to_owned());
+        }
         if !self.tls && self.settings.starttls {
             lines.push("STARTTLS".to_owned());
         }
         // In clear a password could be read, so AUTH is not even mentioned (PEC-AP-01).
-        if self.tls && !self.authenticated && !self.settings.mechanisms.is_empty() {
-            let names: Vec<_> = self.settings.mechanisms.iter().map(|m| m.as_str()).collect();
+        if self.tls && !self.authenticated && !self.mechanisms.is_empty() {
+            let names: Vec<_> = self.mechanisms.iter().map(|m| m.as_str()).collect();
             lines.push(format!("AUTH {}", names.join(" ")));
+        }
+        // RFC 8689 §2: a promise that only a protected connection can make.
+        if self.tls {
+            lines.push("REQUIRETLS".to_owned());
         }
         let last = lines.len() - 1;
         let octets: String = (lines.iter().enumerate())
@@ -371,7 +430,7 @@ impl Session {
     }
 
     fn auth(&mut self, mechanism: &str, initial: Option<&[u8]>) {
-        let offered = Mechanism::parse(mechanism).filter(|m| self.settings.mechanisms.contains(m));
+        let offered = Mechanism::parse(mechanism).filter(|m| self.mechanisms.contains(m));
         let initial = match initial {
             None => Some(None),
             Some(b"=") => Some(Some(Vec::new())),
@@ -456,21 +515,25 @@ impl Session {
         }
     }
 
-    fn mail(&mut self, path: ReversePath, size: Option<u64>) {
+    fn mail(&mut self, path: ReversePath, options: MailOptions) {
+        let unannounced = (options.eight_bit && !self.settings.eight_bit)
+            || (options.dsn.require_tls && !self.tls);
         if let Some(reply) = self.closed_door() {
             self.bad(&reply);
         } else if self.hello.is_none() {
             self.bad(&reply::HELLO_FIRST);
         } else if self.transaction.is_some() {
             self.bad(&reply::NESTED_MAIL);
-        } else if size.is_some_and(|size| size > self.settings.size_max) {
+        } else if unannounced {
+            self.bad(&reply::UNKNOWN_PARAMETER);
+        } else if options.size.is_some_and(|size| size > self.settings.size_max) {
             self.refuse(&reply::TOO_LARGE);
         } else {
-            self.ask(Open::Mail, Question::Mail { path, size });
+            self.ask(Open::Mail, Question::Mail { path, options });
         }
     }
 
-    fn rcpt(&mut self, path: ForwardPath) {
+    fn rcpt(&mut self, path: ForwardPath, dsn: RecipientDsn) {
         if let Some(reply) = self.closed_door() {
             self.bad(&reply);
             return;
@@ -478,10 +541,11 @@ impl Session {
         match &self.transaction {
             // Not counted as an error: who pipelines cannot know that MAIL was refused.
             None => self.refuse(&reply::MAIL_FIRST),
+            Some(transaction) if transaction.chunks.is_some() => self.bad(&reply::CHUNKS_BEGUN),
             Some(transaction) if transaction.recipients >= self.settings.recipients_max => {
                 self.refuse(&reply::TOO_MANY_RECIPIENTS);
             }
-            Some(_) => self.ask(Open::Recipient, Question::Recipient { path }),
+            Some(_) => self.ask(Open::Recipient, Question::Recipient { path, dsn }),
         }
     }
 
@@ -492,14 +556,45 @@ impl Session {
         }
         match &self.transaction {
             None => self.refuse(&reply::MAIL_FIRST),
+            Some(transaction) if transaction.chunks.is_some() => self.bad(&reply::CHUNKS_BEGUN),
             Some(transaction) if transaction.recipients == 0 => self.refuse(&reply::NO_RECIPIENTS),
             Some(_) => self.ask(Open::Data, Question::Data),
         }
     }
 
+    /// RFC 3030 §2. The chunk follows whatever is said of it, so it is read first.
+    fn bdat(&mut self, octets: u64, last: bool) {
+        let refusal = match (self.closed_door(), &mut self.transaction) {
+            (Some(reply), _) => Some(reply),
+            (None, None) => Some(reply::MAIL_FIRST),
+            (None, Some(transaction)) if transaction.recipients == 0 => Some(reply::NO_RECIPIENTS),
+            (None, Some(transaction)) => {
+                if let Some(content) = &mut transaction.chunks {
+                    content.refuse_beyond(octets);
+                }
+                None
+            }
+        };
+        if octets > DISCARD_OCTETS_MAX {
+            self.reset();
+            self.bad(refusal.as_ref().unwrap_or(&reply::TOO_LARGE));
+            self.close();
+            return;
+        }
+        let good = refusal.is_none();
+        self.state = State::Chunk(Chunk { octets, left: octets, last, refusal });
+        if good && self.transaction.as_ref().is_some_and(|now| now.chunks.is_none()) {
+            self.ask(Open::Data, Question::Data);
+        }
+    }
+
     /// Reads content; says how many octets of `octets` were of it.
     fn receive(&mut self, octets: &[u8]) -> usize {
-        let State::Content(content) = &mut self.state else { return 0 };
+        let content = match &mut self.state {
+            State::Content(content) => content,
+            State::Chunk(_) => return self.receive_chunk(octets),
+            _ => return 0,
+        };
         let was_good = content.fault().is_none();
         let mut taken = Vec::with_capacity(if was_good { octets.len() } else { 0 });
         let fed = content.feed(octets, &mut taken);
@@ -517,13 +612,7 @@ impl Session {
             Some(fault) if fed.ended || discarded > DISCARD_OCTETS_MAX => {
                 self.state = State::Command;
                 self.reset();
-                let reply = match fault {
-                    Fault::BareCr => reply::BARE_CR,
-                    Fault::BareLf => reply::BARE_LF,
-                    Fault::Nul => reply::NUL,
-                    Fault::TooLarge => reply::TOO_LARGE,
-                };
-                self.refuse(&reply);
+                self.refuse(&refusal_of(fault));
                 // Whoever sent other line ends may see other ends of data than we do: what follows
                 // could be a message that was smuggled in, so nothing that follows is heard.
                 if fault != Fault::TooLarge {
@@ -537,10 +626,66 @@ impl Session {
         fed.consumed
     }
 
+    /// The same of a chunk. Where it ends is never in doubt: its length was said before.
+    fn receive_chunk(&mut self, octets: &[u8]) -> usize {
+        let State::Chunk(chunk) = &mut self.state else { return 0 };
+        let count = usize::try_from(chunk.left).unwrap_or(usize::MAX).min(octets.len());
+        chunk.left -= count as u64;
+        let (left, last) = (chunk.left, chunk.last);
+        if let Some(content) = self.transaction.as_mut().and_then(|now| now.chunks.as_mut())
+            && chunk.refusal.is_none()
+            && content.fault().is_none()
+        {
+            let mut taken = Vec::with_capacity(count);
+            content.feed(&octets[..count], &mut taken);
+            if left == 0 && last {
+                content.end_chunks();
+            }
+            if content.fault().is_none() && !taken.is_empty() {
+                self.out.push_back(Step::Content(taken));
+            }
+        }
+        if left == 0 {
+            self.end_of_chunk();
+        }
+        count
+    }
+
+    fn end_of_chunk(&mut self) {
+        let State::Chunk(chunk) = std::mem::replace(&mut self.state, State::Command) else {
+            return;
+        };
+        if let Some(reply) = chunk.refusal {
+            // As with DATA, who pipelines could not know that MAIL was refused.
+            match self.closed_door() {
+                Some(_) => self.bad(&reply),
+                None => self.refuse(&reply),
+            }
+            return;
+        }
+        let content = self.transaction.as_ref().and_then(|now| now.chunks.as_ref());
+        match content.map(|content| (content.fault(), content.octets())) {
+            Some((None, octets)) if chunk.last => {
+                // From here on the spool is the shell's.
+                self.transaction = None;
+                self.ask(Open::EndOfData, Question::EndOfData { octets });
+            }
+            Some((None, _)) => self.send(&Reply::chunk(chunk.octets)),
+            // The message has failed with this chunk: those that follow find no transaction.
+            Some((Some(fault), _)) => {
+                self.reset();
+                self.refuse(&refusal_of(fault));
+            }
+            None => self.refuse(&reply::LOCAL_ERROR),
+        }
+    }
+
     /// The one place where a transaction is forgotten: after the end of data however it was
     /// answered, and at RSET, HELO, EHLO and STARTTLS.
     fn reset(&mut self) {
-        self.transaction = None;
+        if self.transaction.take().is_some_and(|transaction| transaction.chunks.is_some()) {
+            self.out.push_back(Step::Discard);
+        }
     }
 
     fn ask(&mut self, open: Open, question: Question) {
@@ -613,5 +758,14 @@ impl Session {
             _ => 0,
         };
         self.out.iter().map(octets).sum()
+    }
+}
+
+fn refusal_of(fault: Fault) -> Reply {
+    match fault {
+        Fault::BareCr => reply::BARE_CR,
+        Fault::BareLf => reply::BARE_LF,
+        Fault::Nul => reply::NUL,
+        Fault::TooLarge => reply::TOO_LARGE,
     }
 }

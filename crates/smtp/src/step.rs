@@ -3,6 +3,8 @@
 
 use mail::{ForwardPath, ReversePath};
 
+use crate::command::MailOptions;
+use crate::dsn::RecipientDsn;
 use crate::reply::Reply;
 use crate::sasl::{Mechanism, SaslAnswer, SaslStep};
 
@@ -26,7 +28,10 @@ pub struct Settings {
     pub size_max: u64,
     /// Recipients of one transaction at most. RFC 5321 §4.5.3.1.8 wants 100 or more.
     pub recipients_max: usize,
-    /// In the order in which they are announced. None: AUTH is not offered.
+    /// Whether 8BITMIME is announced (doubt D-10 of certified mail: not by default).
+    pub eight_bit: bool,
+    /// In the order in which they are announced. None: AUTH is not offered. Those that a connection
+    /// adds, [`Session::offer`](crate::Session::offer).
     pub mechanisms: Vec<Mechanism>,
     /// Whether STARTTLS is offered on a connection in clear.
     pub starttls: bool,
@@ -65,13 +70,15 @@ pub enum Question {
     Mail {
         /// Is it one that the account may use, or, without AUTH, one that a stranger may?
         path: ReversePath,
-        /// What the client announced; within [`Settings::size_max`].
-        size: Option<u64>,
+        /// What else MAIL said; the size is within [`Settings::size_max`].
+        options: MailOptions,
     },
     /// Is this recipient to be taken? Answer: [`Answer::Accept`] or [`Answer::Refuse`].
     Recipient {
         /// As the client gave it, source route aside.
         path: ForwardPath,
+        /// What else RCPT said.
+        dsn: RecipientDsn,
     },
     /// Open a spool: content follows. Answer: [`Answer::Accept`] or [`Answer::Refuse`].
     Data,

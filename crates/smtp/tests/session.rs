@@ -16,7 +16,8 @@ fn session(role: Role, tls: bool) -> Session {
         role,
         size_max: 1000,
         recipients_max: 100,
-        mechanisms: Mechanism::ALL.to_vec(),
+        eight_bit: false,
+        mechanisms: Mechanism::EVERYWHERE.to_vec(),
         starttls: true,
     };
     Session::new(Arc::new(settings), tls)
@@ -261,7 +262,7 @@ fn submission_takes_nothing_in_clear_nor_without_auth() {
         let told = say(&mut session, mail).concat();
         let last_three: Vec<_> = told.lines().rev().take(3).collect();
         assert_eq!(last_three, [refusal; 3]);
-        assert_eq!(told.contains("250 AUTH "), tls);
+        assert_eq!(told.contains("250-AUTH "), tls);
     }
     // A password is not even asked for in clear.
     let mut session = session(Role::Submission, false);

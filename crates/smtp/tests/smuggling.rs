@@ -61,6 +61,50 @@ fn one_message_or_a_refusal_and_never_two() {
     }
 }
 
+/// In chunks (RFC 3030) the length says where a message ends, and nothing in it can say otherwise.
+#[test]
+fn a_chunk_is_as_long_as_it_says_and_holds_no_other_line_end() {
+    for tls_started in [false, true] {
+        for before in ENDS {
+            for after in ENDS {
+                for size in [1, 2, 7, 10_000] {
+                    let label = format!("{before:?}.{after:?} by {size}, TLS {tls_started}");
+                    let content = format!("Subject: one\r\n\r\ntext{before}.{after}{HIDDEN}");
+                    let envelope = TRANSACTION.strip_suffix("DATA\r\n").unwrap();
+                    // In one chunk, and in two that part anywhere around the dot.
+                    for first in [0, 18, 19, 20, 21, 22] {
+                        let (head, tail) = content.split_at(first);
+                        let stream = format!(
+                            "{envelope}BDAT {}\r\n{head}BDAT {} LAST\r\n{tail}NOOP\r\n",
+                            head.len(),
+                            tail.len(),
+                        );
+                        let mut shell = shell(tls_started);
+                        stream.as_bytes().chunks(size).for_each(|segment| shell.feed(segment));
+                        let sent = shell.take_sent();
+                        let codes: Vec<_> = sent.lines().map(|line| &line[..9]).collect();
+                        if (before, after) == ("\r\n", "\r\n") {
+                            let contents: Vec<_> =
+                                shell.accepted.iter().map(|m| m.content.as_slice()).collect();
+                            assert_eq!(contents, [content.as_bytes()], "{label}");
+                            continue;
+                        }
+                        // Refused with the chunk that shows it; the rest finds no transaction.
+                        assert_eq!(codes[..2], ["250 2.1.0", "250 2.1.5"], "{label}: {sent}");
+                        let rest = &codes[2..];
+                        assert!(
+                            rest == ["250 2.0.0", "550 5.6.0", "250 2.0.0"]
+                                || rest == ["550 5.6.0", "503 5.5.1", "250 2.0.0"],
+                            "{label} after {first}: {sent}"
+                        );
+                        assert_eq!((shell.accepted.len(), shell.discards), (0, 1), "{label}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_true_end_is_the_only_one() {
     let mut shell = shell(false);

@@ -120,10 +120,12 @@ fn connect(listener: &str, limits: &[&str], place: &str) -> Shell {
         other => panic!("{place}: no listener is called {other:?}"),
     };
     let mut settings = settings(role);
+    settings.eight_bit = limits.contains(&"8 bits");
     for limit in limits {
         match limit.split_once(' ') {
             Some((count, "octets")) => settings.size_max = count.parse().unwrap(),
             Some((count, "recipients")) => settings.recipients_max = count.parse().unwrap(),
+            Some(("8", "bits")) => {}
             _ => panic!("{place}: no limit is called {limit:?}"),
         }
     }

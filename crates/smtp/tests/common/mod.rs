@@ -23,6 +23,7 @@ pub(crate) fn settings(role: Role) -> Settings {
         role,
         size_max: 10_000,
         recipients_max: 100,
+        eight_bit: false,
         mechanisms: vec![Mechanism::Plain, Mechanism::Login, Mechanism::ScramSha256],
         starttls: true,
     }
@@ -146,7 +147,7 @@ impl Shell {
                 self.to.clear();
                 Answer::Accept
             }
-            Question::Recipient { path } => {
+            Question::Recipient { path, .. } => {
                 let to = match path {
                     ForwardPath::Postmaster => "postmaster".to_owned(),
                     ForwardPath::Address(address) => {

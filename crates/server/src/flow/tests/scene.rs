@@ -14,7 +14,7 @@ use store::{
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::flow::access::{self, Submitted, Trace};
+use crate::flow::access::{self, Submitted, Trace, Wishes};
 use crate::flow::reception::{self, Arrival, Received};
 use crate::site::Site;
 
@@ -142,6 +142,7 @@ impl Scene {
         let submitted = Submitted {
             reverse_path: address(from),
             forward_paths: to.iter().copied().map(address).collect(),
+            wishes: Wishes::default(),
             trace: Trace {
                 hello: "pc.example".to_owned(),
                 peer: [192, 0, 2, 10].into(),
