@@ -3,7 +3,7 @@
 //! RFC 3501 §9. What imap-codec does not speak is read by its command from `words`; its verb decides.
 //! Not here: lines and literals (see `session/framing.rs`), and what a command means.
 
-mod items;
+pub(crate) mod items;
 pub(crate) mod words;
 
 use imap_codec::CommandCodec;
@@ -15,8 +15,10 @@ use imap_types::mailbox::Mailbox;
 use imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
 use store::{Flags, Keyword, MailboxName, SystemFlags};
 
+use self::items::Asked;
 use self::words::Words;
 use crate::command::{self, Command};
+use crate::enabled::Enabled;
 use crate::mutf7;
 use crate::refusal::Refusal;
 
@@ -33,36 +35,31 @@ pub(crate) struct Tagged {
 }
 
 /// Reads a whole command. `None` when there is not even a tag to answer to.
-pub(crate) fn parse(octets: &[u8]) -> Option<Tagged> {
+pub(crate) fn parse(octets: &[u8], enabled: Enabled) -> Option<Tagged> {
     let tag = tag(octets)?;
-    let command = body(&tag, octets);
+    let command = body(&tag, octets, enabled);
     Some(Tagged { tag, command })
 }
 
-fn body(tag: &str, octets: &[u8]) -> Result<Command, Refusal> {
+fn body(tag: &str, octets: &[u8], enabled: Enabled) -> Result<Command, Refusal> {
     let rest = &octets[tag.len() + 1..];
-    if let Some(command) = command::extended(tag, rest) {
+    if let Some(command) = command::extended(tag, rest, enabled) {
         return command;
     }
-    // XLIST is LIST by an older name: answered, not advertised.
-    let xlist = rest.get(..6).is_some_and(|verb| verb.eq_ignore_ascii_case(b"XLIST "));
     let saved = saved_set(rest);
     let rewritten = match saved {
         Some(at) => [&rest[..at], b"1", &rest[at + 1..]].concat(),
-        None => rest[usize::from(xlist)..].to_vec(),
+        None => rest.to_vec(),
     };
-    let save_date = items::without(&rewritten, "SAVEDATE");
-    let alone = save_date.as_ref().map(|(_, alone)| *alone);
-    let rewritten = save_date.map_or(rewritten, |(without, _)| without);
-    let mut octets = [tag.as_bytes(), b" ", &rewritten].concat();
-    if changed_since_zero(rest) {
-        let zero = octets.len() - b"0)\r\n".len();
-        octets[zero] = b'1';
-    }
+    let (rewritten, fetch) = match items::cut(&rewritten) {
+        Some((rewritten, asked)) => (rewritten, asked),
+        None => (rewritten, Asked::default()),
+    };
+    let octets = [tag.as_bytes(), b" ", &rewritten].concat();
     match CommandCodec::default().decode(&octets) {
         Ok((b"", parsed)) => {
-            let cut = Cut { xlist, saved: saved.is_some(), save_date: alone };
-            command::interpret(parsed.body, cut)
+            let cut = Cut { saved: saved.is_some(), fetch };
+            command::interpret(parsed.body, cut, enabled)
         }
         Ok(_) | Err(_) => Err(Refusal::malformed()),
     }
@@ -71,22 +68,10 @@ fn body(tag: &str, octets: &[u8]) -> Result<Command, Refusal> {
 /// What imap-codec was not given to read.
 #[derive(Default)]
 pub(crate) struct Cut {
-    /// The verb was XLIST.
-    pub(crate) xlist: bool,
     /// The messages are those of `$`.
     pub(crate) saved: bool,
-    /// A FETCH asks for SAVEDATE; whether for nothing else.
-    pub(crate) save_date: Option<bool>,
-}
-
-/// Whether a FETCH asks for what changed since zero, which is no mod-sequence (RFC 7162 §7): iOS 16.5
-/// does. No message is at one, so that one asks for the same.
-fn changed_since_zero(rest: &[u8]) -> bool {
-    const END: &[u8] = b" (CHANGEDSINCE 0)\r\n";
-    let end = rest.len().checked_sub(END.len()).and_then(|at| rest.get(at..));
-    let begins = |verb: &[u8]| rest.get(..verb.len()).is_some_and(|b| b.eq_ignore_ascii_case(verb));
-    let fetches = begins(b"FETCH ") || begins(b"UID FETCH ");
-    fetches && end.is_some_and(|end| end.eq_ignore_ascii_case(END))
+    /// What a FETCH asks beside.
+    pub(crate) fetch: Asked,
 }
 
 /// Where `$` stands for the messages of a command: RFC 5182 §3, which imap-codec does not speak.
@@ -125,7 +110,7 @@ pub(crate) fn tag_of_malformed(octets: &[u8]) -> Option<String> {
 
 /// The beginning of an APPEND up to the announcement of its message: what `octets`, which end in
 /// that announcement, hold. `None` when it announces something else, such as the mailbox's name.
-pub(crate) fn append_head(octets: &[u8]) -> Option<Tagged> {
+pub(crate) fn append_head(octets: &[u8], enabled: Enabled) -> Option<Tagged> {
     let tag = tag(octets)?;
     let verb = octets.get(tag.len() + 1..tag.len() + 8)?;
     if !verb.eq_ignore_ascii_case(b"APPEND ") {
@@ -135,7 +120,7 @@ pub(crate) fn append_head(octets: &[u8]) -> Option<Tagged> {
     let whole = [&octets[..brace], b"{0+}\r\n\r\n"].concat();
     match CommandCodec::default().decode(&whole) {
         Ok((b"", parsed)) if matches!(parsed.body, CommandBody::Append { .. }) => {
-            Some(Tagged { tag, command: command::interpret(parsed.body, Cut::default()) })
+            Some(Tagged { tag, command: command::interpret(parsed.body, Cut::default(), enabled) })
         }
         _ => None,
     }
@@ -180,14 +165,24 @@ pub(crate) fn mailbox_wire<'m>(mailbox: &'m Mailbox<'_>) -> &'m [u8] {
 }
 
 /// `mailbox`, RFC 3501 §9, §5.1.
-pub(crate) fn mailbox(mailbox: &Mailbox<'_>) -> Result<MailboxName, Refusal> {
-    name(mailbox_wire(mailbox))
+pub(crate) fn mailbox(mailbox: &Mailbox<'_>, enabled: Enabled) -> Result<MailboxName, Refusal> {
+    name(mailbox_wire(mailbox), enabled)
 }
 
-/// A name in modified UTF-7.
-pub(crate) fn name(wire: &[u8]) -> Result<MailboxName, Refusal> {
-    let text = mutf7::decode(wire).ok_or_else(Refusal::bad_name)?;
-    MailboxName::parse(&text).ok_or_else(Refusal::bad_name)
+/// A name as it came.
+pub(crate) fn name(wire: &[u8], enabled: Enabled) -> Result<MailboxName, Refusal> {
+    MailboxName::parse(&name_text(wire, enabled)?).ok_or_else(Refusal::bad_name)
+}
+
+/// The text of a name or pattern: modified UTF-7, or UTF-8 to a client that has enabled it (RFC 9051
+/// §5.1, RFC 9755 §3).
+pub(crate) fn name_text(wire: &[u8], enabled: Enabled) -> Result<String, Refusal> {
+    let text = if enabled.speaks_utf8() {
+        std::str::from_utf8(wire).ok().map(str::to_owned)
+    } else {
+        mutf7::decode(wire)
+    };
+    text.ok_or_else(Refusal::bad_name)
 }
 
 /// `flag-list`: `\Recent` is no flag that a client may set, RFC 3501 §2.3.2.

@@ -9,6 +9,7 @@ use store::{AccountId, MailboxId, Spool, Store, Timestamp};
 
 use crate::command::Work;
 use crate::command::append::Append;
+use crate::enabled::Enabled;
 use crate::refusal::Refusal;
 use crate::response::{Code, Output};
 use crate::selected::{Selected, Tell};
@@ -20,8 +21,8 @@ pub struct Job {
     pub(crate) account: AccountId,
     pub(crate) selected: Option<Box<Selected>>,
     pub(crate) settings: Arc<Settings>,
-    /// The client wants mod-sequences, RFC 7162 §3.1.
-    pub(crate) condstore: bool,
+    /// What the client has enabled.
+    pub(crate) enabled: Enabled,
 }
 
 impl std::fmt::Debug for Job {
@@ -66,11 +67,14 @@ pub(crate) struct Done {
     pub(crate) tell: Tell,
     /// It was a UID command.
     pub(crate) by_uid: bool,
+    /// Messages were expunged: who has enabled QRESYNC is told up to where it knows all, RFC 7162
+    /// §3.2.7.
+    pub(crate) expunged: bool,
 }
 
 impl Done {
     pub(crate) const fn text(text: &'static str) -> Self {
-        Self { code: None, text, tell: Tell::All, by_uid: false }
+        Self { code: None, text, tell: Tell::All, by_uid: false, expunged: false }
     }
 
     #[must_use]
@@ -102,7 +106,7 @@ pub(crate) struct Context<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) at: Timestamp,
     pub(crate) settings: &'a Settings,
-    pub(crate) condstore: bool,
+    pub(crate) enabled: Enabled,
     pub(crate) account: AccountId,
     pub(crate) selected: &'a mut Option<Box<Selected>>,
     pub(crate) out: &'a mut Output,
@@ -130,17 +134,17 @@ impl Job {
 
     /// Runs the command. It may block; `at` is the time.
     pub fn run(self, store: &dyn Store, at: Timestamp) -> Answer {
-        let Self { work, account, mut selected, settings, condstore } = self;
+        let Self { work, account, mut selected, settings, enabled } = self;
         if let Some(here) = selected.as_deref_mut() {
-            here.condstore = condstore;
+            here.enabled = enabled;
         }
-        let mut out = Output::default();
+        let mut out = Output::new(enabled.speaks_utf8());
         let mut faults = Vec::new();
         let mut context = Context {
             store,
             at,
             settings: &settings,
-            condstore,
+            enabled,
             account,
             selected: &mut selected,
             out: &mut out,
@@ -164,6 +168,12 @@ impl Job {
                 // The command itself stands; what could not be told now is told the next time.
                 faults.extend(refusal.cause);
             }
+        }
+        if let (Ok(Flow::Done(done)), Some(here)) = (&mut end, selected.as_deref())
+            && done.expunged
+            && enabled.qresync
+        {
+            done.code = Some(Code::HighestModSeq(here.told_to()));
         }
         if let Err(refusal) = &mut end {
             faults.extend(refusal.cause.take());

@@ -6,6 +6,7 @@
 //! | `session` | [`Session`]: one client's conversation, and its [`Step`]s |
 //! | `job` | [`Job`]: what needs the store, to be run where blocking is allowed |
 //! | `sasl` | the words of AUTHENTICATE and LOGIN; what a mechanism computes is the shell's |
+//! | `enabled` | what a client has asked to be done otherwise |
 //! | `grammar` | octets to commands: imap-codec, and what it does not speak |
 //! | `response` | words to octets |
 //! | `selected` | a session's view of its mailbox, and how it learns of changes |
@@ -13,14 +14,16 @@
 //! | `refusal` | the one map from a store's error to a client's NO |
 //! | `command/` | a file a command |
 //!
-//! IMAP4rev1 (RFC 3501) with LITERAL+ (RFC 7888), SASL-IR (RFC 4959), IDLE (RFC 2177), NAMESPACE
+//! IMAP4rev1 (RFC 3501) and IMAP4rev2 (RFC 9051) with LITERAL+ (RFC 7888), SASL-IR (RFC 4959), IDLE (RFC 2177), NAMESPACE
 //! (RFC 2342), CHILDREN (RFC 3348), ID (RFC 2971), ENABLE (RFC 5161), UNSELECT (RFC 3691), UIDPLUS
 //! (RFC 4315), MOVE (RFC 6851), SPECIAL-USE (RFC 6154), QUOTA (RFC 9208), STATUS=SIZE (RFC 8438),
 //! APPENDLIMIT (RFC 7889), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), WITHIN (RFC 5032),
-//! CONDSTORE (RFC 7162) and SAVEDATE (RFC 8514). Not here yet: QRESYNC and what else IMAP4rev2 asks for. Not here ever: who
-//! may sign in, and where octets are kept.
+//! CONDSTORE and QRESYNC (RFC 7162), SAVEDATE (RFC 8514), LIST-EXTENDED (RFC 5258), LIST-STATUS
+//! (RFC 5819), BINARY (RFC 3516), OBJECTID (RFC 8474), PREVIEW (RFC 8970), PARTIAL (RFC 9394), UIDONLY
+//! (RFC 9586) and UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
 
 mod command;
+mod enabled;
 mod grammar;
 mod job;
 mod mutf7;

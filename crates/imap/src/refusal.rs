@@ -80,6 +80,11 @@ impl Refusal {
         Self::no(Code::TooBig, text)
     }
 
+    /// The client asked for no message sequence numbers, and uses one: RFC 9586 §3.
+    pub(crate) fn uid_required() -> Self {
+        Self { code: Some(Code::UidRequired), ..Self::bad("Name messages by their UIDs") }
+    }
+
     /// No mailbox is selected.
     pub(crate) fn nothing_selected() -> Self {
         Self::bad("No mailbox is selected: SELECT one")

@@ -3,12 +3,16 @@
 //! What a command answers is gathered in an [`Output`], in pieces: octets, and ranges of stored
 //! octets that are sent without ever being held here.
 
-use store::{BlobId, Flags, Keyword, MailboxName, ModSeq, SystemFlags, Uid, UidValidity};
+use store::{
+    BlobId, Flags, Keyword, MailboxId, MailboxName, ModSeq, SystemFlags, Uid, UidSet, UidValidity,
+};
 
 use crate::mutf7;
 
 /// A string this long or longer is sent as a literal, so that no client's line limit is passed.
 const QUOTED_OCTETS_MAX: usize = 1_000;
+/// Ranges of UIDs in one VANISHED at most: a line stays below what clients take.
+const VANISHED_RANGES_MAX: usize = 300;
 
 /// A response code, RFC 3501 §7.1 and RFC 5530 §3 where no other document is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +37,12 @@ pub enum Code {
     ExpungeIssued,
     /// `HASCHILDREN`, RFC 9051 §7.1
     HasChildren,
+    /// `HIGHESTMODSEQ`, RFC 7162 §3.1.2.1
+    HighestModSeq(ModSeq),
     /// `LIMIT`
     Limit,
+    /// `MAILBOXID`, RFC 8474 §4.1
+    MailboxId(MailboxId),
     /// `MODIFIED`, RFC 7162 §3.1.3: numbers or UIDs, ascending
     Modified(Vec<u32>),
     /// `NONEXISTENT`
@@ -53,8 +61,14 @@ pub enum Code {
     TooBig,
     /// `TRYCREATE`
     TryCreate,
+    /// `UIDREQUIRED`, RFC 9586 §3.1
+    UidRequired,
     /// `UNAVAILABLE`
     Unavailable,
+    /// `UNKNOWN-CTE`, RFC 3516 §4.3
+    UnknownCte,
+    /// `USEATTR`, RFC 6154 §6
+    UseAttr,
 }
 
 impl std::fmt::Display for Code {
@@ -76,7 +90,16 @@ impl std::fmt::Display for Code {
             Self::ReadWrite => "READ-WRITE",
             Self::TooBig => "TOOBIG",
             Self::TryCreate => "TRYCREATE",
+            Self::UidRequired => "UIDREQUIRED",
             Self::Unavailable => "UNAVAILABLE",
+            Self::UnknownCte => "UNKNOWN-CTE",
+            Self::UseAttr => "USEATTR",
+            Self::HighestModSeq(highest) => {
+                return write!(f, "HIGHESTMODSEQ {}", mod_seq(*highest));
+            }
+            Self::MailboxId(mailbox) => {
+                return write!(f, "MAILBOXID ({})", mailbox_id(*mailbox));
+            }
             Self::AppendUid(validity, uid) => {
                 return write!(f, "APPENDUID {} {}", validity.0, uid.0);
             }
@@ -96,7 +119,7 @@ fn uids(uids: &[Uid]) -> String {
 }
 
 /// Numbers in their order as a sequence set: neighbours become ranges.
-fn ranges(numbers: impl Iterator<Item = u32>) -> String {
+pub(crate) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for number in numbers {
         match runs.last_mut() {
@@ -109,6 +132,17 @@ fn ranges(numbers: impl Iterator<Item = u32>) -> String {
         .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}:{b}") })
         .collect();
     runs.join(",")
+}
+
+/// A mailbox's name for ever, RFC 8474 §4: its number, which is never used twice.
+pub(crate) fn mailbox_id(mailbox: MailboxId) -> String {
+    format!("F{}", mailbox.0)
+}
+
+/// A message's octets' name for ever, RFC 8474 §5.1: the number under which they are stored, which
+/// copies share and which is never used twice.
+pub(crate) fn email_id(blob: BlobId) -> String {
+    format!("M{}", blob.0)
 }
 
 /// A mod-sequence as a client sees it: one above the store's, since that of a mailbox in which nothing
@@ -136,9 +170,16 @@ pub(crate) enum Piece {
 pub(crate) struct Output {
     pieces: Vec<Piece>,
     octets: usize,
+    /// Names go out in UTF-8.
+    utf8: bool,
 }
 
 impl Output {
+    /// For a client that has enabled UTF-8, or not.
+    pub(crate) fn new(utf8: bool) -> Self {
+        Self { utf8, ..Self::default() }
+    }
+
     /// How many octets are held here; those that stay in the store do not count.
     pub(crate) fn held_octets(&self) -> usize {
         self.octets
@@ -204,19 +245,32 @@ impl Output {
     pub(crate) fn string(&mut self, octets: &[u8]) {
         let quotable = |b: &u8| matches!(b, b' '..=b'~' | b'\t');
         if octets.len() < QUOTED_OCTETS_MAX && octets.iter().all(quotable) {
-            let mut quoted = Vec::with_capacity(octets.len() + 2);
-            quoted.push(b'"');
-            for &b in octets {
-                if matches!(b, b'"' | b'\\') {
-                    quoted.push(b'\\');
-                }
-                quoted.push(b);
-            }
-            quoted.push(b'"');
-            self.push(&quoted);
-            return;
+            return self.quoted(octets);
         }
         self.literal(octets);
+    }
+
+    fn quoted(&mut self, octets: &[u8]) {
+        let mut quoted = Vec::with_capacity(octets.len() + 2);
+        quoted.push(b'"');
+        for &b in octets {
+            if matches!(b, b'"' | b'\\') {
+                quoted.push(b'\\');
+            }
+            quoted.push(b);
+        }
+        quoted.push(b'"');
+        self.push(&quoted);
+    }
+
+    /// A text of ours or a name, which no control character is in: quoted, in UTF-8 where the client
+    /// has enabled that (RFC 9051 §4.3), else as any string.
+    pub(crate) fn utf8_string(&mut self, text: &str) {
+        if self.utf8 && text.len() < QUOTED_OCTETS_MAX {
+            self.quoted(text.as_bytes());
+        } else {
+            self.string(text.as_bytes());
+        }
     }
 
     /// A literal, without the NULs that none can hold.
@@ -231,6 +285,15 @@ impl Output {
         }
     }
 
+    /// `literal8` when there is a NUL, RFC 3516 §5; else a literal.
+    pub(crate) fn literal8(&mut self, octets: &[u8]) {
+        if octets.contains(&0) {
+            self.text("~");
+        }
+        self.announce(octets.len() as u64);
+        self.push(octets);
+    }
+
     /// `nstring = string / nil`
     pub(crate) fn nstring(&mut self, octets: Option<&[u8]>) {
         match octets {
@@ -239,9 +302,26 @@ impl Output {
         }
     }
 
-    /// A mailbox name, in modified UTF-7 and quoted.
+    /// A mailbox name, quoted: in modified UTF-7, or in UTF-8 where the client has enabled that.
     pub(crate) fn mailbox(&mut self, name: &MailboxName) {
-        self.string(mutf7::encode(name.as_str()).as_bytes());
+        if self.utf8 {
+            self.utf8_string(name.as_str());
+        } else {
+            self.string(mutf7::encode(name.as_str()).as_bytes());
+        }
+    }
+
+    /// `VANISHED`, RFC 7162 §3.2.10, in lines of a bounded length; nothing for no UIDs.
+    pub(crate) fn vanished(&mut self, earlier: bool, uids: &UidSet) {
+        let word = if earlier { "VANISHED (EARLIER)" } else { "VANISHED" };
+        for ranges in uids.ranges().chunks(VANISHED_RANGES_MAX) {
+            let range = |&(first, last): &(u32, u32)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}:{last}"),
+            };
+            let set: Vec<String> = ranges.iter().map(range).collect();
+            self.untagged(&format!("{word} {}", set.join(",")));
+        }
     }
 
     /// `flag-list`, with `\Recent` when it is.

@@ -10,6 +10,7 @@ use store::{
     FlagUpdate, Flags, Keyword, MailboxId, ModSeq, Opened, Store, StoreError, Uid, UidSet,
 };
 
+use crate::enabled::Enabled;
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
 use crate::response::{Output, SYSTEM_FLAGS, mod_seq};
@@ -30,9 +31,9 @@ pub(crate) enum Tell {
 pub(crate) struct Selected {
     pub(crate) mailbox: MailboxId,
     pub(crate) read_only: bool,
-    /// The client wants mod-sequences: then changes of flags come with them, and with UIDs (RFC 7162
-    /// §3.1, §3.2.4).
-    pub(crate) condstore: bool,
+    /// What the client has enabled. With CONDSTORE, changes of flags come with mod-sequences and
+    /// UIDs: RFC 7162 §3.1, §3.2.4.
+    pub(crate) enabled: Enabled,
     /// The messages that the client knows, ascending; a message's number is its place, from 1.
     uids: Vec<Uid>,
     /// Messages from this one on are `\Recent` here.
@@ -41,6 +42,8 @@ pub(crate) struct Selected {
     seen_to: u32,
     /// Everything up to here has been told, but for `gone`.
     mod_seq: ModSeq,
+    /// Up to where everything has been told, while something that went may not be.
+    held: Option<ModSeq>,
     /// Keywords that FLAGS has announced.
     keywords: BTreeSet<Keyword>,
     /// Expunged, and the client not told yet.
@@ -58,16 +61,22 @@ impl Selected {
         Self {
             mailbox,
             read_only,
-            condstore: false,
+            enabled: Enabled::default(),
             recent_from: opened.recent_from,
             seen_to: opened.status.uid_next.0.get() - 1,
             mod_seq: opened.status.mod_seq,
+            held: None,
             keywords: opened.keywords.into_iter().collect(),
             gone: BTreeSet::new(),
             told: BTreeSet::new(),
             saved: UidSet::default(),
             uids,
         }
+    }
+
+    /// Up to which change the client has been told everything, but for what it may not be told yet.
+    pub(crate) fn told_to(&self) -> ModSeq {
+        self.mod_seq
     }
 
     /// `OK [HIGHESTMODSEQ n]`: up to which change the client has been told everything.
@@ -82,9 +91,9 @@ impl Selected {
 
     /// Whether a message is `\Recent` in this session. What comes while two sessions have the mailbox
     /// open is so in both: RFC 3501 §2.3.2 leaves open which of them sees it, and wants it so where
-    /// nobody can tell who was first.
+    /// nobody can tell who was first. IMAP4rev2 knows no such flag: RFC 9051 §2.3.2.
     pub(crate) fn is_recent(&self, uid: Uid) -> bool {
-        uid >= self.recent_from
+        uid >= self.recent_from && !self.enabled.rev2
     }
 
     pub(crate) fn recent_count(&self) -> usize {
@@ -94,6 +103,33 @@ impl Selected {
     /// The place of a message, from 0.
     pub(crate) fn place(&self, uid: Uid) -> Option<usize> {
         self.uids.binary_search(&uid).ok()
+    }
+
+    /// Those UIDs of a set of the client's that are not messages here: what can have vanished.
+    pub(crate) fn absent(&self, uids: &UidSet, of: Option<&MessageSet>) -> UidSet {
+        let mut absent: Vec<(u32, u32)> = Vec::new();
+        for &(first, last) in uids.ranges() {
+            let from = self.uids.partition_point(|uid| uid.0.get() < first);
+            let to = self.uids.partition_point(|uid| uid.0.get() <= last);
+            let mut start = first;
+            for uid in self.uids.get(from..to).unwrap_or_default() {
+                if start < uid.0.get() {
+                    absent.push((start, uid.0.get() - 1));
+                }
+                start = uid.0.get().saturating_add(1);
+            }
+            if start <= last {
+                absent.push((start, last));
+            }
+        }
+        if let Some(MessageSet::Ranges(set)) = of {
+            // `*` is at most the last UID there ever was.
+            let bound = |bound: Option<u32>| bound.unwrap_or(u32::MAX);
+            let asked = set.iter().map(|&(a, b)| (bound(a).min(bound(b)), bound(a).max(bound(b))));
+            absent = intersection(&absent, asked.collect());
+        }
+        let uid = |number: u32| std::num::NonZeroU32::new(number).map(Uid);
+        UidSet::from_ranges(absent.into_iter().filter_map(|(a, b)| Some((uid(a)?, uid(b)?))))
     }
 
     /// The places of a set's messages. A UID that is not there is no error (RFC 3501 §6.4.8); a
@@ -214,7 +250,7 @@ impl Selected {
             return Ok(());
         }
         let changes = store.changes(self.mailbox, self.mod_seq)?;
-        self.mod_seq = changes.mod_seq;
+        let told_to = std::mem::replace(&mut self.mod_seq, changes.mod_seq);
         for &(start, end) in changes.expunged.ranges() {
             let from = self.uids.partition_point(|uid| uid.0.get() < start);
             let to = self.uids.partition_point(|uid| uid.0.get() <= end);
@@ -228,8 +264,7 @@ impl Selected {
         if let Some(last) = arrived.last() {
             self.seen_to = last.uid.0.get();
             self.uids.extend(arrived.iter().map(|update| update.uid));
-            out.untagged(&format!("{} EXISTS", self.uids.len()));
-            out.untagged(&format!("{} RECENT", self.recent_count()));
+            self.write_exists(out);
         }
         self.announce_keywords(changes.updated.iter().map(|update| &update.flags), out);
         for update in changed {
@@ -241,7 +276,38 @@ impl Selected {
             self.write_flag_update(place, update, by_uid, out);
         }
         self.told = BTreeSet::new();
+        self.hold_back(told_to, out);
         Ok(())
+    }
+
+    /// While something that went is not told, who has enabled QRESYNC must not take a later change for
+    /// the last that it knows: RFC 7162 §3.2, §6.
+    fn hold_back(&mut self, told_to: ModSeq, out: &mut Output) {
+        if self.gone.is_empty() {
+            self.held = None;
+        } else if self.enabled.qresync {
+            let held = *self.held.get_or_insert(told_to);
+            if held < self.mod_seq {
+                out.untagged(&format!("OK [HIGHESTMODSEQ {}] Not all is told", mod_seq(held)));
+            }
+        }
+    }
+
+    /// `EXISTS`, and `RECENT` to who knows it.
+    pub(crate) fn write_exists(&self, out: &mut Output) {
+        out.untagged(&format!("{} EXISTS", self.uids.len()));
+        if !self.enabled.rev2 {
+            out.untagged(&format!("{} RECENT", self.recent_count()));
+        }
+    }
+
+    /// `* 3 FETCH (`, or by UID to a client that knows no numbers: RFC 9586 §3.3.
+    pub(crate) fn begin_fetch(&self, place: usize, uid: Uid, out: &mut Output) {
+        if self.enabled.uid_only {
+            out.text(&format!("* {} UIDFETCH (", uid.0));
+        } else {
+            out.text(&format!("* {} FETCH (", place + 1));
+        }
     }
 
     /// `* 3 FETCH (FLAGS (...))`, with the UID when the command was a UID command (RFC 3501 §6.4.8).
@@ -252,13 +318,13 @@ impl Selected {
         with_uid: bool,
         out: &mut Output,
     ) {
-        out.text(&format!("* {} FETCH (", place + 1));
-        if with_uid || self.condstore {
+        self.begin_fetch(place, update.uid, out);
+        if (with_uid || self.enabled.condstore) && !self.enabled.uid_only {
             out.text(&format!("UID {} ", update.uid.0));
         }
         out.text("FLAGS ");
         out.flags(&update.flags, self.is_recent(update.uid));
-        if self.condstore {
+        if self.enabled.condstore {
             out.text(&format!(" MODSEQ ({})", mod_seq(update.mod_seq)));
         }
         out.text(")\r\n");
@@ -266,8 +332,11 @@ impl Selected {
 
     /// The same to a client that knows the flags, since it set them: RFC 7162 §3.1.3.
     pub(crate) fn write_mod_seq(&self, place: usize, update: &FlagUpdate, out: &mut Output) {
-        let (uid, mod_seq) = (update.uid.0, mod_seq(update.mod_seq));
-        out.text(&format!("* {} FETCH (UID {uid} MODSEQ ({mod_seq}))\r\n", place + 1));
+        self.begin_fetch(place, update.uid, out);
+        if !self.enabled.uid_only {
+            out.text(&format!("UID {} ", update.uid.0));
+        }
+        out.text(&format!("MODSEQ ({}))\r\n", mod_seq(update.mod_seq)));
     }
 
     /// From the last to the first: no number changes before it has been told.
@@ -276,13 +345,31 @@ impl Selected {
         if gone.is_empty() {
             return;
         }
-        for uid in gone.iter().rev() {
-            if let Some(place) = self.place(*uid) {
-                out.untagged(&format!("{} EXPUNGE", place + 1));
+        if self.enabled.vanishes() {
+            out.vanished(false, &gone.iter().copied().collect());
+        } else {
+            for uid in gone.iter().rev() {
+                if let Some(place) = self.place(*uid) {
+                    out.untagged(&format!("{} EXPUNGE", place + 1));
+                }
             }
         }
         self.uids.retain(|uid| !gone.contains(uid));
     }
+}
+
+/// What is in both of two lists of ranges, ends included; the first ascends.
+fn intersection(one: &[(u32, u32)], mut other: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+    other.sort_unstable();
+    let mut both = Vec::new();
+    let mut from = 0;
+    for &(first, last) in &other {
+        from += one[from..].partition_point(|&(_, end)| end < first);
+        for &(start, end) in one[from..].iter().take_while(|&&(start, _)| start <= last) {
+            both.push((start.max(first), end.min(last)));
+        }
+    }
+    both
 }
 
 /// Places in a view, from 0: ascending ranges that do not overlap.
@@ -314,6 +401,24 @@ impl Places {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ranges.iter().map(Range::len).sum()
+    }
+
+    /// Some of them, by their place among all.
+    pub(crate) fn part(&self, wanted: &Range<usize>) -> Self {
+        let mut before = 0;
+        let mut ranges = Vec::new();
+        for range in self.ranges.iter().rev() {
+            let start = wanted.start.saturating_sub(before).min(range.len());
+            let end = wanted.end.saturating_sub(before).min(range.len());
+            ranges.push(range.start + start..range.start + end);
+            before += range.len();
+        }
+        Self::new(ranges)
     }
 
     pub(crate) fn contains(&self, place: usize) -> bool {

@@ -18,6 +18,7 @@ use store::{AccountId, BlobId, MailboxId};
 use self::append::Literal;
 use self::framing::{Framer, Pending};
 use crate::command::{Command, Needs, Work, capability};
+use crate::enabled::Enabled;
 use crate::job::{Answer, Flow, Job};
 use crate::refusal::{Refusal, Status};
 use crate::response::{Code, Piece};
@@ -82,8 +83,8 @@ pub struct Session {
     login_failures: u32,
     /// The selected mailbox changed, and the client is not told yet.
     changed: bool,
-    /// The client wants mod-sequences: it sent a command that enables CONDSTORE, RFC 7162 §3.1.
-    condstore: bool,
+    /// What the client has enabled.
+    enabled: Enabled,
     /// Why the session ends as soon as the open job is done.
     bye: Option<&'static str>,
 }
@@ -144,7 +145,7 @@ impl Session {
             bad: 0,
             login_failures: 0,
             changed: false,
-            condstore: false,
+            enabled: Enabled::default(),
             bye: None,
         };
         session.send(greeting.as_bytes());
@@ -371,12 +372,9 @@ impl Session {
                 }
             }
             _ if !self.is_authenticated() => self.end(&tag, Err(Refusal::bad("Sign in first"))),
-            Command::Enable { condstore } => {
-                let enabled = if condstore { " CONDSTORE" } else { "" };
-                self.send(format!("* ENABLED{enabled}\r\n").as_bytes());
-                if condstore {
-                    self.enable_condstore();
-                }
+            Command::Enable(enabled) => {
+                self.send(format!("* ENABLED{}\r\n", enabled.words()).as_bytes());
+                self.enable(enabled);
                 self.end(&tag, Ok((None, "ENABLE completed")));
             }
             Command::Namespace => {
@@ -398,16 +396,19 @@ impl Session {
             }
             Command::Work(_, work) => {
                 if work.enables_condstore() {
-                    self.enable_condstore();
+                    self.enable(Enabled { condstore: true, ..Enabled::default() });
                 }
                 self.perform(work, Doing::Job { tag });
             }
         }
     }
 
-    /// From now on the client is told mod-sequences; how far it is in its mailbox it is told at once.
-    fn enable_condstore(&mut self) {
-        if !std::mem::replace(&mut self.condstore, true)
+    /// Enables this too. With mod-sequences, how far the client is in its mailbox it is told at once.
+    fn enable(&mut self, enabled: Enabled) {
+        let before = self.enabled;
+        self.enabled = before.and(enabled);
+        if self.enabled.condstore
+            && !before.condstore
             && let Place::Selected(_, selected) = &self.place
         {
             let highest = selected.highest_mod_seq();
@@ -429,8 +430,8 @@ impl Session {
         self.changed = false;
         self.place = Place::Away(account, selected.as_ref().map(|selected| selected.mailbox));
         let settings = Arc::clone(&self.settings);
-        let condstore = self.condstore;
-        self.out.push_back(Step::Perform(Job { work, account, selected, settings, condstore }));
+        let enabled = self.enabled;
+        self.out.push_back(Step::Perform(Job { work, account, selected, settings, enabled }));
         self.doing = doing;
     }
 

@@ -62,12 +62,12 @@ impl<'t> Play<'t> {
             } else if let Some(given) = line.strip_prefix("given ") {
                 self.given(given, &place);
             } else if let Some((who, _)) = client_line(line) {
-                let mut octets = client_octets(line, &place);
+                let mut octets = client_octets(line, &self.bound, &place);
                 while let Some((&(_, line), after)) = rest.split_first() {
                     if client_line(line).is_none_or(|(other, _)| other != who) {
                         break;
                     }
-                    octets.extend(client_octets(line, &place));
+                    octets.extend(client_octets(line, &self.bound, &place));
                     rest = after;
                 }
                 let connection = self.connection(who, &place);
@@ -253,14 +253,15 @@ fn server_line(line: &str) -> Option<(&str, &str)> {
     Some((client, text))
 }
 
-fn client_octets(line: &str, place: &str) -> Vec<u8> {
+fn client_octets(line: &str, bound: &HashMap<String, String>, place: &str) -> Vec<u8> {
     let (_, text) = client_line(line).unwrap();
     let text = text.strip_prefix(' ').unwrap();
-    if line[..line.len() - text.len()].ends_with("! ") {
-        unescape(text, place)
-    } else {
-        format!("{text}\r\n").into_bytes()
+    let escaped = line[..line.len() - text.len()].ends_with("! ");
+    let mut text = text.to_owned();
+    for (name, value) in bound {
+        text = text.replace(&format!("{{{name}}}"), value);
     }
+    if escaped { unescape(&text, place) } else { format!("{text}\r\n").into_bytes() }
 }
 
 /// The responses that a line stands for: one, or with escapes more.

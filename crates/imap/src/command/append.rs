@@ -11,6 +11,7 @@ use store::{
     Charge, Flags, MailboxId, MailboxName, NewMessage, Octets, Role, Spool, StoreError, Timestamp,
 };
 
+use crate::enabled::Enabled;
 use crate::grammar;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
@@ -29,6 +30,7 @@ impl Append {
         flags: &[Flag<'_>],
         date: Option<&DateTime>,
         message: &LiteralOrLiteral8<'_>,
+        enabled: Enabled,
     ) -> Result<Self, Refusal> {
         if matches!(message, LiteralOrLiteral8::Literal8(_)) {
             return Err(Refusal::bad("No such literal: BINARY is not announced"));
@@ -40,7 +42,7 @@ impl Append {
                     .map_err(|_| Refusal::bad("Not a date"))?,
             ),
         };
-        Ok(Self { name: grammar::mailbox(mailbox)?, flags: grammar::flags(flags)?, date })
+        Ok(Self { name: grammar::mailbox(mailbox, enabled)?, flags: grammar::flags(flags)?, date })
     }
 
     /// Whether a message of so many octets may be appended at all.

@@ -7,12 +7,21 @@ use crate::session::Settings;
 
 /// `capability-data`, without its first word.
 pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> String {
-    let mut words = vec!["IMAP4rev1".to_owned()];
+    let mut words = vec!["IMAP4rev1".to_owned(), "IMAP4rev2".to_owned()];
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));
     say(&["LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "CHILDREN", "UNSELECT"]);
-    say(&["UIDPLUS", "MOVE", "SPECIAL-USE", "QUOTA", "QUOTA=RES-STORAGE"]);
-    say(&["QUOTA=RES-MESSAGE", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "CONDSTORE"]);
-    say(&["SAVEDATE"]);
+    say(&["UIDPLUS", "MOVE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS"]);
+    say(&["QUOTA", "QUOTA=RES-STORAGE"]);
+    say(&[
+        "QUOTA=RES-MESSAGE",
+        "STATUS=SIZE",
+        "ESEARCH",
+        "SEARCHRES",
+        "WITHIN",
+        "CONDSTORE",
+        "QRESYNC",
+    ]);
+    say(&["SAVEDATE", "BINARY", "UTF8=ACCEPT", "OBJECTID", "PREVIEW", "PARTIAL", "UIDONLY"]);
     // The same for all mailboxes: RFC 7889 §2.
     words.push(format!("APPENDLIMIT={}", settings.append_octets_max));
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));

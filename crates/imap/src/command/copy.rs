@@ -5,6 +5,7 @@
 use imap_types::mailbox::Mailbox;
 use store::MailboxName;
 
+use crate::enabled::Enabled;
 use crate::grammar::{self, MessageSet};
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
@@ -24,8 +25,12 @@ impl Copy {
         target: &Mailbox<'_>,
         by_uid: bool,
         moves: bool,
+        enabled: Enabled,
     ) -> Result<Self, Refusal> {
-        Ok(Self { messages, target: grammar::mailbox(target)?, by_uid, moves })
+        if enabled.uid_only && !by_uid {
+            return Err(Refusal::uid_required());
+        }
+        Ok(Self { messages, target: grammar::mailbox(target, enabled)?, by_uid, moves })
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
@@ -59,7 +64,7 @@ impl Copy {
         if self.moves {
             // Before the EXPUNGEs, so that a client knows what went where: RFC 6851 §4.3.
             context.out.untagged(&format!("OK [{code}] Moved"));
-            return Ok(Done::text(text).into());
+            return Ok(Done { expunged: true, ..Done::text(text) }.into());
         }
         Ok(Done::text(text).code(code).into())
     }

@@ -1,6 +1,6 @@
 //! EXPUNGE, UID EXPUNGE: remove the messages that are marked `\Deleted`.
 //!
-//! RFC 3501 §6.4.3; UID EXPUNGE, RFC 4315 §2.1.
+//! RFC 3501 §6.4.3; UID EXPUNGE, RFC 4315 §2.1; with QRESYNC, RFC 7162 §3.2.7, §3.2.9.
 
 use crate::grammar::MessageSet;
 use crate::job::{Context, Done, Flow};
@@ -33,7 +33,8 @@ impl Expunge {
                 Some(here.uid_set(&places))
             }
         };
-        context.store.expunge(mailbox, uids.as_ref()).map_err(Refusal::selected)?;
-        Ok(Done::text("EXPUNGE completed").into())
+        let gone = context.store.expunge(mailbox, uids.as_ref()).map_err(Refusal::selected)?;
+        let done = Done::text("EXPUNGE completed");
+        Ok(Done { expunged: !gone.is_empty(), ..done }.into())
     }
 }

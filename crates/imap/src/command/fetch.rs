@@ -1,28 +1,34 @@
 //! FETCH, UID FETCH: what is known of messages, and their octets.
 //!
-//! RFC 3501 §6.4.5, §7.4.2; MODSEQ and CHANGEDSINCE, RFC 7162 §3.1.4; SAVEDATE,
-//! RFC 8514 §4.2. A job answers for as many messages as fit its bounds, and asks for
+//! RFC 3501 §6.4.5, §7.4.2; BINARY, RFC 3516 §4.2 and RFC 9051 §6.4.5; MODSEQ and CHANGEDSINCE, RFC 7162
+//! §3.1.4; VANISHED, RFC 7162 §3.2.6; EMAILID and THREADID, RFC 8474 §5; SAVEDATE, RFC 8514 §4.2;
+//! PREVIEW, RFC 8970 §3; PARTIAL, RFC 9394 §3.3; UIDFETCH, RFC 9586 §3.3. A job answers for as many messages as fit its bounds, and asks for
 //! another for the rest. Long octets are not read here: the shell streams them from the store.
 
+mod binary;
 mod envelope;
+mod preview;
 mod section;
 mod structure;
 
 use std::collections::VecDeque;
 
-use imap_types::command::FetchModifier;
 use imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
 use jiff::tz::TimeZone;
 use store::{
     FlagChange, FlagUpdate, Flags, Store, StoreError, Summary, SystemFlags, Timestamp, UidSet,
 };
 
+use self::binary::Binary;
 use self::section::Section;
 use super::Work;
+use crate::enabled::Enabled;
 use crate::grammar::MessageSet;
+use crate::grammar::items::{Asked, Extra};
+use crate::grammar::words::Window;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
-use crate::response::{Code, Output, mod_seq, since};
+use crate::response::{Code, Output, email_id, mod_seq, since};
 use crate::selected::{Places, Selected};
 use crate::source::Source;
 
@@ -52,6 +58,14 @@ enum Item {
         extended: bool,
     },
     Section(Section),
+    /// A part without its transfer encoding, or how long that is.
+    Binary(Binary),
+    EmailId,
+    /// Which messages belong together is not kept: RFC 8474 §5.2 has it be NIL then.
+    ThreadId,
+    Preview {
+        lazy: bool,
+    },
 }
 
 /// `fetch = "FETCH" SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" ... ")")`
@@ -63,10 +77,16 @@ pub(crate) struct Fetch {
     marks_seen: bool,
     /// Only what changed since: RFC 7162 §3.1.4.1.
     changed_since: Option<u64>,
+    /// And what vanished since.
+    vanished: bool,
+    /// Only these of them.
+    partial: Option<Window>,
     /// What is left of it, once begun.
     left: Option<Places>,
     /// Some were gone.
     missed: bool,
+    /// Some part is in an encoding that nobody here can undo.
+    unknown_encoding: bool,
 }
 
 impl Fetch {
@@ -74,55 +94,64 @@ impl Fetch {
         messages: MessageSet,
         items: MacroOrMessageDataItemNames<'_>,
         by_uid: bool,
+        asked: &Asked,
+        enabled: Enabled,
     ) -> Result<Self, Refusal> {
+        if enabled.uid_only && !by_uid {
+            return Err(Refusal::uid_required());
+        }
         let names = match &items {
             MacroOrMessageDataItemNames::Macro(macro_name) => macro_name.expand(),
             MacroOrMessageDataItemNames::MessageDataItemNames(names) => names.clone(),
         };
-        if names.len() > ITEMS_MAX {
+        if names.len() + asked.items.len() > ITEMS_MAX {
             return Err(Refusal::bad("Too many items: ask for them in parts"));
         }
         let marks_seen = names.iter().any(|name| match name {
-            MessageDataItemName::BodyExt { peek, .. } => !peek,
+            MessageDataItemName::BodyExt { peek, .. }
+            | MessageDataItemName::Binary { peek, .. } => !peek,
             MessageDataItemName::Rfc822 | MessageDataItemName::Rfc822Text => true,
             _ => false,
         });
         let mut items = names.iter().map(item).collect::<Result<Vec<_>, _>>()?;
+        if asked.alone && !by_uid {
+            items.clear();
+        }
+        items.extend(asked.items.iter().map(|extra| match *extra {
+            Extra::SaveDate => Item::SaveDate,
+            Extra::EmailId => Item::EmailId,
+            Extra::ThreadId => Item::ThreadId,
+            Extra::Preview { lazy } => Item::Preview { lazy },
+        }));
+        if asked.vanished && !(by_uid && enabled.qresync && asked.changed_since.is_some()) {
+            return Err(Refusal::bad("VANISHED goes with UID FETCH, CHANGEDSINCE and QRESYNC"));
+        }
+        if asked.partial.is_some() && !by_uid {
+            return Err(Refusal::bad("PARTIAL goes with UID FETCH"));
+        }
         if by_uid && !items.iter().any(|item| matches!(item, Item::Uid)) {
             items.insert(0, Item::Uid);
         }
-        Ok(Self {
+        let mut fetch = Self {
             messages,
             items,
             by_uid,
             marks_seen,
-            changed_since: None,
+            changed_since: asked.changed_since,
+            vanished: asked.vanished,
+            partial: asked.partial,
             left: None,
             missed: false,
-        })
-    }
-
-    /// The same with SAVEDATE, and when that is `alone`, without the UID that stands in its place.
-    pub(crate) fn with_save_date(mut self, alone: bool) -> Self {
-        if alone && !self.by_uid {
-            self.items.clear();
+            unknown_encoding: false,
+        };
+        if fetch.changed_since.is_some() && !fetch.asks_item(&Item::ModSeq) {
+            fetch.items.push(Item::ModSeq);
         }
-        self.items.push(Item::SaveDate);
-        self
-    }
-
-    /// The same of less; of several modifiers of a kind the last counts.
-    pub(crate) fn with(mut self, modifiers: &[FetchModifier]) -> Result<Self, Refusal> {
-        for modifier in modifiers {
-            let FetchModifier::ChangedSince(mod_seq) = modifier else {
-                return Err(Refusal::bad("No such modifier: QRESYNC is not announced"));
-            };
-            self.changed_since = Some(mod_seq.get());
+        if enabled.uid_only {
+            // The response says it: RFC 9586 §3.3.
+            fetch.items.retain(|item| !matches!(item, Item::Uid));
         }
-        if self.changed_since.is_some() && !self.asks_item(&Item::ModSeq) {
-            self.items.push(Item::ModSeq);
-        }
-        Ok(self)
+        Ok(fetch)
     }
 
     fn asks_item(&self, item: &Item) -> bool {
@@ -134,14 +163,27 @@ impl Fetch {
         self.asks_item(&Item::ModSeq)
     }
 
-    /// The messages that are asked for, but for those that did not change.
-    fn begin(&self, here: &Selected, store: &dyn Store) -> Result<Places, Refusal> {
-        let places = here.places(&self.messages, self.by_uid)?;
-        let Some(mod_seq) = self.changed_since else { return Ok(places) };
-        let changes = store.changes(here.mailbox, since(mod_seq)).map_err(Refusal::selected)?;
-        let changed = changes.updated.iter().filter_map(|update| here.place(update.uid));
-        let changed = changed.filter(|place| places.contains(*place));
-        Ok(Places::new(changed.map(|place| place..place + 1).collect()))
+    /// The messages that are asked for, but for those that did not change; tells what vanished.
+    fn begin(
+        &self,
+        here: &Selected,
+        store: &dyn Store,
+        out: &mut Output,
+    ) -> Result<Places, Refusal> {
+        let mut places = here.places(&self.messages, self.by_uid)?;
+        if let Some(mod_seq) = self.changed_since {
+            let changes = store.changes(here.mailbox, since(mod_seq)).map_err(Refusal::selected)?;
+            if self.vanished {
+                out.vanished(true, &here.absent(&changes.expunged, Some(&self.messages)));
+            }
+            let changed = changes.updated.iter().filter_map(|update| here.place(update.uid));
+            let changed = changed.filter(|place| places.contains(*place));
+            places = Places::new(changed.map(|place| place..place + 1).collect());
+        }
+        Ok(match self.partial {
+            Some(window) => places.part(&window.of(places.len())),
+            None => places,
+        })
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
@@ -152,7 +194,7 @@ impl Fetch {
         };
         let mut left = match self.left.take() {
             Some(left) => left,
-            None => self.begin(here, store)?,
+            None => self.begin(here, store, context.out)?,
         };
         let marks_seen = self.marks_seen && !here.read_only;
         let batch = left.take(if marks_seen { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });
@@ -189,9 +231,12 @@ impl Fetch {
             let mut source = Source::new(store, summary.blob, summary.octets);
             let message = Message { place, summary: &summary, here, zone };
             // Whole or not at all: an error must not end in the middle of a line.
-            let mut whole = Output::default();
+            let mut whole = Output::new(here.enabled.speaks_utf8());
             match self.write(&message, newly_seen.is_some(), &mut source, &mut whole) {
-                Ok(()) => out.append(whole),
+                Ok(known) => {
+                    out.append(whole);
+                    self.unknown_encoding |= !known;
+                }
                 // It went while it was read.
                 Err(StoreError::NoSuchMessage) => self.missed = true,
                 Err(error) => return Err(Refusal::selected(error)),
@@ -202,22 +247,27 @@ impl Fetch {
             self.left = Some(left);
             return Ok(Flow::More(Work::Fetch(Box::new(self))));
         }
+        if self.unknown_encoding {
+            let text = "Some parts are in an encoding that is not known here: fetch their BODY";
+            return Err(Refusal::no(Code::UnknownCte, text));
+        }
         if self.missed && !self.by_uid {
             return Err(Refusal::no(Code::ExpungeIssued, "Some of the messages are gone"));
         }
         Ok(Done::text("FETCH completed").numbered(self.by_uid).into())
     }
 
-    /// `* 3 FETCH (...)`
+    /// `* 3 FETCH (...)`; whether all encodings were known.
     fn write(
         &self,
         message: &Message<'_>,
         newly_seen: bool,
         source: &mut Source<'_>,
         out: &mut Output,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let Message { place, summary, here, zone } = *message;
-        out.text(&format!("* {} FETCH (", place + 1));
+        here.begin_fetch(place, summary.uid, out);
+        let mut known = true;
         for (at, item) in self.items.iter().enumerate() {
             if at > 0 {
                 out.text(" ");
@@ -243,15 +293,19 @@ impl Fetch {
                     structure::write(octets, parts, *extended, out);
                 }
                 Item::Section(section) => section.write(source, out)?,
+                Item::Binary(binary) => known &= binary.write(source, out)?,
+                Item::EmailId => out.text(&format!("EMAILID ({})", email_id(summary.blob))),
+                Item::ThreadId => out.text("THREADID NIL"),
+                Item::Preview { lazy } => preview::write(source, *lazy, out)?,
             }
         }
         if newly_seen && !self.asks_item(&Item::Flags) {
             out.text(" ");
             write_flags(summary, here, out);
         }
-        if newly_seen && here.condstore {
+        if newly_seen && here.enabled.condstore {
             // As with any change of flags: RFC 7162 §3.2.4.
-            if !self.asks_item(&Item::Uid) {
+            if !self.asks_item(&Item::Uid) && !here.enabled.uid_only {
                 out.text(&format!(" UID {}", summary.uid.0));
             }
             if !self.asks_item(&Item::ModSeq) {
@@ -259,7 +313,7 @@ impl Fetch {
             }
         }
         out.text(")\r\n");
-        Ok(())
+        Ok(known)
     }
 }
 
@@ -315,9 +369,8 @@ fn item(name: &MessageDataItemName<'_>) -> Result<Item, Refusal> {
         Name::Rfc822 => Item::Section(Section::rfc822()),
         Name::Rfc822Header => Item::Section(Section::rfc822_header()),
         Name::Rfc822Text => Item::Section(Section::rfc822_text()),
-        Name::Binary { .. } | Name::BinarySize { .. } => {
-            return Err(Refusal::bad("No such item: BINARY is not announced"));
-        }
+        Name::Binary { section, partial, .. } => Item::Binary(Binary::octets(section, *partial)?),
+        Name::BinarySize { section } => Item::Binary(Binary::size(section)?),
         Name::ModSeq => Item::ModSeq,
     })
 }

@@ -1,35 +1,80 @@
 //! CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE: the mailboxes of an account and those it shows.
 //!
-//! RFC 3501 §6.3.3 to §6.3.7.
+//! RFC 3501 §6.3.3 to §6.3.7; USE, RFC 6154 §3; MAILBOXID, RFC 8474 §4.1.
 
-use imap_types::mailbox::Mailbox;
-use store::{MailboxName, NewMailbox, SEPARATOR, StoreError};
+use store::{MailboxName, NewMailbox, SEPARATOR, SpecialUse, StoreError};
 
+use crate::enabled::Enabled;
 use crate::grammar;
+use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
+use crate::response::Code;
 use crate::selected::Tell;
 
-/// `create = "CREATE" SP mailbox`
+/// Special uses of one CREATE at most, each counted as often as it is named.
+const USES_MAX: usize = 20;
+
+/// `create = "CREATE" SP mailbox [SP "(" "USE" SP "(" [use-attr *(SP use-attr)] ")" ")"]`
 pub(crate) struct Create {
     name: MailboxName,
+    special_use: Option<SpecialUse>,
 }
 
 impl Create {
+    /// What follows the verb.
+    pub(crate) fn read(words: &mut Words<'_>, enabled: Enabled) -> Option<Result<Self, Refusal>> {
+        words.space()?;
+        let name = words.astring()?;
+        let uses = if words.space().is_some() { uses(words)? } else { Vec::new() };
+        words.end()?;
+        Some(Self::new(&name, &uses, enabled))
+    }
+
     /// A separator at the end announces mailboxes below: RFC 3501 §6.3.3. Any mailbox may have them.
-    pub(crate) fn new(mailbox: &Mailbox<'_>) -> Result<Self, Refusal> {
-        let wire = grammar::mailbox_wire(mailbox);
+    /// A mailbox has at most one of the uses that folders of this server have; the system folders are
+    /// there for each, and a client may want one more.
+    fn new(wire: &[u8], uses: &[String], enabled: Enabled) -> Result<Self, Refusal> {
         let mut separator = [0; 4];
         let separator = SEPARATOR.encode_utf8(&mut separator).as_bytes();
-        let name = grammar::name(wire.strip_suffix(separator).unwrap_or(wire))?;
-        Ok(Self { name })
+        let name = grammar::name(wire.strip_suffix(separator).unwrap_or(wire), enabled)?;
+        let no_such_use = || Refusal::no(Code::UseAttr, "No mailbox can be for that here");
+        let special_use = match uses {
+            [] => None,
+            [one] => {
+                let is = |what: &SpecialUse| what.attribute()[1..].eq_ignore_ascii_case(one);
+                Some(SpecialUse::ALL.into_iter().find(is).ok_or_else(no_such_use)?)
+            }
+            _ => return Err(no_such_use()),
+        };
+        Ok(Self { name, special_use })
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
-        let mailbox = NewMailbox { name: self.name, special_use: None };
-        context.store.create_mailbox(context.account, mailbox, context.at)?;
-        Ok(Done::text("CREATE completed").into())
+        let mailbox = NewMailbox { name: self.name, special_use: self.special_use };
+        let mailbox = context.store.create_mailbox(context.account, mailbox, context.at)?;
+        Ok(Done::text("CREATE completed").code(Code::MailboxId(mailbox.id)).into())
     }
+}
+
+/// `"(" "USE" SP "(" [use-attr *(SP use-attr)] ")" ")"`: the attributes without their backslash.
+fn uses(words: &mut Words<'_>) -> Option<Vec<String>> {
+    words.octet(b'(')?;
+    words.skip_name("USE").then_some(())?;
+    words.octet(b'(')?;
+    let mut uses = Vec::new();
+    while words.octet(b')').is_none() {
+        if !uses.is_empty() {
+            words.space()?;
+        }
+        words.octet(b'\\')?;
+        uses.push(words.atom()?.to_owned());
+        if uses.len() > USES_MAX {
+            return None;
+        }
+    }
+    words.octet(b')')?;
+    Some(uses)
 }
 
 /// `delete = "DELETE" SP mailbox`

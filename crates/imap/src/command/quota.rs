@@ -6,6 +6,7 @@
 use imap_types::mailbox::Mailbox;
 use store::MailboxName;
 
+use crate::enabled::Enabled;
 use crate::grammar;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
@@ -34,8 +35,8 @@ impl GetQuota {
         }
     }
 
-    pub(crate) fn of_mailbox(mailbox: &Mailbox<'_>) -> Result<Self, Refusal> {
-        Ok(Self { mailbox: Some(grammar::mailbox(mailbox)?) })
+    pub(crate) fn of_mailbox(mailbox: &Mailbox<'_>, enabled: Enabled) -> Result<Self, Refusal> {
+        Ok(Self { mailbox: Some(grammar::mailbox(mailbox, enabled)?) })
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {

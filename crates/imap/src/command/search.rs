@@ -1,6 +1,7 @@
 //! SEARCH, UID SEARCH: which messages are as asked.
 //!
-//! RFC 3501 §6.4.4, §7.2.5; ESEARCH, RFC 4731; SEARCHRES, RFC 5182; WITHIN, RFC 5032. What needs no octets of a message reads none; a body is read only when
+//! RFC 3501 §6.4.4, §7.2.5; ESEARCH, RFC 4731; SEARCHRES, RFC 5182; WITHIN, RFC 5032;
+//! PARTIAL, RFC 9394 §3.1; EMAILID and THREADID, RFC 8474 §6. What needs no octets of a message reads none; a body is read only when
 //! all else has left the question open. A job looks at as many messages as fit its bounds, and asks
 //! for another for the rest.
 
@@ -16,6 +17,7 @@ use self::found::{Found, Hit, Returns};
 use self::key::{Key, Known, Texts};
 use self::read::Reader;
 use super::Work;
+use crate::enabled::Enabled;
 use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::{Refusal, Status};
@@ -48,17 +50,29 @@ pub(crate) struct Search {
 
 impl Search {
     /// What follows the verb.
-    pub(crate) fn read(tag: &str, words: &mut Words<'_>, by_uid: bool) -> Result<Self, Refusal> {
+    pub(crate) fn read(
+        tag: &str,
+        words: &mut Words<'_>,
+        by_uid: bool,
+        enabled: Enabled,
+    ) -> Result<Self, Refusal> {
         words.space().ok_or_else(Refusal::malformed)?;
         let returns = if words.skip_name("RETURN") {
             let returns = Returns::read(words)?;
             words.space().ok_or_else(Refusal::malformed)?;
             Some(returns)
+        } else if enabled.rev2 {
+            // There is no SEARCH response any more: RFC 9051 §6.4.4.
+            Some(Returns::all())
         } else {
             None
         };
         let mut charset_known = true;
         if words.skip_name("CHARSET") {
+            if enabled.utf8 {
+                // RFC 9755 §3.
+                return Err(Refusal::bad("Texts are in UTF-8 now: name no charset"));
+            }
             let charset = words.astring().ok_or_else(Refusal::malformed)?;
             words.space().ok_or_else(Refusal::malformed)?;
             let is = |known: &&str| known.as_bytes().eq_ignore_ascii_case(&charset);
@@ -66,6 +80,9 @@ impl Search {
         }
         let mut reader = Reader::new(words, charset_known);
         let key = reader.all()?;
+        if enabled.uid_only && (!by_uid || reader.by_number) {
+            return Err(Refusal::uid_required());
+        }
         let renumbers = by_uid && !reader.by_number;
         let by_mod_seq = reader.by_mod_seq;
         Ok(Self {

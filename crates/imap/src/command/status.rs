@@ -1,15 +1,16 @@
 //! STATUS: the numbers of a mailbox without opening it.
 //!
 //! RFC 3501 §6.3.10; SIZE, RFC 8438 §2; DELETED and DELETED-STORAGE, RFC 9208 §4.1.4; APPENDLIMIT, RFC
-//! 7889 §3.1; HIGHESTMODSEQ, RFC 7162 §3.1.7. The items of extensions are read here, since imap-codec does not speak them all.
+//! 7889 §3.1; HIGHESTMODSEQ, RFC 7162 §3.1.7; MAILBOXID, RFC 8474 §4.3. The items of extensions are read here, since imap-codec does not speak them all.
 
-use store::{Mailbox, MailboxName, MailboxStatus};
+use store::{Mailbox, MailboxName, MailboxStatus, StoreError};
 
+use crate::enabled::Enabled;
 use crate::grammar;
 use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
-use crate::response::mod_seq;
+use crate::response::{mailbox_id, mod_seq};
 
 /// Items of one STATUS at most, each counted as often as it is named.
 const ITEMS_MAX: usize = 100;
@@ -27,10 +28,11 @@ pub(crate) enum Item {
     Size,
     AppendLimit,
     HighestModSeq,
+    MailboxId,
 }
 
 impl Item {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Messages,
         Self::Recent,
         Self::UidNext,
@@ -41,6 +43,7 @@ impl Item {
         Self::Size,
         Self::AppendLimit,
         Self::HighestModSeq,
+        Self::MailboxId,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -55,11 +58,12 @@ impl Item {
             Self::Size => "SIZE",
             Self::AppendLimit => "APPENDLIMIT",
             Self::HighestModSeq => "HIGHESTMODSEQ",
+            Self::MailboxId => "MAILBOXID",
         }
     }
 
-    fn value(self, status: &MailboxStatus, append_octets_max: u64) -> u64 {
-        match self {
+    fn value(self, mailbox: &Mailbox, status: &MailboxStatus, append_octets_max: u64) -> String {
+        let number = match self {
             Self::Messages => status.messages,
             Self::Recent => status.recent,
             Self::UidNext => u64::from(status.uid_next.0.get()),
@@ -70,7 +74,9 @@ impl Item {
             Self::Size => status.octets,
             Self::AppendLimit => append_octets_max,
             Self::HighestModSeq => mod_seq(status.mod_seq),
-        }
+            Self::MailboxId => return format!("({})", mailbox_id(mailbox.id)),
+        };
+        number.to_string()
     }
 }
 
@@ -103,16 +109,22 @@ impl Items {
         None
     }
 
+    pub(crate) fn ask_mod_seq(&self) -> bool {
+        self.0.contains(&Item::HighestModSeq)
+    }
+
     /// `* STATUS "INBOX" (...)`
     pub(crate) fn write(
         &self,
         mailbox: &Mailbox,
         context: &mut Context<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StoreError> {
         let status = context.store.status(mailbox.id)?;
         let append_octets_max = context.settings.append_octets_max;
-        let value =
-            |item: &Item| format!("{} {}", item.as_str(), item.value(&status, append_octets_max));
+        let value = |item: &Item| {
+            let value = item.value(mailbox, &status, append_octets_max);
+            format!("{} {value}", item.as_str())
+        };
         let values: Vec<String> = self.0.iter().map(value).collect();
         context.out.text("* STATUS ");
         context.out.mailbox(&mailbox.name);
@@ -129,17 +141,17 @@ pub(crate) struct Status {
 
 impl Status {
     /// What follows the verb.
-    pub(crate) fn read(words: &mut Words<'_>) -> Option<Result<Self, Refusal>> {
+    pub(crate) fn read(words: &mut Words<'_>, enabled: Enabled) -> Option<Result<Self, Refusal>> {
         words.space()?;
         let name = words.astring()?;
         words.space()?;
         let items = Items::read(words)?;
         words.end()?;
-        Some(items.and_then(|items| Ok(Self { name: grammar::name(&name)?, items })))
+        Some(items.and_then(|items| Ok(Self { name: grammar::name(&name, enabled)?, items })))
     }
 
     pub(crate) fn asks_mod_seq(&self) -> bool {
-        self.items.0.contains(&Item::HighestModSeq)
+        self.items.ask_mod_seq()
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {

@@ -7,6 +7,7 @@ use imap_types::flag::{Flag, StoreResponse, StoreType};
 use store::FlagChange;
 
 use super::Work;
+use crate::enabled::Enabled;
 use crate::grammar::{self, MessageSet};
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
@@ -51,7 +52,11 @@ impl Store {
         response: StoreResponse,
         flags: &[Flag<'_>],
         by_uid: bool,
+        enabled: Enabled,
     ) -> Result<Self, Refusal> {
+        if enabled.uid_only && !by_uid {
+            return Err(Refusal::uid_required());
+        }
         let flags = grammar::flags(flags)?;
         Ok(Self {
             messages,
@@ -101,7 +106,7 @@ impl Store {
                 Some(place) if !self.silent => {
                     here.write_flag_update(place, update, self.by_uid, out);
                 }
-                Some(place) if here.condstore => here.write_mod_seq(place, update, out),
+                Some(place) if here.enabled.condstore => here.write_mod_seq(place, update, out),
                 _ => {}
             }
         }

@@ -150,6 +150,31 @@ impl<'o> Words<'o> {
         self.rest.first().is_some_and(|b| b.is_ascii_digit() || matches!(b, b'*' | b'$'))
     }
 
+    /// `partial-range`
+    pub(crate) fn window(&mut self) -> Option<Window> {
+        let text = self.atom()?;
+        let (one, other) = text.split_once(':')?;
+        let from_last = text.starts_with('-');
+        let number = |text: &str| {
+            let digits = if from_last { text.strip_prefix('-')? } else { text };
+            let plain = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+            let number: u32 = if plain { digits.parse().ok()? } else { return None };
+            usize::try_from(number).ok()
+        };
+        Some(Window { from_last, one: number(one)?, other: number(other)? })
+    }
+
+    /// `list-mailbox`
+    pub(crate) fn list_mailbox(&mut self) -> Option<Cow<'o, [u8]>> {
+        if matches!(self.rest.first()?, b'"' | b'{') {
+            return self.string();
+        }
+        // Octets above ASCII are let through as elsewhere: the name is refused, not the command.
+        let is = |b: u8| is_atom_char(b) || matches!(b, b'%' | b'*' | b']');
+        let pattern = self.take_while(is);
+        if pattern.is_empty() { None } else { Some(Cow::Borrowed(pattern)) }
+    }
+
     /// `sequence-set`; `$` is what the last search saved, RFC 5182 §3.
     pub(crate) fn set(&mut self) -> Option<MessageSet> {
         if self.octet(b'$').is_some() {
@@ -167,6 +192,39 @@ impl<'o> Words<'o> {
             ranges.push((bound(from)?, bound(to)?));
         }
         (ranges.len() <= SET_ELEMENTS_MAX).then_some(MessageSet::Ranges(ranges))
+    }
+}
+
+/// `partial-range`, RFC 9394 §4: some of all results, by their place among them; from the first, or with
+/// a minus from the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    from_last: bool,
+    one: usize,
+    other: usize,
+}
+
+impl Window {
+    /// Which of so many results, from 0.
+    pub(crate) fn of(self, count: usize) -> std::ops::Range<usize> {
+        let (near, far) = (self.one.min(self.other), self.one.max(self.other));
+        if self.from_last {
+            count.saturating_sub(far)..count.saturating_sub(near - 1)
+        } else {
+            (near - 1).min(count)..far.min(count)
+        }
+    }
+
+    /// How many results it can hold, when they are counted from the last.
+    pub(crate) fn tail(self) -> Option<usize> {
+        self.from_last.then_some(self.one.max(self.other))
+    }
+}
+
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let minus = if self.from_last { "-" } else { "" };
+        write!(f, "{minus}{}:{minus}{}", self.one, self.other)
     }
 }
 
@@ -202,6 +260,25 @@ mod tests {
             let read = words.astring();
             let expected = expected.map(|(read, rest)| (read.to_vec(), rest));
             assert_eq!(read.map(|read| (read.into_owned(), words.rest)), expected);
+        }
+    }
+
+    #[test]
+    fn a_window_is_clipped_to_what_there_is() {
+        for (text, of_ten) in [
+            ("1:3", Some(0..3)),
+            ("9:20", Some(8..10)),
+            ("20:11", Some(10..10)),
+            ("-1:-3", Some(7..10)),
+            ("-20:-9", Some(0..2)),
+            ("-11:-12", Some(0..0)),
+            ("-1:3", None),
+            ("0:3", None),
+            ("1:4294967296", None),
+            ("1:*", None),
+        ] {
+            let window = Words::new(text.as_bytes()).window();
+            assert_eq!(window.map(|window| window.of(10)), of_ten, "{text}");
         }
     }
 

@@ -28,7 +28,11 @@ impl Session {
             }
             Some(Frame::Command) => {
                 let too_long = self.framer.is_too_long();
-                let parsed = if too_long { None } else { grammar::parse(self.framer.message()) };
+                let parsed = if too_long {
+                    None
+                } else {
+                    grammar::parse(self.framer.message(), self.enabled)
+                };
                 let tag = match &parsed {
                     Some(parsed) => Some(parsed.tag.clone()),
                     None => grammar::tag_of_malformed(self.framer.message()),
@@ -61,7 +65,7 @@ impl Session {
     /// A literal is announced: a message to APPEND, or an argument.
     pub(super) fn announced(&mut self, octets: u32, sync: bool) {
         if !self.framer.is_too_long()
-            && let Some(head) = grammar::append_head(self.framer.message())
+            && let Some(head) = grammar::append_head(self.framer.message(), self.enabled)
         {
             self.framer.skip();
             self.begin_literal(head, octets, sync);

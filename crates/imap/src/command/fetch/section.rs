@@ -18,7 +18,7 @@ use crate::response::Output;
 use crate::source::Source;
 
 /// Octets that are sent from memory at most; more is streamed from the store.
-const INLINE_OCTETS_MAX: u64 = 64 * 1024;
+pub(super) const INLINE_OCTETS_MAX: u64 = 64 * 1024;
 
 /// Octets of each message, and how they are called.
 pub(super) struct Section {
@@ -151,7 +151,7 @@ impl Section {
 }
 
 /// The part that numbers lead to: RFC 3501 §6.4.5. A message that is not multipart has one part, 1.
-fn part<'s>(structure: &'s Structure, path: &[usize]) -> Option<&'s Part> {
+pub(super) fn part<'s>(structure: &'s Structure, path: &[usize]) -> Option<&'s Part> {
     let mut here = structure.root();
     let mut at_message = true;
     for &number in path {
@@ -175,7 +175,7 @@ fn numbers(path: &PartPath) -> Vec<usize> {
 }
 
 /// The part of a range that was asked for; empty when it starts past the end.
-fn clip(range: Range<u64>, partial: Option<(u64, u64)>) -> Range<u64> {
+pub(super) fn clip(range: Range<u64>, partial: Option<(u64, u64)>) -> Range<u64> {
     let Some((first, count)) = partial else { return range };
     let start = range.start.saturating_add(first).min(range.end);
     start..start.saturating_add(count).min(range.end)

@@ -1,16 +1,17 @@
 //! What a search found, and how it is told: SEARCH, or ESEARCH with what was asked to be returned.
 //!
 //! RFC 3501 §7.2.5; ESEARCH, RFC 4731 §3.1 and RFC 4466 §2.6.2; SAVE, RFC 5182 §2.4; MODSEQ, RFC 7162
-//! §3.1.6 and RFC 4731 §3.2. It is written as
+//! §3.1.6 and RFC 4731 §3.2; PARTIAL, RFC 9394 §3.1. It is written as
 //! it is found, so that no list of numbers is held.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use store::ModSeq;
 
-use crate::grammar::words::Words;
+use crate::grammar::words::{Window, Words};
 use crate::refusal::Refusal;
-use crate::response::{Output, mod_seq};
+use crate::response::{Output, mod_seq, ranges};
 use crate::selected::Places;
 
 /// Options of one RETURN at most, each counted as often as it is named.
@@ -24,15 +25,21 @@ pub(super) struct Returns {
     all: bool,
     count: bool,
     pub(super) save: bool,
+    partial: Option<Window>,
 }
 
 impl Returns {
+    /// What is returned when nothing is asked for.
+    pub(super) fn all() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
     /// `"(" [search-return-opt *(SP search-return-opt)] ")"`
     pub(super) fn read(words: &mut Words<'_>) -> Result<Self, Refusal> {
         let mut returns = Self::default();
         words.octet(b'(').ok_or_else(Refusal::malformed)?;
         if words.octet(b')').is_some() {
-            return Ok(Self { all: true, ..returns });
+            return Ok(Self::all());
         }
         for _ in 0..OPTIONS_MAX {
             match words.name().ok_or_else(Refusal::malformed)?.as_str() {
@@ -41,9 +48,20 @@ impl Returns {
                 "ALL" => returns.all = true,
                 "COUNT" => returns.count = true,
                 "SAVE" => returns.save = true,
+                "PARTIAL" => {
+                    words.space().ok_or_else(Refusal::malformed)?;
+                    let window = words.window().ok_or_else(Refusal::malformed)?;
+                    if returns.partial.replace(window).is_some() {
+                        return Err(Refusal::bad("One PARTIAL is all a search returns"));
+                    }
+                }
                 _ => return Err(Refusal::bad("No such thing to return from a search")),
             }
             if words.octet(b')').is_some() {
+                if returns.partial.is_some() && returns.all {
+                    // RFC 9394 §3.1.
+                    return Err(Refusal::bad("Either ALL or PARTIAL is returned"));
+                }
                 return Ok(returns);
             }
             words.space().ok_or_else(Refusal::malformed)?;
@@ -53,12 +71,17 @@ impl Returns {
 
     /// Whether there is an ESEARCH response: not when the result is only saved.
     fn responds(self) -> bool {
-        self.min || self.max || self.all || self.count
+        self.min || self.max || self.all || self.count || self.partial.is_some()
     }
 
     /// Whether MIN or MAX alone are asked for.
     fn only_ends(self) -> bool {
-        (self.min || self.max) && !self.all && !self.count
+        (self.min || self.max) && !self.all && !self.count && self.partial.is_none()
+    }
+
+    /// Whether a result is saved whole: RFC 5182 §2.4, RFC 9394 §3.2.
+    fn saves_all(self) -> bool {
+        self.save && !self.only_ends() && (self.all || self.count || self.partial.is_none())
     }
 }
 
@@ -88,6 +111,8 @@ pub(super) struct Found {
     written: bool,
     /// All places, when they are to be saved.
     places: Vec<Range<usize>>,
+    /// Those that PARTIAL asks for, as far as is known.
+    window: VecDeque<Hit>,
 }
 
 impl Found {
@@ -102,6 +127,7 @@ impl Found {
             run: None,
             written: false,
             places: Vec::new(),
+            window: VecDeque::new(),
         }
     }
 
@@ -128,7 +154,23 @@ impl Found {
             out.text(&format!(" {}", hit.number));
             return false;
         };
-        if returns.save && !returns.only_ends() {
+        if let Some(window) = returns.partial {
+            let count = usize::try_from(self.count).unwrap_or(usize::MAX);
+            match window.tail() {
+                // The last ones so far, the rest of which is cut off at the end.
+                Some(most) => {
+                    self.window.push_back(hit);
+                    if self.window.len() > most {
+                        self.window.pop_front();
+                    }
+                }
+                None if window.of(count).end == count && !window.of(count).is_empty() => {
+                    self.window.push_back(hit);
+                }
+                None => {}
+            }
+        }
+        if returns.saves_all() {
             match self.places.last_mut() {
                 Some(last) if last.end == hit.place => last.end += 1,
                 _ => self.places.push(hit.place..hit.place + 1),
@@ -178,13 +220,18 @@ impl Found {
         if returns.count {
             out.text(&format!(" COUNT {}", self.count));
         }
+        if let Some(window) = returns.partial {
+            self.cut_window(window);
+            let numbers = ranges(self.window.iter().map(|hit| hit.number));
+            let numbers = if numbers.is_empty() { "NIL" } else { &numbers };
+            out.text(&format!(" PARTIAL ({window} {numbers})"));
+        }
         if tells_mod_seq {
-            let highest = if returns.only_ends() {
-                let first = self.first.filter(|_| returns.min);
-                let last = self.last.filter(|_| returns.max);
-                first.into_iter().chain(last).map(|hit| hit.mod_seq).max().unwrap_or_default()
-            } else {
+            let highest = if returns.all || returns.count {
                 self.highest
+            } else {
+                // Of those that are returned: RFC 4731 §3.2.
+                self.returned(returns).map(|hit| hit.mod_seq).max().unwrap_or_default()
             };
             out.text(&format!(" MODSEQ {}", mod_seq(highest)));
         }
@@ -195,12 +242,25 @@ impl Found {
     pub(super) fn saved(&mut self) -> Option<Places> {
         let returns = self.returns.filter(|returns| returns.save)?;
         let mut places = std::mem::take(&mut self.places);
-        if returns.only_ends() {
-            let first = self.first.filter(|_| returns.min);
-            let last = self.last.filter(|_| returns.max);
-            let ends = first.into_iter().chain(last);
-            places = ends.map(|hit| hit.place..hit.place + 1).collect();
+        if !returns.saves_all() {
+            places = self.returned(returns).map(|hit| hit.place..hit.place + 1).collect();
         }
         Some(Places::new(places))
+    }
+
+    /// The ends and the part that are returned, when not all are.
+    fn returned(&self, returns: Returns) -> impl Iterator<Item = Hit> + '_ {
+        let first = self.first.filter(|_| returns.min);
+        let last = self.last.filter(|_| returns.max);
+        first.into_iter().chain(last).chain(self.window.iter().copied())
+    }
+
+    /// Of the last ones, leaves those that are asked for.
+    fn cut_window(&mut self, window: Window) {
+        if window.tail().is_some() {
+            let count = usize::try_from(self.count).unwrap_or(usize::MAX);
+            let kept = window.of(count).len();
+            self.window.truncate(kept);
+        }
     }
 }

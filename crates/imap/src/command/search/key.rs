@@ -12,7 +12,7 @@ use store::{Keyword, Summary, SystemFlags, Timestamp};
 
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
-use crate::response::mod_seq;
+use crate::response::{email_id, mod_seq};
 use crate::selected::{Places, Selected};
 
 /// Octets of decoded text of one message that are looked into at most.
@@ -47,6 +47,8 @@ pub(super) enum Key {
         seconds: u32,
         after: Option<i64>,
     },
+    /// Its octets have this name.
+    EmailId(String),
     /// The day it came.
     Received(Day),
     /// The day it came into this mailbox.
@@ -188,6 +190,7 @@ impl Key {
             Self::ModSeq(from) => Some(mod_seq(summary.mod_seq) >= *from),
             Self::Older { before, .. } => before.map(|at| summary.received.as_second() <= at),
             Self::Younger { after, .. } => after.map(|at| summary.received.as_second() >= at),
+            Self::EmailId(id) => Some(email_id(summary.blob) == *id),
             Self::Received(day) => {
                 Some(day.holds(summary.received.to_zoned(known.zone.clone()).date()))
             }

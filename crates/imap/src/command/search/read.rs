@@ -1,7 +1,7 @@
 //! Search keys, read.
 //!
 //! RFC 3501 §9, `search-key`; OLDER and YOUNGER, RFC 5032 §3; `$`, RFC 5182 §2.1; MODSEQ, RFC 7162
-//! §3.1.5; SAVEDON and its like, RFC 8514 §4.3. All of them are read
+//! §3.1.5; SAVEDON and its like, RFC 8514 §4.3; EMAILID, RFC 8474 §6. All of them are read
 //! here: what extensions add stands in the midst of nested keys, where it cannot be cut out for
 //! imap-codec.
 
@@ -19,6 +19,8 @@ const KEYS_MAX: usize = 1_000;
 const TEXT_KEYS_MAX: usize = 50;
 /// How deep keys may stand within keys: deeper than clients write, and shallow enough to recurse.
 const KEY_DEPTH_MAX: usize = 9;
+/// Octets of an object identifier at most: RFC 8474 §7.
+const OBJECT_ID_OCTETS_MAX: usize = 255;
 /// The months of RFC 3501 §9, `date-month`.
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
@@ -104,6 +106,12 @@ impl<'w, 'o> Reader<'w, 'o> {
                 self.space()?;
                 Key::Header { name, text: self.needle()? }
             }
+            "EMAILID" => Key::EmailId(self.object_id()?),
+            "THREADID" => {
+                // No message has one.
+                self.object_id()?;
+                Key::Not(Box::new(Key::All))
+            }
             "BODY" => Key::Body(self.text()?),
             "TEXT" => Key::Text(self.text()?),
             _ => return Err(Refusal::malformed()),
@@ -147,6 +155,16 @@ impl<'w, 'o> Reader<'w, 'o> {
         }
         self.by_mod_seq = true;
         Ok(Key::ModSeq(self.number()?))
+    }
+
+    /// `objectid`, RFC 8474 §7
+    fn object_id(&mut self) -> Result<String, Refusal> {
+        let id = self.words.atom().ok_or_else(Refusal::malformed)?;
+        let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+        if id.len() > OBJECT_ID_OCTETS_MAX || !id.bytes().all(ok) {
+            return Err(Refusal::malformed());
+        }
+        Ok(id.to_owned())
     }
 
     /// `nz-number`

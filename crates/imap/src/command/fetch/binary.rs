@@ -1,0 +1,117 @@
+//! BINARY[...] and BINARY.SIZE[...]: a part without its transfer encoding. RFC 3516 §4.2, RFC 9051 §6.4.5.
+//!
+//! What is not encoded (a composite part, the whole message) is sent as it is, from where it is stored.
+
+use std::num::NonZeroU32;
+
+use mail::mime::{self, Kind};
+use store::StoreError;
+
+use super::section::{INLINE_OCTETS_MAX, clip, part};
+use crate::refusal::Refusal;
+use crate::response::Output;
+use crate::source::Source;
+
+/// The decoded octets of a part, or their number.
+pub(super) struct Binary {
+    /// `BINARY[1.2]<0>`, `BINARY.SIZE[1]`
+    label: String,
+    path: Vec<usize>,
+    /// The first octet, and how many.
+    partial: Option<(u64, u64)>,
+    size_only: bool,
+}
+
+impl Binary {
+    /// `"BINARY" [".PEEK"] section-binary [partial]`
+    pub(super) fn octets(
+        section: &[NonZeroU32],
+        partial: Option<(u32, NonZeroU32)>,
+    ) -> Result<Self, Refusal> {
+        let partial = partial.map(|(start, count)| (u64::from(start), u64::from(count.get())));
+        let origin = partial.map(|(start, _)| format!("<{start}>")).unwrap_or_default();
+        let (path, words) = path(section)?;
+        Ok(Self { label: format!("BINARY[{words}]{origin}"), path, partial, size_only: false })
+    }
+
+    /// `"BINARY.SIZE" section-binary`
+    pub(super) fn size(section: &[NonZeroU32]) -> Result<Self, Refusal> {
+        let (path, words) = path(section)?;
+        let label = format!("BINARY.SIZE[{words}]");
+        Ok(Self { label, path, partial: None, size_only: true })
+    }
+
+    /// Writes it; `NIL` (or no octets) for a part that is not there. Whether its encoding is known.
+    pub(super) fn write(
+        &self,
+        source: &mut Source<'_>,
+        out: &mut Output,
+    ) -> Result<bool, StoreError> {
+        out.text(&self.label);
+        out.text(" ");
+        if self.path.is_empty() {
+            self.plain(0..source.octets, source, out)?;
+            return Ok(true);
+        }
+        let (octets, structure) = source.parts()?;
+        let Some(part) = part(structure, &self.path) else {
+            out.text(if self.size_only { "0" } else { "NIL" });
+            return Ok(true);
+        };
+        match part.encoding.as_str() {
+            "base64" | "quoted-printable" if part.kind == Kind::Leaf => {
+                let decoded = mime::decode_body(part, octets);
+                if self.size_only {
+                    out.text(&decoded.len().to_string());
+                } else {
+                    let clipped = clip(0..decoded.len() as u64, self.partial);
+                    let clipped = clipped.start as usize..clipped.end as usize;
+                    out.literal8(decoded.get(clipped).unwrap_or_default());
+                }
+            }
+            "7bit" | "8bit" | "binary" => {
+                let body = part.body.start as u64..part.body.end as u64;
+                self.plain(body, source, out)?;
+            }
+            _ if part.kind != Kind::Leaf => {
+                let body = part.body.start as u64..part.body.end as u64;
+                self.plain(body, source, out)?;
+            }
+            _ => {
+                out.text(if self.size_only { "0" } else { "NIL" });
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What is not encoded.
+    fn plain(
+        &self,
+        range: std::ops::Range<u64>,
+        source: &mut Source<'_>,
+        out: &mut Output,
+    ) -> Result<(), StoreError> {
+        if self.size_only {
+            out.text(&(range.end - range.start).to_string());
+            return Ok(());
+        }
+        let clipped = clip(range, self.partial);
+        if clipped.end - clipped.start > INLINE_OCTETS_MAX {
+            out.announce(clipped.end - clipped.start);
+            out.stored(source.blob, clipped.start, clipped.end);
+        } else {
+            out.literal8(&source.slice(clipped.start, clipped.end)?);
+        }
+        Ok(())
+    }
+}
+
+fn path(section: &[NonZeroU32]) -> Result<(Vec<usize>, String), Refusal> {
+    if section.len() > mime::DEPTH_MAX {
+        return Err(Refusal::bad("No part is nested so deep"));
+    }
+    let words: Vec<String> = section.iter().map(ToString::to_string).collect();
+    let number = |number: &NonZeroU32| usize::try_from(number.get()).unwrap_or(usize::MAX);
+    Ok((section.iter().map(number).collect(), words.join(".")))
+}
