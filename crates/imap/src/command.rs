@@ -17,7 +17,7 @@ mod store;
 use imap_types::command::CommandBody;
 use imap_types::sequence::SequenceSet;
 
-use self::append::{Append, Opening, Storing, Writing};
+use self::append::{Opening, Storing, Writing};
 use self::copy::Copy;
 use self::expunge::Expunge;
 use self::fetch::Fetch;
@@ -54,7 +54,8 @@ pub(crate) enum Command {
     Enable(Enabled),
     Namespace,
     Idle,
-    Append(Append),
+    /// An APPEND without a message.
+    Append,
     /// All that needs the store.
     Work(Needs, Work),
 }
@@ -223,9 +224,7 @@ pub(crate) fn interpret(
         }
         CommandBody::Namespace => Command::Namespace,
         CommandBody::Idle => Command::Idle,
-        CommandBody::Append { mailbox, flags, date, message } => {
-            Command::Append(Append::new(&mailbox, &flags, date.as_ref(), &message, enabled)?)
-        }
+        CommandBody::Append { .. } => Command::Append,
         CommandBody::Check => Command::Work(Selected, Work::Sync),
         CommandBody::Select { mailbox, parameters } => Command::Work(
             Authenticated,

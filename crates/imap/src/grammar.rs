@@ -8,7 +8,6 @@ pub(crate) mod words;
 
 use imap_codec::CommandCodec;
 use imap_codec::decode::Decoder as _;
-use imap_types::command::CommandBody;
 use imap_types::core::Tag;
 use imap_types::flag::Flag;
 use imap_types::mailbox::Mailbox;
@@ -17,6 +16,7 @@ use store::{Flags, Keyword, MailboxName, SystemFlags};
 
 use self::items::Asked;
 use self::words::Words;
+use crate::command::append::{Append, Arguments};
 use crate::command::{self, Command};
 use crate::enabled::Enabled;
 use crate::mutf7;
@@ -108,22 +108,17 @@ pub(crate) fn tag_of_malformed(octets: &[u8]) -> Option<String> {
     })
 }
 
-/// The beginning of an APPEND up to the announcement of its message: what `octets`, which end in
-/// that announcement, hold. `None` when it announces something else, such as the mailbox's name.
-pub(crate) fn append_head(octets: &[u8], enabled: Enabled) -> Option<Tagged> {
+/// The beginning of an APPEND or REPLACE up to the announcement of its message.
+pub(crate) struct AppendHead {
+    pub(crate) tag: String,
+    pub(crate) append: Result<(Append, Arguments), Refusal>,
+}
+
+/// What `octets`, which end in the announcement of a literal, begin. `None` when that is no message.
+pub(crate) fn append_head(octets: &[u8], enabled: Enabled) -> Option<AppendHead> {
     let tag = tag(octets)?;
-    let verb = octets.get(tag.len() + 1..tag.len() + 8)?;
-    if !verb.eq_ignore_ascii_case(b"APPEND ") {
-        return None;
-    }
-    let brace = octets.iter().rposition(|&b| b == b'{')?;
-    let whole = [&octets[..brace], b"{0+}\r\n\r\n"].concat();
-    match CommandCodec::default().decode(&whole) {
-        Ok((b"", parsed)) if matches!(parsed.body, CommandBody::Append { .. }) => {
-            Some(Tagged { tag, command: command::interpret(parsed.body, Cut::default(), enabled) })
-        }
-        _ => None,
-    }
+    let append = Append::head(octets.get(tag.len() + 1..)?, enabled)?;
+    Some(AppendHead { tag, append })
 }
 
 /// A sequence set.

@@ -20,7 +20,7 @@ pub enum Code {
     /// `ALREADYEXISTS`
     AlreadyExists,
     /// `APPENDUID`, RFC 4315 §3
-    AppendUid(UidValidity, Uid),
+    AppendUid(UidValidity, Vec<Uid>),
     /// `AUTHENTICATIONFAILED`
     AuthenticationFailed,
     /// `BADCHARSET`, with those that are known
@@ -100,8 +100,8 @@ impl std::fmt::Display for Code {
             Self::MailboxId(mailbox) => {
                 return write!(f, "MAILBOXID ({})", mailbox_id(*mailbox));
             }
-            Self::AppendUid(validity, uid) => {
-                return write!(f, "APPENDUID {} {}", validity.0, uid.0);
+            Self::AppendUid(validity, appended) => {
+                return write!(f, "APPENDUID {} {}", validity.0, uids(appended));
             }
             Self::Modified(numbers) => {
                 return write!(f, "MODIFIED {}", ranges(numbers.iter().copied()));
@@ -389,7 +389,7 @@ mod tests {
     fn codes_are_spelled_in_one_place() {
         let validity = UidValidity(NonZeroU32::new(7).unwrap());
         for (code, expected) in [
-            (Code::AppendUid(validity, uid(12)), "APPENDUID 7 12"),
+            (Code::AppendUid(validity, vec![uid(12)]), "APPENDUID 7 12"),
             (
                 Code::CopyUid(
                     validity,

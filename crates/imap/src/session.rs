@@ -388,7 +388,7 @@ impl Session {
                 self.changed = true;
                 self.doing = Doing::Idle { tag, line: Vec::new() };
             }
-            Command::Append(_) => {
+            Command::Append => {
                 self.end(&tag, Err(Refusal::bad("APPEND needs a message as a literal")));
             }
             Command::Work(Needs::Selected, _) if !matches!(self.place, Place::Selected(..)) => {

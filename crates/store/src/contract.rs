@@ -55,6 +55,8 @@ macro_rules! contract_cases {
             mailboxes::one_subscription_too_many_is_refused,
             mailboxes::hostile_names_are_only_names,
             messages::what_is_appended_is_read_back,
+            messages::several_are_added_together_or_not_at_all,
+            messages::one_is_replaced_by_another_in_one_step,
             messages::octets_are_read_in_pieces,
             messages::a_spool_is_stored_at_any_size,
             messages::summaries_come_in_order_and_bounded,

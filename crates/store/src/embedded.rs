@@ -60,7 +60,7 @@ use crate::{
     Copied, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord,
     Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage,
     NewSeal, Octets, Opened, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked,
-    Transaction, Uid, UidSet, Upkeep, Usage,
+    Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
@@ -433,6 +433,37 @@ impl Store for EmbeddedStore {
             let blob = blobs.first().copied().ok_or(StoreError::NoSuchMessage)?;
             let message = messages::Incoming { blob, flags: &flags, received, saved: at };
             messages::add(txn, mailbox, &message, Charge::Quota)
+        })
+    }
+
+    fn append_all(
+        &self,
+        mailbox: MailboxId,
+        messages: Vec<NewMessage>,
+    ) -> Result<(UidValidity, Vec<Uid>), StoreError> {
+        let parts = messages
+            .into_iter()
+            .map(|message| (message.octets, (message.flags, message.received, message.at)));
+        let (octets, rest): (Vec<_>, Vec<_>) = parts.unzip();
+        self.write(octets, move |txn, blobs| {
+            let incoming = blobs.iter().zip(&rest).map(|(blob, (flags, received, at))| {
+                messages::Incoming { blob: *blob, flags, received: *received, saved: *at }
+            });
+            messages::add_all(txn, mailbox, &incoming.collect::<Vec<_>>())
+        })
+    }
+
+    fn replace(
+        &self,
+        mailbox: MailboxId,
+        message: NewMessage,
+        gone: (MailboxId, Uid),
+    ) -> Result<Appended, StoreError> {
+        let NewMessage { octets, flags, received, at } = message;
+        self.write(vec![octets], move |txn, blobs| {
+            let blob = blobs.first().copied().ok_or(StoreError::NoSuchMessage)?;
+            let message = messages::Incoming { blob, flags: &flags, received, saved: at };
+            messages::replace(txn, mailbox, &message, gone)
         })
     }
 

@@ -214,6 +214,30 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NoSuchMessage`] when it names stored octets that are gone,
     /// [`StoreError::TooManyKeywords`], [`StoreError::OutOfUids`]: then nothing is added.
     fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError>;
+    /// Adds messages in their order as one change, all or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append): then none is added.
+    fn append_all(
+        &self,
+        mailbox: MailboxId,
+        messages: Vec<NewMessage>,
+    ) -> Result<(UidValidity, Vec<Uid>), StoreError>;
+    /// Adds a message to `mailbox` and removes another, of the same account, in one commit. What
+    /// goes makes room for what comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append); [`StoreError::NoSuchMessage`] when there is nothing to remove,
+    /// [`StoreError::NoSuchMailbox`] also when the two mailboxes are not of one account: then
+    /// nothing is added nor removed.
+    fn replace(
+        &self,
+        mailbox: MailboxId,
+        message: NewMessage,
+        gone: (MailboxId, Uid),
+    ) -> Result<Appended, StoreError>;
     /// Copies the messages of a set that exist, all or none, in the order of their UIDs, with their
     /// flags and internal dates.
     ///

@@ -20,7 +20,7 @@ use crate::{
     FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId,
     MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Seal,
     Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
-    Usage,
+    UidValidity, Usage,
 };
 
 /// A store in memory.
@@ -185,6 +185,23 @@ impl Store for MemoryStore {
 
     fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError> {
         self.change(|state| state.append(mailbox, message))
+    }
+
+    fn append_all(
+        &self,
+        mailbox: MailboxId,
+        messages: Vec<NewMessage>,
+    ) -> Result<(UidValidity, Vec<Uid>), StoreError> {
+        self.change(|state| state.append_all(mailbox, messages))
+    }
+
+    fn replace(
+        &self,
+        mailbox: MailboxId,
+        message: NewMessage,
+        gone: (MailboxId, Uid),
+    ) -> Result<Appended, StoreError> {
+        self.change(|state| state.replace(mailbox, message, gone))
     }
 
     fn copy(

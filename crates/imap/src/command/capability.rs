@@ -21,7 +21,17 @@ pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> Strin
         "CONDSTORE",
         "QRESYNC",
     ]);
-    say(&["SAVEDATE", "BINARY", "UTF8=ACCEPT", "OBJECTID", "PREVIEW", "PARTIAL", "UIDONLY"]);
+    say(&[
+        "SAVEDATE",
+        "BINARY",
+        "MULTIAPPEND",
+        "REPLACE",
+        "UTF8=ACCEPT",
+        "OBJECTID",
+        "PREVIEW",
+        "PARTIAL",
+        "UIDONLY",
+    ]);
     // The same for all mailboxes: RFC 7889 §2.
     words.push(format!("APPENDLIMIT={}", settings.append_octets_max));
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));

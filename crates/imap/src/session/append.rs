@@ -1,22 +1,36 @@
-//! The message of an APPEND on its way in: from the connection to a spool, piece by piece, or to
-//! nowhere when it is refused. RFC 3501 §6.3.11; literals, RFC 3501 §4.3 and RFC 7888.
+//! The messages of an APPEND on their way in: from the connection to spools, piece by piece, or to
+//! nowhere when they are refused. RFC 3501 §6.3.11, RFC 3502; literals, RFC 3501 §4.3 and RFC 7888.
 
 use store::{MailboxId, Spool};
 
-use super::limits::{DISCARD_MESSAGE_OCTETS_MAX, SPOOL_OCTETS};
-use super::{Doing, Session};
-use crate::command::append::{Append, Opening, Storing, Writing};
-use crate::command::{Command, Work};
-use crate::grammar::Tagged;
+use super::limits::{APPEND_MESSAGES_MAX, DISCARD_MESSAGE_OCTETS_MAX, SPOOL_OCTETS};
+use super::{Doing, Place, Session};
+use crate::command::Work;
+use crate::command::append::{Append, Arguments, Form, Opening, Storing, Writing, admit};
+use crate::grammar::AppendHead;
 use crate::job::Flow;
 use crate::refusal::Refusal;
 use crate::response::Code;
 use crate::session::framing::Frame;
 
-/// A message that is being read.
+/// A message that is being read, and those before it.
 pub(super) struct Literal {
     tag: String,
-    /// Octets still to come.
+    /// Where they go, but while a job has it.
+    append: Option<Append>,
+    /// It is REPLACE, which takes one.
+    is_replace: bool,
+    /// Where they are to be stored, once a place was readied.
+    mailbox: Option<MailboxId>,
+    /// Those that came.
+    whole: Vec<(Arguments, Box<dyn Spool>)>,
+    /// What was said of this one; none when it is refused for it.
+    arguments: Option<Arguments>,
+    form: Form,
+    /// Octets of all so far.
+    octets: u64,
+    messages: u64,
+    /// Octets of this one still to come.
     left: u64,
     sync: bool,
     /// Gathered, and not written yet.
@@ -26,52 +40,120 @@ pub(super) struct Literal {
     bad_tail: bool,
 }
 
+impl Literal {
+    /// What follows a message, after the parenthesis that ends one in UTF8.
+    fn tail<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        if self.form == Form::Utf8 { text.strip_prefix(b")") } else { Some(text) }
+    }
+
+    /// The message has come: it goes to those that did.
+    fn next(&mut self) {
+        match std::mem::replace(&mut self.sink, Sink::Storing) {
+            Sink::Spool { spool, .. } => {
+                self.whole.extend(self.arguments.take().map(|arguments| (arguments, spool)));
+            }
+            other => self.sink = other,
+        }
+    }
+}
+
 /// Where it goes.
 enum Sink {
     /// A place is being readied.
     Opening,
     /// Here.
-    Spool { append: Append, mailbox: MailboxId, spool: Box<dyn Spool> },
+    Spool { mailbox: MailboxId, spool: Box<dyn Spool> },
     /// A job writes to it.
-    Busy { append: Append },
-    /// It is being stored.
+    Busy,
+    /// They are being stored.
     Storing,
     /// Nowhere: the command is refused with this once all has been read.
     Refused(Refusal),
 }
 
 impl Session {
-    /// An APPEND has announced its message: `head` is all that came before it.
-    pub(super) fn begin_literal(&mut self, head: Tagged, octets: u32, sync: bool) {
-        let Tagged { tag, command } = head;
-        let octets = u64::from(octets);
-        let append = match command {
+    /// An APPEND has announced its first message: `head` is all that came before it.
+    pub(super) fn begin_literal(&mut self, head: AppendHead, octets: u32, sync: bool) {
+        let AppendHead { tag, append } = head;
+        let append = match append {
             _ if !self.is_authenticated() => Err(Refusal::bad("Sign in first")),
-            Ok(Command::Append(append)) => append.admit(octets, self.settings.append_octets_max),
-            Ok(_) => Err(Refusal::bad("APPEND needs a message as a literal")),
-            Err(refusal) => Err(refusal),
-        };
-        let literal = |tag, sink| {
-            Box::new(Literal {
-                tag,
-                left: octets,
-                sync,
-                gathered: Vec::new(),
-                sink,
-                bad_tail: false,
-            })
-        };
-        match append {
-            Ok(append) => {
-                let work = Work::Opening(Opening { append, octets });
-                self.perform(work, Doing::LiteralJob(literal(tag, Sink::Opening)));
+            Ok((append, _))
+                if append.is_replace() && !matches!(self.place, Place::Selected(..)) =>
+            {
+                Err(Refusal::nothing_selected())
             }
-            Err(refusal) if sync => self.end(&tag, Err(refusal)),
-            Err(_) if octets > self.settings.append_octets_max + DISCARD_MESSAGE_OCTETS_MAX => {
+            append => append,
+        };
+        let (append, arguments) = match append {
+            Ok((append, arguments)) => (Some(append), Ok(arguments)),
+            Err(refusal) => (None, Err(refusal)),
+        };
+        let literal = Box::new(Literal {
+            tag,
+            is_replace: append.as_ref().is_some_and(Append::is_replace),
+            append,
+            mailbox: None,
+            whole: Vec::new(),
+            arguments: None,
+            form: Form::Text,
+            octets: 0,
+            messages: 0,
+            left: 0,
+            sync,
+            gathered: Vec::new(),
+            sink: Sink::Opening,
+            bad_tail: false,
+        });
+        self.begin_message(literal, arguments, octets, sync);
+    }
+
+    /// A message is announced.
+    fn begin_message(
+        &mut self,
+        mut literal: Box<Literal>,
+        arguments: Result<Arguments, Refusal>,
+        octets: u32,
+        sync: bool,
+    ) {
+        let octets = u64::from(octets);
+        literal.messages += 1;
+        literal.octets += octets;
+        literal.left = octets;
+        literal.sync = sync;
+        let arguments = arguments.and_then(|arguments| {
+            literal.form = arguments.form;
+            if literal.messages > APPEND_MESSAGES_MAX {
+                return Err(Refusal::no(Code::Limit, "Too many messages at once: append in parts"));
+            }
+            admit(octets, self.settings.append_octets_max).map(|()| arguments)
+        });
+        let arguments = match std::mem::replace(&mut literal.sink, Sink::Opening) {
+            Sink::Refused(refusal) => Err(refusal),
+            _ => arguments,
+        };
+        match (arguments, literal.append.take()) {
+            (Ok(arguments), Some(append)) => {
+                literal.arguments = Some(arguments);
+                let (octets, messages) = (literal.octets, literal.messages);
+                let work = Work::Opening(Opening { append, octets, messages });
+                self.perform(work, Doing::LiteralJob(literal));
+            }
+            (Err(refusal), _) if sync => self.end(&literal.tag, Err(refusal)),
+            (Err(_), _)
+                if octets > self.settings.append_octets_max + DISCARD_MESSAGE_OCTETS_MAX =>
+            {
                 self.close("The message is too long: send shorter ones");
             }
-            Err(_) if !self.is_authenticated() => self.close("Sign in first"),
-            Err(refusal) => self.doing = Doing::Literal(literal(tag, Sink::Refused(refusal))),
+            (Err(_), _) if !self.is_authenticated() => self.close("Sign in first"),
+            (Err(_), _) if literal.messages > APPEND_MESSAGES_MAX => {
+                self.close("Too many messages at once: append in parts");
+            }
+            (Err(refusal), _) => {
+                literal.sink = Sink::Refused(refusal);
+                literal.whole = Vec::new();
+                self.doing = Doing::Literal(literal);
+            }
+            (Ok(_), None) => self.end(&literal.tag, Err(Refusal::malformed())),
         }
     }
 
@@ -84,8 +166,11 @@ impl Session {
         let came = !octets.is_empty();
         if matches!(literal.sink, Sink::Spool { .. }) {
             if octets.contains(&0) {
-                let text = "A message cannot hold NUL octets";
-                literal.sink = Sink::Refused(Refusal::no(Code::Cannot, text));
+                literal.sink = Sink::Refused(match literal.form {
+                    Form::Text => Refusal::no(Code::Cannot, "A message cannot hold NUL octets"),
+                    // RFC 3516 §4.4.
+                    _ => Refusal::no(Code::UnknownCte, "Binary octets are not kept: encode them"),
+                });
                 literal.gathered = Vec::new();
             } else {
                 literal.gathered.extend_from_slice(octets);
@@ -102,10 +187,9 @@ impl Session {
     }
 
     fn write_gathered(&mut self, mut literal: Box<Literal>) {
-        match std::mem::replace(&mut literal.sink, Sink::Opening) {
-            Sink::Spool { append, mailbox, spool } => {
+        match std::mem::replace(&mut literal.sink, Sink::Busy) {
+            Sink::Spool { mailbox, spool } => {
                 let octets = std::mem::take(&mut literal.gathered);
-                literal.sink = Sink::Busy { append };
                 let work = Work::Writing(Writing { mailbox, spool, octets });
                 self.perform(work, Doing::LiteralJob(literal));
             }
@@ -116,7 +200,7 @@ impl Session {
         }
     }
 
-    /// Reads the rest of the command: an empty line, since only one message can be appended.
+    /// Reads the rest of the command: an empty line, or what announces another message.
     pub(super) fn read_tail(&mut self, mut literal: Box<Literal>) -> bool {
         match self.framer.next(&mut self.pending) {
             None => {
@@ -128,6 +212,12 @@ impl Session {
                 false
             }
             Some(Frame::Announced { octets, sync }) => {
+                if let Some(arguments) = self.another(&literal) {
+                    self.framer.skip();
+                    literal.next();
+                    self.begin_message(literal, arguments, octets, sync);
+                    return true;
+                }
                 literal.bad_tail = true;
                 if sync {
                     self.framer.skip();
@@ -141,7 +231,8 @@ impl Session {
                 true
             }
             Some(Frame::Command) => {
-                literal.bad_tail |= self.framer.message() != b"\r\n";
+                let tail = literal.tail(self.framer.message());
+                literal.bad_tail |= tail != Some(b"\r\n");
                 self.framer.skip();
                 self.end_literal(literal);
                 true
@@ -149,21 +240,31 @@ impl Session {
         }
     }
 
-    /// All has been read: stores the message, or says why not.
+    /// What is said of another message, when the line announces one.
+    fn another(&self, literal: &Literal) -> Option<Result<Arguments, Refusal>> {
+        if literal.bad_tail || self.framer.is_too_long() || literal.is_replace {
+            return None;
+        }
+        Arguments::read(literal.tail(self.framer.message())?, self.enabled)
+    }
+
+    /// All has been read: stores the messages, or says why not.
     fn end_literal(&mut self, mut literal: Box<Literal>) {
+        literal.next();
         match std::mem::replace(&mut literal.sink, Sink::Storing) {
             Sink::Refused(refusal) => self.end(&literal.tag, Err(refusal)),
             _ if literal.bad_tail => {
-                let refusal = Refusal::bad("Nothing may follow the message: append one at a time");
+                let refusal = Refusal::bad("Nothing but another message may follow a message");
                 self.end(&literal.tag, Err(refusal));
             }
-            Sink::Spool { append, mailbox, spool } => {
-                let work = Work::Storing(Storing { append, mailbox, spool });
-                self.perform(work, Doing::LiteralJob(literal));
-            }
-            Sink::Opening | Sink::Busy { .. } | Sink::Storing => {
-                self.end(&literal.tag, Err(Refusal::bad("APPEND needs a message as a literal")));
-            }
+            _ => match (literal.append.take(), literal.mailbox) {
+                (Some(append), Some(mailbox)) => {
+                    let messages = std::mem::take(&mut literal.whole);
+                    let work = Work::Storing(Storing { append, mailbox, messages });
+                    self.perform(work, Doing::LiteralJob(literal));
+                }
+                _ => self.end(&literal.tag, Err(Refusal::malformed())),
+            },
         }
     }
 
@@ -178,17 +279,20 @@ impl Session {
                 if literal.sync {
                     self.send(b"+ Go on\r\n");
                 }
-                literal.sink = Sink::Spool { append, mailbox, spool };
+                literal.append = Some(append);
+                literal.mailbox = Some(mailbox);
+                literal.sink = Sink::Spool { mailbox, spool };
                 self.doing = Doing::Literal(literal);
             }
             // The client of a synchronizing literal waits, and will not send it.
             (Sink::Opening, Err(refusal)) if literal.sync => self.end(&literal.tag, Err(refusal)),
-            (Sink::Busy { append }, Ok(Flow::Written { mailbox, spool })) => {
-                literal.sink = Sink::Spool { append, mailbox, spool };
+            (Sink::Busy, Ok(Flow::Written { mailbox, spool })) => {
+                literal.sink = Sink::Spool { mailbox, spool };
                 self.doing = Doing::Literal(literal);
             }
-            (Sink::Opening | Sink::Busy { .. }, Err(refusal)) => {
+            (Sink::Opening | Sink::Busy, Err(refusal)) => {
                 literal.sink = Sink::Refused(refusal);
+                literal.whole = Vec::new();
                 self.doing = Doing::Literal(literal);
             }
             (_, Ok(Flow::Done(done))) => self.end(&literal.tag, Ok((done.code, done.text))),

@@ -13,6 +13,8 @@ pub const LITERAL_OCTETS_MAX_BEFORE_LOGIN: usize = 4 * 1024;
 pub const DISCARD_OCTETS_MAX: usize = 1024 * 1024;
 /// Octets of a refused message that are read and dropped, beyond those of one that is not refused.
 pub const DISCARD_MESSAGE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// Messages of one APPEND at most: each takes up to 256 KiB of memory, or a file, until all are there.
+pub const APPEND_MESSAGES_MAX: u64 = 100;
 /// Octets that wait to be looked at before the session wants no more; see
 /// [`Session::wants_octets`](super::Session::wants_octets).
 pub const PENDING_OCTETS_MAX: usize = 64 * 1024;

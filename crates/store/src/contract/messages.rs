@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{FlagChange, KEYWORDS_MAX, ModSeq, assert_refused};
+use crate::{AccountChange, FlagChange, KEYWORDS_MAX, ModSeq, assert_refused};
 
 pub fn what_is_appended_is_read_back(make: Make<'_>) {
     let (store, _, inbox) = with_anna(make);
@@ -31,6 +31,63 @@ pub fn what_is_appended_is_read_back(make: Make<'_>) {
     assert_refused!(store.read(gone, 0, 1), StoreError::NoSuchMessage);
     assert_refused!(store.octets(gone), StoreError::NoSuchMessage);
     assert_eq!(store.status(inbox).unwrap().messages, 3);
+}
+
+pub fn several_are_added_together_or_not_at_all(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let three = |first: &[u8]| {
+        let octets = [first, b"due", b""];
+        octets.map(|octets| message(octets, system(SystemFlags::SEEN))).into_iter().collect()
+    };
+    let (validity, added) = store.append_all(inbox, three(b"uno")).unwrap();
+    assert_eq!(validity, store.status(inbox).unwrap().uid_validity);
+    assert_eq!(added, [uid(1), uid(2), uid(3)]);
+    let summaries = store.summaries(inbox, &UidSet::all(), 9).unwrap();
+    let told: Vec<_> = summaries.iter().map(|one| (one.octets, one.mod_seq)).collect();
+    assert_eq!(told, [(3, ModSeq(1)), (3, ModSeq(1)), (0, ModSeq(1))]);
+    assert_eq!(store.read(summaries[1].blob, 0, 9).unwrap(), b"due");
+    assert_eq!(held(&*store, anna), (6, 3));
+    assert_eq!(store.append_all(inbox, vec![]).unwrap().1, []);
+    // The last one would not fit: none is there.
+    store.change_account(anna, AccountChange::Quota(octets_max(13))).unwrap();
+    assert_refused!(store.append_all(inbox, three(b"cinque")), StoreError::OverQuota(_));
+    let gone = NewMessage {
+        octets: Octets::Stored(crate::BlobId(u64::MAX >> 1)),
+        ..message(b"", Flags::default())
+    };
+    let refused = store.append_all(inbox, vec![message(b"x", Flags::default()), gone]);
+    assert_refused!(refused, StoreError::NoSuchMessage);
+    assert_eq!(held(&*store, anna), (6, 3));
+    assert_eq!(store.status(inbox).unwrap().uid_next, uid(4));
+    assert_refused!(store.append_all(MailboxId(9_999), vec![]), StoreError::NoSuchMailbox);
+}
+
+pub fn one_is_replaced_by_another_in_one_step(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let other = create(&*store, anna, "Altro");
+    let old = append(&*store, inbox, b"bozza");
+    store.change_account(anna, AccountChange::Quota(octets_max(6))).unwrap();
+    let new = |octets: &[u8]| message(octets, system(SystemFlags::DRAFT));
+    // What goes makes room for what comes, and no more than that.
+    assert_refused!(store.replace(inbox, new(b"bozza 2"), (inbox, old)), StoreError::OverQuota(_));
+    let before = store.status(inbox).unwrap().mod_seq;
+    let added = store.replace(inbox, new(b"bozza2"), (inbox, old)).unwrap();
+    assert_eq!(added.uid, uid(2));
+    let changes = store.changes(inbox, before).unwrap();
+    assert_eq!(changes.mod_seq, ModSeq(before.0 + 1));
+    assert_eq!(changes.expunged, uids(&[1]));
+    assert_eq!(changes.updated.iter().map(|update| update.uid).collect::<Vec<_>>(), [uid(2)]);
+    assert_eq!(held(&*store, anna), (6, 1));
+    assert_refused!(store.replace(inbox, new(b"x"), (inbox, old)), StoreError::NoSuchMessage);
+    // Across mailboxes, each of which counts a change.
+    let there = store.status(other).unwrap().mod_seq;
+    let moved = store.replace(other, new(b"inviata"), (inbox, uid(2)));
+    assert_refused!(moved, StoreError::OverQuota(_));
+    assert_eq!(store.replace(other, new(b"invio"), (inbox, uid(2))).unwrap().uid, uid(1));
+    assert_eq!(store.status(inbox).unwrap().messages, 0);
+    assert_eq!(store.changes(inbox, changes.mod_seq).unwrap().expunged, uids(&[2]));
+    assert_eq!(store.status(other).unwrap().mod_seq, ModSeq(there.0 + 1));
+    assert_eq!(held(&*store, anna), (5, 1));
 }
 
 pub fn octets_are_read_in_pieces(make: Make<'_>) {

@@ -11,6 +11,7 @@ use crate::rules::{self, micros, time, uid};
 use crate::{
     Appended, BlobId, Changes, Charge, Copied, FlagChange, FlagUpdate, Flags, KEYWORDS_MAX,
     Keyword, MailboxId, ModSeq, Opened, StoreError, Summary, SystemFlags, Timestamp, Uid, UidSet,
+    UidValidity,
 };
 
 const COLUMNS: &str = "uid, flags, keywords, mod_seq, octets, received, saved, blob";
@@ -172,6 +173,52 @@ pub(super) fn add(
     let uid = insert(txn, &mut numbers, &mut keywords, message, octets)?;
     numbers.save(txn)?;
     Ok(Appended { uid_validity: numbers.uid_validity, uid })
+}
+
+/// Adds messages as one change and charges them together.
+pub(super) fn add_all(
+    txn: &mut Txn<'_>,
+    mailbox: MailboxId,
+    messages: &[Incoming<'_>],
+) -> Result<(UidValidity, Vec<Uid>), StoreError> {
+    let mut numbers = Numbers::load(txn.db, mailbox)?;
+    let sizes = messages.iter().map(|message| txn.octets(message.blob));
+    let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+    let count = messages.len() as u64;
+    accounts::charge(txn, numbers.account, sizes.iter().sum(), count, Charge::Quota)?;
+    numbers.mod_seq += 1;
+    let mut keywords = Keywords::of(txn.db, mailbox);
+    let mut uids = Vec::with_capacity(messages.len());
+    for (message, octets) in messages.iter().zip(sizes) {
+        uids.push(insert(txn, &mut numbers, &mut keywords, message, octets)?);
+    }
+    numbers.save(txn)?;
+    Ok((numbers.uid_validity, uids))
+}
+
+/// Adds a message and removes another of the same account, whose room it may take.
+pub(super) fn replace(
+    txn: &mut Txn<'_>,
+    mailbox: MailboxId,
+    message: &Incoming<'_>,
+    (from, gone): (MailboxId, Uid),
+) -> Result<Appended, StoreError> {
+    let account = Numbers::load(txn.db, from)?.account;
+    if account != Numbers::load(txn.db, mailbox)?.account {
+        return Err(StoreError::NoSuchMailbox);
+    }
+    let gone = summaries(txn.db, from, &std::iter::once(gone).collect(), 1)?;
+    let Some(octets) = gone.first().map(|message| message.octets) else {
+        return Err(StoreError::NoSuchMessage);
+    };
+    accounts::give_back(txn, account, octets, 1)?;
+    let added = add(txn, mailbox, message, Charge::Quota)?;
+    let mut source = Numbers::load(txn.db, from)?;
+    if from != mailbox {
+        source.mod_seq += 1;
+    }
+    remove(txn, &mut source, &gone)?;
+    Ok(added)
 }
 
 fn insert(

@@ -13,7 +13,7 @@ use crate::{
     Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Copied, FlagChange,
     FlagUpdate, Flags, Job, JobId, Keyword, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq,
     NewAccount, NewMessage, Octets, Opened, SpecialUse, StoreError, Summary, SystemFlags,
-    Timestamp, Tracked, Uid, UidSet, Usage,
+    Timestamp, Tracked, Uid, UidSet, UidValidity, Usage,
 };
 
 /// Octets of a message.
@@ -433,6 +433,58 @@ impl State {
         self.kept(id)?;
         let blob = self.keep(message.octets)?;
         self.add(id, blob, message.flags, (message.received, message.at), Charge::Quota)
+    }
+
+    pub(super) fn append_all(
+        &mut self,
+        id: MailboxId,
+        messages: Vec<NewMessage>,
+    ) -> Result<(UidValidity, Vec<Uid>), StoreError> {
+        let account = self.kept(id)?.mailbox.account;
+        let count = messages.len() as u64;
+        let (mut summaries, mut octets) = (Vec::with_capacity(messages.len()), 0);
+        for message in messages {
+            let blob = self.keep(message.octets)?;
+            let size = self.octets(blob)?.len() as u64;
+            octets += size;
+            summaries.push(Summary {
+                uid: uid(1),
+                flags: message.flags,
+                mod_seq: ModSeq(0),
+                octets: size,
+                received: kept(message.received),
+                saved: kept(message.at),
+                blob,
+            });
+        }
+        self.charge(account, octets, count, Charge::Quota)?;
+        let mailbox = self.kept_mut(id)?;
+        mailbox.mod_seq += 1;
+        let uids = summaries.into_iter().map(|message| mailbox.add(message));
+        let uids = uids.collect::<Result<Vec<_>, _>>()?;
+        Ok((mailbox.mailbox.uid_validity, uids))
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        id: MailboxId,
+        message: NewMessage,
+        (from, gone): (MailboxId, Uid),
+    ) -> Result<Appended, StoreError> {
+        if self.kept(from)?.mailbox.account != self.kept(id)?.mailbox.account {
+            return Err(StoreError::NoSuchMailbox);
+        }
+        if !self.kept(from)?.messages.contains_key(&gone) {
+            return Err(StoreError::NoSuchMessage);
+        }
+        let source = self.kept_mut(from)?;
+        source.mod_seq += 1;
+        source.remove(&[gone]);
+        if from == id {
+            // One change: adding counts it.
+            source.mod_seq -= 1;
+        }
+        self.append(id, message)
     }
 
     pub(super) fn add(
