@@ -97,6 +97,30 @@ impl Demo {
         Self::start_with(data, free_port_base()?, &[])
     }
 
+    /// Starts a demo whose configuration has each of these texts changed for the other, and this
+    /// added at its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); when one of the texts is not in it.
+    pub fn start_changed(
+        data: &Path,
+        changes: &[(&str, &str)],
+        more: &str,
+    ) -> anyhow::Result<Self> {
+        Self::start(data)?.stop()?;
+        let file = data.join("ceralacca.toml");
+        let mut text = std::fs::read_to_string(&file)?;
+        for (from, to) in changes {
+            if !text.contains(from) {
+                bail!("no {from:?} in {text}");
+            }
+            text = text.replace(from, to);
+        }
+        std::fs::write(&file, text + more)?;
+        Self::start(data)
+    }
+
     /// As [`start`](Self::start), on given ports and with further environment variables.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! Nothing here knows the program from inside: it is started, spoken to over TLS, killed.
 
 pub mod demo;
+pub mod dns;
 pub mod imap;
 pub mod ledger;
 pub mod load;

@@ -1,11 +1,12 @@
 //! Sockets with TLS for clients that wait: blocking, with a limit on every wait.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use rustix::net::{AddressFamily, SocketType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -47,6 +48,20 @@ pub fn until_within<T>(
         }
         pause();
     }
+}
+
+/// Connects in clear from another address of this machine, as a stranger's.
+///
+/// # Errors
+///
+/// When nobody listens there.
+pub fn connect_from(address: Ipv4Addr, to: SocketAddr) -> anyhow::Result<Wire> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::V4(SocketAddrV4::new(address, 0)))?;
+    rustix::net::connect(&socket, &to)?;
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(ANSWER_WAIT))?;
+    Ok(Wire::Clear(BufReader::new(socket)))
 }
 
 /// A client that trusts one authority.
@@ -111,6 +126,17 @@ impl Wire {
         let mut stream = StreamOwned::new(connection, socket.into_inner());
         stream.conn.complete_io(&mut stream.sock)?;
         Ok(Self::Tls(Box::new(BufReader::new(stream))))
+    }
+
+    /// What the connection's two ends alone have in common: `tls-exporter`, RFC 9266 §2.
+    ///
+    /// # Errors
+    ///
+    /// In clear.
+    pub fn exporter(&self) -> anyhow::Result<[u8; 32]> {
+        let Self::Tls(stream) = self else { bail!("no TLS") };
+        let label = b"EXPORTER-Channel-Binding";
+        Ok(stream.get_ref().conn.export_keying_material([0; 32], label, Some(b""))?)
     }
 
     /// Waits this long for each answer from now on.

@@ -454,12 +454,16 @@ fn ten_thousand_parts_in_each_other_are_certified_and_read() -> anyhow::Result<(
 }
 
 #[test]
-fn slow_clients_do_not_starve_a_good_one() -> anyhow::Result<()> {
-    const SLOW: usize = 500;
+fn ten_thousand_slow_clients_do_not_starve_a_good_one() -> anyhow::Result<()> {
+    const SLOW: usize = 10_000;
     const SECONDS: u64 = 5;
     /// What a connection may cost that says next to nothing.
     const COST_KIB_MAX: u64 = 40;
-    let (_folder, demo) = demo()?;
+    scenarios::demo::raise_descriptor_limit()?;
+    let folder = tempfile::tempdir()?;
+    let limits = "unthrottled = [\"127.0.0.0/8\"]";
+    let more = format!("{limits}\nconnections_max = {}", SLOW + 100);
+    let demo = Demo::start_changed(&folder.path().join("demo"), &[(limits, &more)], "")?;
     let before = demo.resident_kib()?;
     let services = ["smtp", "submission", "imap", "imaps", "submissions"];
     let mut slow = Vec::new();

@@ -1,13 +1,12 @@
 //! Limits and signals, from outside: one connection too many, guessed passwords, SIGTERM under load,
 //! SIGHUP with a new certificate, and a disk that is full.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rustix::net::{AddressFamily, SocketType};
 use scenarios::ledger::{ACCOUNTS, Attempt, Ledger};
 use scenarios::load::{self, Ends, Random, message};
 use scenarios::process::open_service_mailbox;
@@ -26,22 +25,12 @@ const TOO_MANY: &str = "421 4.7.0 Too many connections: close some or try again 
 
 /// A demo whose `[limits]` are these.
 fn limited(data: &Path, limits: &str) -> anyhow::Result<Demo> {
-    ensure!(Demo::start(data)?.stop()?.success());
-    let file = data.join("ceralacca.toml");
-    let text = std::fs::read_to_string(&file)?;
-    ensure!(text.contains(LIMITS), "{text}");
-    std::fs::write(&file, text.replace(LIMITS, limits))?;
-    Demo::start(data)
+    Demo::start_changed(data, &[(LIMITS, limits)], "")
 }
 
 /// Connects from another address.
 fn from(address: Ipv4Addr, to: SocketAddr) -> anyhow::Result<Wire> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    rustix::net::bind(&socket, &SocketAddr::V4(SocketAddrV4::new(address, 0)))?;
-    rustix::net::connect(&socket, &to)?;
-    let socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(wire::ANSWER_WAIT))?;
-    Ok(Wire::Clear(std::io::BufReader::new(socket)))
+    wire::connect_from(address, to)
 }
 
 fn hears(wire: &mut Wire, expected: &str) -> anyhow::Result<()> {

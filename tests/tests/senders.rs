@@ -1,6 +1,9 @@
 //! Who may send as whom: asked of the program from outside.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use scenarios::demo::PASSWORD;
 use scenarios::process::{account, open_service_mailbox};
 use scenarios::{Demo, Smtp};
 
@@ -48,6 +51,79 @@ fn nobody_writes_as_a_service_address_not_even_who_reads_it() -> anyhow::Result<
     open_service_mailbox(&demo.data, "ricevute-di-prova")?;
     let mut service = signed_in(&demo, SERVICE, "ricevute-di-prova")?;
     ensure!(mail_from(&mut service, SERVICE)? == NOT_YOURS);
+    Ok(())
+}
+
+/// RFC 5802 §3 with SHA-256 (RFC 7677), as a client does it: what it sends first and last, with this
+/// header of channel binding and these octets behind it.
+fn scram(smtp: &mut Smtp, mechanism: &str, header: &str, bound: &[u8]) -> anyhow::Result<String> {
+    let hmac = |key: &[u8], text: &[u8]| -> anyhow::Result<Vec<u8>> {
+        let key = openssl::pkey::PKey::hmac(key)?;
+        let mut signer = openssl::sign::Signer::new(openssl::hash::MessageDigest::sha256(), &key)?;
+        Ok(signer.sign_oneshot_to_vec(text)?)
+    };
+    let first = "n=mrossi,r=fyko+d2lbbFgONRv9qkxdawL";
+    let said = STANDARD.encode(format!("{header}{first}"));
+    smtp.wire.write(format!("AUTH {mechanism} {said}\r\n").as_bytes())?;
+    let reply = smtp.reply()?;
+    let Some(challenge) = reply.strip_prefix("334 ") else { return Ok(reply) };
+    let challenge = String::from_utf8(STANDARD.decode(challenge)?)?;
+    let part = |name: &str| {
+        challenge.split(',').find_map(|part| part.strip_prefix(name)).context("a part is missing")
+    };
+    let (salt, rounds) = (STANDARD.decode(part("s=")?)?, part("i=")?.parse()?);
+    let mut salted = [0; 32];
+    let sha256 = openssl::hash::MessageDigest::sha256();
+    openssl::pkcs5::pbkdf2_hmac(PASSWORD.as_bytes(), &salt, rounds, sha256, &mut salted)?;
+    let binding = STANDARD.encode([header.as_bytes(), bound].concat());
+    let without_proof = format!("c={binding},r={}", part("r=")?);
+    let signed = format!("{first},{challenge},{without_proof}");
+    let key = hmac(&salted, b"Client Key")?;
+    let signature = hmac(&openssl::sha::sha256(&key), signed.as_bytes())?;
+    let proof: Vec<u8> = key.iter().zip(&signature).map(|(key, signed)| key ^ signed).collect();
+    let last = STANDARD.encode(format!("{without_proof},p={}", STANDARD.encode(proof)));
+    smtp.wire.write(format!("{last}\r\n").as_bytes())?;
+    let reply = smtp.reply()?;
+    let Some(end) = reply.strip_prefix("334 ") else { return Ok(reply) };
+    let server = hmac(&hmac(&salted, b"Server Key")?, signed.as_bytes())?;
+    let expected = format!("v={}", STANDARD.encode(server));
+    ensure!(STANDARD.decode(end)? == expected.as_bytes(), "the server does not know the password");
+    smtp.wire.write(b"\r\n")?;
+    smtp.reply()
+}
+
+// RFC 5802 §6, RFC 9266: who sits in the middle of two TLS connections cannot pass the proof on, nor
+// take the better mechanism out of the list.
+#[test]
+fn a_proof_is_worth_nothing_on_another_connection() -> anyhow::Result<()> {
+    const GOOD: &str = "235 2.7.0 Authentication succeeded";
+    const WRONG: &str =
+        "535 5.7.8 Authentication credentials invalid: check user name and password";
+    let folder = tempfile::tempdir()?;
+    let demo = Demo::start(&folder.path().join("demo"))?;
+    let plus = "SCRAM-SHA-256-PLUS";
+    for (name, mechanism, header, own, reply) in [
+        ("bound", plus, "p=tls-exporter,,", true, GOOD),
+        ("bound to another connection", plus, "p=tls-exporter,,", false, WRONG),
+        ("bound to what was not offered", plus, "p=tls-unique,,", true, WRONG),
+        ("not bound at all", plus, "n,,", false, WRONG),
+        ("a client that cannot", "SCRAM-SHA-256", "n,,", false, GOOD),
+        ("a client that was told we cannot", "SCRAM-SHA-256", "y,,", false, WRONG),
+    ] {
+        let mut smtp = Smtp::connect(demo.address("submissions")?, &demo.tls())?;
+        let offered = smtp.hello()?;
+        ensure!(
+            offered.contains("250-AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"),
+            "{offered}"
+        );
+        let bound = match (own, header.starts_with("p=")) {
+            (true, _) => smtp.wire.exporter()?.to_vec(),
+            (false, true) => vec![7; 32],
+            (false, false) => Vec::new(),
+        };
+        let heard = scram(&mut smtp, mechanism, header, &bound)?;
+        ensure!(heard == reply, "{name}: {heard}");
+    }
     Ok(())
 }
 

@@ -32,6 +32,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "python3", package: "python3", purpose: "smtplib and imaplib are clients" },
     Tool { program: "curl", package: "curl", purpose: "a client of HTTP, IMAP and SMTP" },
     Tool { program: "swaks", package: "swaks", purpose: "a client of SMTP" },
+    Tool { program: "msmtp", package: "msmtp", purpose: "a client of SMTP" },
+    Tool { program: "node", package: "nodejs", purpose: "runs nodemailer, a client of SMTP" },
     Tool { program: "mbsync", package: "isync", purpose: "a client of IMAP" },
     Tool { program: "thunderbird", package: "thunderbird", purpose: "the client of most people" },
     Tool { program: "Xvfb", package: "xvfb", purpose: "a screen for Thunderbird" },
@@ -43,10 +45,16 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// What a program needs and is no program: whether it is there, the package, and what it is for.
-const MODULES: [(&str, Tool); 1] = [(
-    "perl -MNet::SSLeay -e 1",
-    Tool { program: "Net::SSLeay", package: "libnet-ssleay-perl", purpose: "TLS for swaks" },
-)];
+const MODULES: [(&str, Tool); 2] = [
+    (
+        "perl -MNet::SSLeay -e 1",
+        Tool { program: "Net::SSLeay", package: "libnet-ssleay-perl", purpose: "TLS for swaks" },
+    ),
+    (
+        "test -d /usr/share/nodejs/nodemailer",
+        Tool { program: "nodemailer", package: "node-nodemailer", purpose: "a client of SMTP" },
+    ),
+];
 
 /// Checks licences, bans and sources of the dependencies.
 const CARGO_DENY: &str = "0.20.2";

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use mail::{Address, Domain};
 
+use crate::rates::Rate;
+
 pub(crate) use complaint::{Complaint, ConfigErrors};
 use reader::{Reader, Section};
 pub(crate) use values::{Network, size};
@@ -176,6 +178,80 @@ impl Provider {
     }
 }
 
+/// What becomes of mail that its domain does not vouch for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refuse {
+    /// It is refused, where the domain's owner wants that.
+    Yes,
+    /// It is written down.
+    No,
+}
+
+/// `ordinary_mail.spf`, `.dmarc` and `.trusted`
+#[derive(Debug, Clone)]
+pub(crate) struct Authentication {
+    /// Where SPF fails.
+    pub(crate) spf: Refuse,
+    /// Where DMARC fails.
+    pub(crate) dmarc: Refuse,
+    /// Networks of which nothing is asked: this machine's own, by default.
+    pub(crate) trusted: Vec<Network>,
+}
+
+impl Authentication {
+    /// Whether nothing is asked of mail that this host brings.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+}
+
+impl Default for Authentication {
+    fn default() -> Self {
+        let trusted = ["127.0.0.0/8", "::1"].into_iter().filter_map(Network::parse).collect();
+        Self { spf: Refuse::Yes, dmarc: Refuse::Yes, trusted }
+    }
+}
+
+/// `[abuse]`: an account that does more is suspended. 0: no rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Abuse {
+    /// Messages in ten minutes.
+    pub(crate) burst: u32,
+    /// Recipients of our domains that do not exist, in an hour.
+    pub(crate) unknown_recipients: u32,
+    /// The hours of the night by the legal time, from the first to before the last.
+    pub(crate) night: Option<(i8, i8)>,
+    /// Messages in one of these nights.
+    pub(crate) night_messages: u32,
+}
+
+impl Abuse {
+    /// Whether there is any rule.
+    pub(crate) fn is_set(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether this hour of the day is of the night.
+    pub(crate) fn is_night(&self, hour: i8) -> bool {
+        match self.night {
+            None => false,
+            Some((from, to)) if from <= to => (from..to).contains(&hour),
+            Some((from, to)) => hour >= from || hour < to,
+        }
+    }
+}
+
+/// `[machines]`: an account that a program uses, and not a person.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Machine {
+    /// Where it may sign in from; empty: anywhere.
+    pub(crate) networks: Vec<Network>,
+    /// Its own limits; `None`: those of all accounts.
+    pub(crate) messages: Option<Rate>,
+    /// The same of recipients.
+    pub(crate) recipients: Option<Rate>,
+}
+
 /// `[listen]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listen {
@@ -185,6 +261,8 @@ pub(crate) struct Listen {
     pub(crate) port_base: u16,
     /// Listeners that have an address of their own.
     pub(crate) overrides: BTreeMap<Service, SocketAddr>,
+    /// Load balancers, who say by the PROXY protocol whose connection it is.
+    pub(crate) proxy_from: Vec<Network>,
 }
 
 /// `[trust]`
@@ -220,6 +298,16 @@ pub(crate) struct Limits {
     pub(crate) connections_max: usize,
     /// Connections at the same time from one address.
     pub(crate) connections_per_address_max: usize,
+    /// Messages of one account, and their recipients.
+    pub(crate) account_messages: Rate,
+    pub(crate) account_recipients: Rate,
+    /// SMTP connections at the same time of one account.
+    pub(crate) account_sessions_max: usize,
+    /// Messages of one network of strangers, on port 25, and their recipients.
+    pub(crate) network_messages: Rate,
+    pub(crate) network_recipients: Rate,
+    /// Recipients of all our users in one domain elsewhere.
+    pub(crate) destination_recipients: Rate,
     /// Failed logins of one address within [`Self::login_window`], from which on it must wait.
     pub(crate) login_failures_max: usize,
     /// How long a failed login counts.
@@ -238,6 +326,12 @@ impl Default for Limits {
             unthrottled: Vec::new(),
             connections_max: 10_000,
             connections_per_address_max: 100,
+            account_messages: Rate([1_000, 10_000, 50_000]),
+            account_recipients: Rate([10_000, 100_000, 500_000]),
+            account_sessions_max: 100,
+            network_messages: Rate([6_000, 100_000, 1_000_000]),
+            network_recipients: Rate([60_000, 1_000_000, 10_000_000]),
+            destination_recipients: Rate([0, 0, 0]),
             login_failures_max: 10,
             login_window: Duration::from_secs(15 * 60),
         }
@@ -282,6 +376,14 @@ pub(crate) struct Config {
     pub(crate) clamd: Option<String>,
     /// `ordinary_mail.policy`
     pub(crate) ordinary_mail: OrdinaryMail,
+    /// The rest of `[ordinary_mail]`.
+    pub(crate) authentication: Authentication,
+    /// `dns.nameservers`; empty: the machine's own.
+    pub(crate) nameservers: Vec<SocketAddr>,
+    /// `[abuse]`
+    pub(crate) abuse: Abuse,
+    /// `[machines]`
+    pub(crate) machines: BTreeMap<Address, Machine>,
     /// `[limits]`
     pub(crate) limits: Limits,
     /// `[signing]`: the provider's key.
@@ -353,6 +455,7 @@ impl Config {
             ("tls", kept(&mut self.tls, &running.tls)),
             ("store", kept(&mut self.data, &running.data)),
             ("log", kept(&mut self.log, &running.log)),
+            ("dns", kept(&mut self.nameservers, &running.nameservers)),
         ];
         sections.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }

@@ -20,12 +20,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use crate::config::{Config, Service};
+use crate::config::{Config, Limits, Service};
+use crate::limits::Connections;
 
 /// Connections at the same time: a monitor, and clients that set themselves up.
 const CONNECTIONS_MAX: usize = 256;
+/// Of these, from one address (of IPv6, one /64): nobody keeps the monitor out.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// How long a request's header may take to come.
 const HEADER_WAIT: Duration = Duration::from_secs(10);
 /// How long a connection may last.
@@ -85,7 +88,11 @@ pub(crate) async fn serve(
     status: Status,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let turns = Connections::new(Limits {
+        connections_max: CONNECTIONS_MAX,
+        connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+        ..Limits::default()
+    });
     let metrics = status.metrics.clone();
     let router = router(status);
     let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
@@ -95,12 +102,12 @@ pub(crate) async fn serve(
             _ = upkeep.tick() => { metrics.run_upkeep(); continue }
             _ = stopping.wait_for(|stop| *stop) => return,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Out of file descriptors: others are given time to end.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
+        let Some(turn) = turns.enter(peer.ip()) else { continue };
         let router = router.clone();
         tokio::spawn(async move {
             // A client that goes away, or is too slow, is nobody's fault and no news.
@@ -290,6 +297,29 @@ mod tests {
             "POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         );
         assert!(posted.await.starts_with("HTTP/1.1 405 "));
+    }
+
+    #[tokio::test]
+    async fn one_connection_past_those_of_an_address_is_closed() {
+        let (address, _, _stop) = start(Ok(())).await;
+        let mut held = Vec::new();
+        for _ in 0..CONNECTIONS_PER_ADDRESS_MAX {
+            held.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut one_more = TcpStream::connect(address).await.unwrap();
+        let mut nothing = String::new();
+        // A close, or a reset: nothing is said.
+        let _ = one_more.read_to_string(&mut nothing).await;
+        assert_eq!(nothing, "");
+        // Those that were let in are served.
+        let mut first = held.swap_remove(0);
+        first
+            .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut told = String::new();
+        first.read_to_string(&mut told).await.unwrap();
+        assert!(told.starts_with("HTTP/1.1 200 OK\r\n"), "{told}");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use store::AccountId;
 
 use crate::config::Limits;
 
@@ -18,12 +19,31 @@ pub(crate) struct Connections {
 struct Counts {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
+    by_account: HashMap<AccountId, usize>,
 }
 
 /// One counted connection, until it is dropped.
 pub(crate) struct Counted {
     connections: Arc<Connections>,
     address: IpAddr,
+}
+
+/// One session of an account's, until it is dropped.
+pub(crate) struct CountedSession {
+    connections: Arc<Connections>,
+    account: AccountId,
+}
+
+impl Drop for CountedSession {
+    fn drop(&mut self) {
+        let counts = &mut *self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(here) = counts.by_account.get_mut(&self.account) {
+            *here -= 1;
+            if *here == 0 {
+                counts.by_account.remove(&self.account);
+            }
+        }
+    }
 }
 
 impl Connections {
@@ -56,6 +76,24 @@ impl Connections {
         counts.by_address.insert(address, here + 1);
         drop(counts);
         Some(Counted { connections: self.clone(), address })
+    }
+
+    /// Counts one more session of this account; `None` when there are too many.
+    pub(crate) fn enter_as(
+        self: &Arc<Self>,
+        account: AccountId,
+        from: IpAddr,
+    ) -> Option<CountedSession> {
+        let unthrottled = self.is_unthrottled(from);
+        let max = self.limits.load().account_sessions_max;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = counts.by_account.entry(account).or_default();
+        if *here >= max && !unthrottled {
+            return None;
+        }
+        *here += 1;
+        drop(counts);
+        Some(CountedSession { connections: self.clone(), account })
     }
 
     /// Whether rate limits and login delays leave this address alone (`limits.unthrottled`).
@@ -141,6 +179,16 @@ mod tests {
         assert!(connections.enter("2001:db8:1:2:ffff::2".parse().unwrap()).is_none());
         assert!(connections.enter("2001:db8:1:3::1".parse().unwrap()).is_some());
         assert_eq!(customer("::ffff:192.0.2.1".parse().unwrap()), HERE);
+    }
+
+    #[test]
+    fn one_session_of_an_account_past_the_limit_is_refused_and_others_are_not() {
+        let connections = Connections::new(Limits { account_sessions_max: 1, ..Limits::default() });
+        let held = connections.enter_as(AccountId(1), HERE);
+        assert!(held.is_some() && connections.enter_as(AccountId(1), THERE).is_none());
+        assert!(connections.enter_as(AccountId(2), HERE).is_some());
+        drop(held);
+        assert!(connections.enter_as(AccountId(1), HERE).is_some());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) enum Denied {
     Malformed,
     /// The password is right and the account is suspended.
     Suspended,
+    /// The password is right, and a machine's account may not sign in from there.
+    Elsewhere,
     /// Too many failures: nothing was compared.
     Later,
     /// We cannot tell now.

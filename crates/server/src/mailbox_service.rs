@@ -202,7 +202,7 @@ impl Desk {
             Outcome::Failure(denied, login) => {
                 tracing::info!(target: "imap", peer = %from, %login, ?denied, "login refused");
                 SaslAnswer::Failure(match denied {
-                    Denied::Wrong => SaslFailure::Credentials,
+                    Denied::Wrong | Denied::Elsewhere => SaslFailure::Credentials,
                     Denied::Malformed => SaslFailure::Malformed,
                     Denied::Suspended => SaslFailure::Suspended,
                     Denied::Later => SaslFailure::TooMany,

@@ -2,14 +2,17 @@
 //!
 //! The outer half is here: arguments, configuration, the commands. What runs is [`serve`]'s.
 
+mod abuse;
 mod account;
 mod args;
+mod authenticate;
 mod check;
 mod clock;
 mod command;
 mod config;
 mod control;
 mod demo;
+mod dns;
 mod drive;
 #[allow(dead_code, reason = "its callers come with revocation lists, index and policies")]
 mod fetch;
@@ -21,7 +24,9 @@ mod log;
 mod login;
 mod mailbox_service;
 mod material;
+mod proxy;
 mod queue;
+mod rates;
 mod ready;
 mod reload;
 mod sasl;

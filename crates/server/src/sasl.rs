@@ -240,10 +240,25 @@ async fn run(
     let outcome = outcome.unwrap_or_else(|error| {
         Outcome::Failure(Denied::Unavailable(error.to_string()), String::new())
     });
+    let outcome = match outcome {
+        Outcome::Success(account, _) if !may_come(site, &account, from) => {
+            Outcome::Failure(Denied::Elsewhere, account.address.to_string())
+        }
+        outcome => outcome,
+    };
     if let Outcome::Failure(Denied::Wrong | Denied::Malformed, login) = &outcome {
         tokio::time::sleep(site.logins.failed(login, from)).await;
     }
     outcome
+}
+
+/// Whether an account may sign in from this address: a machine's may be bound to networks.
+fn may_come(site: &Site, account: &Account, from: IpAddr) -> bool {
+    let config = site.config.load();
+    let machine = config.machines.get(&account.address);
+    machine.is_none_or(|machine| {
+        machine.networks.is_empty() || machine.networks.iter().any(|one| one.contains(from))
+    })
 }
 
 /// Whether a session must end because its account was suspended, removed or given another

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::abuse::Watch;
 use crate::clock::Clock;
 use crate::config::{Config, Service};
 use crate::drive::Connection;
@@ -22,11 +23,12 @@ use crate::hub::Hub;
 use crate::limits::Connections;
 use crate::login::Logins;
 use crate::queue::Queue;
+use crate::rates::Rates;
 use crate::ready::Ready;
 use crate::signer::SignerProcess;
 use crate::site::{Site, WORK_KIB_MAX};
 use crate::tls::Tls;
-use crate::{check, control, http, mailbox_service, material, reload, submission};
+use crate::{check, control, http, mailbox_service, material, proxy, reload, submission};
 
 /// How long sessions have to end by themselves when the program stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
@@ -195,6 +197,9 @@ pub(crate) fn assemble(
         providers: ArcSwap::from_pointee(providers),
         trust: ArcSwap::from_pointee(trust),
         queue: Queue::new(),
+        rates: Rates::default(),
+        watch: Watch::default(),
+        resolver: OnceLock::new(),
         work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
     }))
 }
@@ -215,7 +220,7 @@ async fn accept(
             Some(_) = sessions.join_next() => continue,
             () = submission::stopped(&mut stopping) => break,
         };
-        let (socket, peer) = match accepted {
+        let (mut socket, mut peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(target: "server", service = service.name(), %error, "a connection cannot be accepted");
@@ -225,7 +230,23 @@ async fn accept(
         };
         metrics::counter!("ceralacca_connections_total", "service" => service.name()).increment(1);
         let (site, stop) = (site.clone(), stopping.clone());
+        let proxied =
+            site.config.load().listen.proxy_from.iter().any(|network| network.contains(peer.ip()));
         sessions.spawn(async move {
+            if proxied {
+                let header = tokio::time::timeout(proxy::HEADER_WAIT, proxy::read(&mut socket));
+                match header.await {
+                    Ok(Ok(client)) => peer = client.unwrap_or(peer),
+                    Ok(Err(error)) => {
+                        tracing::warn!(target: "server", %peer, %error, "a balancer does not say whose its connection is");
+                        return;
+                    }
+                    Err(_) => {
+                        tracing::warn!(target: "server", %peer, error = "nothing came", "a balancer does not say whose its connection is");
+                        return;
+                    }
+                }
+            }
             let Some(_counted) = site.connections.enter(peer.ip()) else {
                 refuse(service, socket).await;
                 return;

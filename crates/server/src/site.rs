@@ -1,19 +1,22 @@
 //! What the sessions and the pipeline share: who this provider is, and what it works with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use crypto::{Identity, Signer, Trust};
+use hickory_resolver::TokioResolver;
 use mail::Domain;
 use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::abuse::Watch;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::limits::Connections;
 use crate::login::Logins;
 use crate::queue::Queue;
+use crate::rates::Rates;
 use crate::tls::Tls;
 
 /// KiB of messages that are being worked on at once, in memory. One more than fits waits for its
@@ -43,6 +46,12 @@ pub(crate) struct Site {
     /// Whom we believe when a provider signs; exchanged likewise.
     pub(crate) trust: ArcSwap<Trust>,
     pub(crate) queue: Arc<Queue>,
+    /// How much accounts, networks and destinations have sent.
+    pub(crate) rates: Rates,
+    /// What accounts do, for the rule of `[abuse]`.
+    pub(crate) watch: Watch,
+    /// Made when it is first asked.
+    pub(crate) resolver: OnceLock<TokioResolver>,
     /// Bounds the memory of messages that are worked on, in KiB.
     pub(crate) work: Arc<Semaphore>,
 }
@@ -51,6 +60,19 @@ impl Site {
     /// Whether we manage this domain.
     pub(crate) fn manages(&self, domain: &Domain) -> bool {
         self.config.load().provider.domains.contains(domain)
+    }
+
+    /// The resolver of names. In the runtime only.
+    ///
+    /// # Errors
+    ///
+    /// When there is none to be had.
+    pub(crate) fn resolver(&self) -> anyhow::Result<TokioResolver> {
+        if let Some(resolver) = self.resolver.get() {
+            return Ok(resolver.clone());
+        }
+        let resolver = crate::dns::resolver(&self.config.load().nameservers)?;
+        Ok(self.resolver.get_or_init(|| resolver).clone())
     }
 
     /// Memory for work on a message of so many octets, until it is dropped. Waits while there is

@@ -359,8 +359,18 @@ pub const AUTH_UNAVAILABLE: Reply =
 pub const AUTH_LATER: Reply =
     Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
 
+/// The password is right, and the account is bound to other networks.
+pub const AUTH_ELSEWHERE: Reply =
+    Reply::new(535, Status(5, 7, 8), "This account may not sign in from your address");
+/// The account has as many sessions as it may.
+pub const TOO_MANY_SESSIONS: Reply = Reply::new(
+    454,
+    Status(4, 7, 0),
+    "Too many sessions of this account: close some or try again later",
+);
+
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 69] = [
+pub const ALL: [&Reply; 71] = [
     &QUIT,
     &STARTTLS,
     &HELP,
@@ -430,6 +440,8 @@ pub const ALL: [&Reply; 69] = [
     &ACCOUNT_SUSPENDED,
     &AUTH_UNAVAILABLE,
     &AUTH_LATER,
+    &AUTH_ELSEWHERE,
+    &TOO_MANY_SESSIONS,
 ];
 
 #[cfg(test)]

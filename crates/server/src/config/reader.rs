@@ -79,6 +79,16 @@ impl<'r, 'a> Section<'r, 'a> {
         Self { reader, name: String::new(), table: Some(table), line: 1, known: Vec::new() }
     }
 
+    /// A table whose name is the user's.
+    pub(super) fn named(
+        reader: &'r Reader<'a>,
+        name: &str,
+        table: &'r DeTable<'a>,
+        line: usize,
+    ) -> Self {
+        Self { reader, name: name.to_owned(), table: Some(table), line, known: Vec::new() }
+    }
+
     /// The table `name` in this one; an empty one when it is not there.
     pub(super) fn section(&mut self, name: &'static str) -> Self {
         let found = self.find(name);

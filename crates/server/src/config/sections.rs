@@ -14,8 +14,9 @@ use super::values::{
     Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
 };
 use super::{
-    Config, CrlSource, DEFAULT_PORT_BASE, IndexSource, KeyPair, Limits, Listen, LogConfig,
-    LogFormat, OrdinaryMail, Provider, Service, TrustConfig, check_provider_name,
+    Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, IndexSource, KeyPair, Limits,
+    Listen, LogConfig, LogFormat, Machine, OrdinaryMail, Provider, Rate, Refuse, Service,
+    TrustConfig, check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
@@ -60,9 +61,25 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         let line = section.line_of("policy");
         unbuilt.add(line, "forwarding ordinary mail", "write policy = \"reject\" or \"deliver\"");
     }
+    let mut authentication = Authentication::default();
+    set(&mut authentication.spf, section.get("spf", read_refuse));
+    set(&mut authentication.dmarc, section.get("dmarc", read_refuse));
+    set(&mut authentication.trusted, section.get("trusted", read_networks));
     section.finish();
 
     let limits = read_limits(root.section("limits"));
+    let abuse = read_abuse(root.section("abuse"));
+    let machines = read_machines(reader, root.section("machines"), provider.as_ref());
+    let mut section = root.section("dns");
+    let servers = |v: &DeValue<'_>| {
+        read_list(v, |text| {
+            let example = "write servers as in \"192.0.2.53\" or \"127.0.0.1:5353\"";
+            let address = text.parse().map(|ip: IpAddr| (ip, 53).into());
+            text.parse().or(address).map_err(|_| wrong(format!("`{text}` is no address"), example))
+        })
+    };
+    let nameservers = section.get("nameservers", servers).unwrap_or_default();
+    section.finish();
     let signing = read_pair(root.section("signing"), folder, "signing");
     let tls = read_pair(root.section("tls"), folder, "tls");
 
@@ -87,6 +104,10 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         trust,
         clamd,
         ordinary_mail,
+        authentication,
+        nameservers,
+        abuse,
+        machines,
         limits,
         signing,
         tls,
@@ -156,6 +177,7 @@ fn read_listen(mut section: Section<'_, '_>) -> Listen {
     });
     let port_base =
         section.get("port_base", |v| read_number(v, 0..=u64::from(Service::PORT_BASE_MAX)));
+    let proxy_from = section.get("proxy_from", read_networks).unwrap_or_default();
     let mut overrides = BTreeMap::new();
     for service in Service::ALL {
         if let Some(address) = section.get(service.name(), read_socket) {
@@ -167,6 +189,7 @@ fn read_listen(mut section: Section<'_, '_>) -> Listen {
         address: address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         port_base: port_base.and_then(|base| u16::try_from(base).ok()).unwrap_or(DEFAULT_PORT_BASE),
         overrides,
+        proxy_from,
     }
 }
 
@@ -309,13 +332,13 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
     set(&mut read.refuse_above_octets, section.get("refuse_above_octets", octets));
     set(&mut read.append_octets, section.get("append_octets", octets));
     set(&mut read.receipt_reserve, section.get("receipt_reserve", read_size));
-    let networks = |v: &DeValue<'_>| {
-        read_list(v, |text| {
-            let example = "write networks as in \"127.0.0.0/8\"";
-            Network::parse(text).ok_or_else(|| wrong(format!("`{text}` is no network"), example))
-        })
-    };
-    set(&mut read.unthrottled, section.get("unthrottled", networks));
+    set(&mut read.unthrottled, section.get("unthrottled", read_networks));
+    set(&mut read.account_messages, section.get("account_messages", read_rate));
+    set(&mut read.account_recipients, section.get("account_recipients", read_rate));
+    set(&mut read.account_sessions_max, section.get("account_sessions_max", count));
+    set(&mut read.network_messages, section.get("network_messages", read_rate));
+    set(&mut read.network_recipients, section.get("network_recipients", read_rate));
+    set(&mut read.destination_recipients, section.get("destination_recipients", read_rate));
     set(&mut read.connections_max, section.get("connections_max", count));
     let per_address = section.get("connections_per_address_max", count);
     set(&mut read.connections_per_address_max, per_address);
@@ -323,6 +346,94 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
     set(&mut read.login_window, section.get("login_window", read_duration));
     section.finish();
     limits
+}
+
+fn read_abuse(mut section: Section<'_, '_>) -> Abuse {
+    let count = |v: &DeValue<'_>| {
+        read_number(v, 0..=1_000_000).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+    };
+    let mut abuse = Abuse::default();
+    set(&mut abuse.burst, section.get("burst", count));
+    set(&mut abuse.unknown_recipients, section.get("unknown_recipients", count));
+    set(&mut abuse.night_messages, section.get("night_messages", count));
+    abuse.night = section.get("night", |v| {
+        let text = read_text(v)?;
+        let hour = |text: &str| text.trim().parse().ok().filter(|hour| (0..=24).contains(hour));
+        let hours = text.split_once('-').and_then(|(from, to)| Some((hour(from)?, hour(to)?)));
+        hours.ok_or_else(|| wrong(format!("`{text}` are no hours"), "write night = \"22-6\""))
+    });
+    section.finish();
+    abuse
+}
+
+/// Each key is an account's address, each value a table of what is its own.
+fn read_machines(
+    reader: &Reader<'_>,
+    section: Section<'_, '_>,
+    provider: Option<&Provider>,
+) -> BTreeMap<Address, Machine> {
+    let mut machines = BTreeMap::new();
+    for (name, line, value) in section.entries() {
+        let complain = |what: String, suggestion: &str| {
+            reader.complain(line, format!("machines: {what}"), suggestion.to_owned());
+        };
+        let DeValue::Table(table) = value else {
+            complain(format!("`{name}` is no table"), MACHINE_EXAMPLE);
+            continue;
+        };
+        let ours = |address: &Address| {
+            provider.is_none_or(|provider| provider.domains.contains(address.domain()))
+        };
+        let Some(address) = Address::parse(&name).ok().filter(ours) else {
+            complain(format!("`{name}` is no address of this provider"), MACHINE_EXAMPLE);
+            continue;
+        };
+        let mut own = Section::named(reader, &name, table, line);
+        let machine = Machine {
+            networks: own.get("networks", read_networks).unwrap_or_default(),
+            messages: own.get("messages", read_rate),
+            recipients: own.get("recipients", read_rate),
+        };
+        own.finish();
+        machines.insert(address, machine);
+    }
+    machines
+}
+
+const MACHINE_EXAMPLE: &str =
+    "write [machines.\"robot@pec.alfa.example\"], and below it networks = [\"192.0.2.0/24\"]";
+
+/// Three numbers: in a minute, an hour, a day; 0 for no limit.
+fn read_rate(value: &DeValue<'_>) -> Result<Rate, Wrong> {
+    let three = value.as_array().filter(|list| list.len() == 3).map(|list| {
+        let mut rate = [0; 3];
+        for (place, member) in rate.iter_mut().zip(list.iter()) {
+            let number = read_number(member.get_ref(), 0..=u64::from(u32::MAX))?;
+            *place = u32::try_from(number).unwrap_or(u32::MAX);
+        }
+        Ok(Rate(rate))
+    });
+    three.unwrap_or_else(|| {
+        Err(wrong(
+            "not how many in a minute, an hour and a day",
+            "write three numbers, as in [100, 1000, 5000]; 0 for no limit",
+        ))
+    })
+}
+
+fn read_networks(value: &DeValue<'_>) -> Result<Vec<Network>, Wrong> {
+    read_list(value, |text| {
+        let example = "write networks as in \"127.0.0.0/8\"";
+        Network::parse(text).ok_or_else(|| wrong(format!("`{text}` is no network"), example))
+    })
+}
+
+fn read_refuse(value: &DeValue<'_>) -> Result<Refuse, Wrong> {
+    match read_text(value)? {
+        "reject" => Ok(Refuse::Yes),
+        "record" => Ok(Refuse::No),
+        other => Err(wrong(format!("`{other}` is neither"), "write \"reject\" or \"record\"")),
+    }
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {

@@ -71,7 +71,7 @@ pub(crate) fn take(
     spool: Box<dyn Spool>,
 ) -> Result<String, Refusal> {
     let spooled = spool.finish().map_err(anyhow::Error::from)?;
-    let message = spooled.read(0, spooled.octets()).map_err(anyhow::Error::from)?;
+    let mut message = spooled.read(0, spooled.octets()).map_err(anyhow::Error::from)?;
     drop(spooled);
     if Message::lenient(&message).all("Received").nth(HOPS_MAX).is_some() {
         return Err(Refusal::Say(smtp::reply::LOOP));
@@ -106,6 +106,7 @@ pub(crate) fn take(
                 Class::Ordinary(fault) => {
                     if let Some(authenticate) = arrival.authenticate {
                         let results = authenticate(&message).map_err(Refusal::Say)?;
+                        message = without_forged_results(&message, &site.host());
                         mail::message::write_field(&mut octets, "Authentication-Results", &results);
                         notes.push(results);
                     }
@@ -154,6 +155,26 @@ pub(crate) fn take(
     commit(site, transaction, "reception").context("the message cannot be stored")?;
     site.queue.wake();
     Ok(id.as_str().to_owned())
+}
+
+/// Without the `Authentication-Results` that claim to be ours: RFC 8601 §5 has them removed, for who
+/// reads them believes us.
+fn without_forged_results(octets: &[u8], host: &str) -> Vec<u8> {
+    let message = Message::lenient(octets);
+    let forged = |value: String| {
+        let id = value.split(|c: char| c == ';' || c.is_whitespace()).find(|word| !word.is_empty());
+        id.is_some_and(|id| id.trim_matches('"').eq_ignore_ascii_case(host))
+    };
+    let mut kept = Vec::with_capacity(octets.len());
+    let mut from = 0;
+    for field in message.all("Authentication-Results").filter(|field| forged(field.unfolded())) {
+        // Fields are parts of the octets, in their order.
+        let at = field.octets.as_ptr().addr() - octets.as_ptr().addr();
+        kept.extend_from_slice(&octets[from..at]);
+        from = at + field.octets.len();
+    }
+    kept.extend_from_slice(&octets[from..]);
+    kept
 }
 
 /// What the last hop writes above a message, RFC 5321 §4.4: where its errors went, and whence it

@@ -1,0 +1,230 @@
+//! Limits on who sends how much, and the rule that suspends an account: asked of the program from
+//! outside.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use scenarios::process::account;
+use scenarios::smtp::stuffed;
+use scenarios::wire::{self, Wire};
+use scenarios::{Demo, Smtp};
+
+const MARIO: &str = "mario.rossi@pec.alfa.example";
+const COMUNE: &str = "comune@pec.beta.example";
+/// What the demo's configuration says of limits.
+const LIMITS: &str = "unthrottled = [\"127.0.0.0/8\"]";
+/// Another address of this machine, as a stranger's or a balancer's.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+fn limited(data: &Path, limits: &str, more: &str) -> anyhow::Result<Demo> {
+    Demo::start_changed(data, &[(LIMITS, limits)], more)
+}
+
+/// A refusal that says when to come again; the number of seconds is what it is.
+fn is_put_off(reply: &str, words: &str) -> bool {
+    let rest = reply.strip_prefix(words).and_then(|rest| rest.strip_prefix(": try again in "));
+    let secs = rest.and_then(|rest| rest.strip_suffix(" seconds"));
+    secs.and_then(|secs| secs.parse::<u32>().ok()).is_some_and(|secs| (1..=86_401).contains(&secs))
+}
+
+fn say(smtp: &mut Smtp, command: &str) -> anyhow::Result<String> {
+    smtp.wire.write(format!("{command}\r\n").as_bytes())?;
+    smtp.reply()
+}
+
+#[test]
+fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let limits = "unthrottled = []\naccount_messages = [0, 3, 0]\naccount_recipients = [0, 0, 4]\n\
+                  account_sessions_max = 2\nnetwork_messages = [0, 1, 0]\n\
+                  network_recipients = [0, 0, 1]\ndestination_recipients = [0, 1, 0]\n";
+    let demo = limited(&folder.path().join("demo"), limits, "")?;
+    let mut mario = demo.submit_as("mrossi")?;
+    let from = format!("MAIL FROM:<{MARIO}>");
+    let (ours, there) = (format!("RCPT TO:<{COMUNE}>"), "RCPT TO:<b@altrove.example>");
+    say(&mut mario, &from)?;
+    ensure!(say(&mut mario, &ours)? == "250 2.1.5 Recipient accepted");
+    ensure!(say(&mut mario, there)? == "250 2.1.5 Recipient accepted");
+    let told = say(&mut mario, there)?;
+    let words = "450 4.7.1 Too many recipients of this server to that domain in a hour";
+    ensure!(is_put_off(&told, words), "{told}");
+    ensure!(say(&mut mario, &ours)? == "250 2.1.5 Recipient accepted");
+    let told = say(&mut mario, &ours)?;
+    ensure!(is_put_off(&told, "450 4.7.1 Too many recipients of your account in a day"), "{told}");
+    for _ in 0..2 {
+        say(&mut mario, "RSET")?;
+        ensure!(say(&mut mario, &from)? == "250 2.1.0 Sender accepted");
+    }
+    say(&mut mario, "RSET")?;
+    let told = say(&mut mario, &from)?;
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your account in a hour"), "{told}");
+    // His sessions are counted too; another account's are not his.
+    let second = demo.submit_as("mrossi")?;
+    let refused = demo.submit_as("mrossi").err().context("a third session")?.to_string();
+    ensure!(
+        refused.ends_with(
+            "454 4.7.0 Too many sessions of this account: close some or try again later"
+        ),
+        "{refused}"
+    );
+    let mut anna = demo.submit_as("abianchi")?;
+    let her = "MAIL FROM:<anna.bianchi@pec.alfa.example>";
+    ensure!(say(&mut anna, her)? == "250 2.1.0 Sender accepted");
+    drop(second);
+    wire::until("room for another session", || Ok(demo.submit_as("mrossi").ok()))?;
+    // Strangers are counted by where they come from.
+    let mut stranger = Smtp::connect_clear(demo.address("smtp")?)?;
+    stranger.hello()?;
+    ensure!(say(&mut stranger, "MAIL FROM:<>")? == "250 2.1.0 Sender accepted");
+    ensure!(say(&mut stranger, &ours)? == "250 2.1.5 Recipient accepted");
+    let told = say(&mut stranger, &ours)?;
+    ensure!(is_put_off(&told, "450 4.7.1 Too many recipients of your network in a day"), "{told}");
+    say(&mut stranger, "RSET")?;
+    let told = say(&mut stranger, "MAIL FROM:<>")?;
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your network in a hour"), "{told}");
+    let mut other = Smtp { wire: wire::connect_from(ELSEWHERE, demo.address("smtp")?)? };
+    other.expect("220")?;
+    other.hello()?;
+    ensure!(say(&mut other, "MAIL FROM:<>")? == "250 2.1.0 Sender accepted");
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn an_account_that_bursts_is_suspended_and_resume_lets_it_go_on() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    let rule = "\n[abuse]\nburst = 2\nunknown_recipients = 1\n";
+    // The rule is the operator's: also networks that limits leave alone are held to it.
+    let demo = limited(&data, LIMITS, rule)?;
+    let mut mario = demo.submit_as("mrossi")?;
+    let from = format!("MAIL FROM:<{MARIO}>");
+    for _ in 0..2 {
+        ensure!(say(&mut mario, &from)? == "250 2.1.0 Sender accepted");
+        say(&mut mario, "RSET")?;
+    }
+    let suspended = |why: &str| {
+        format!("550 5.7.1 This account is suspended, more than {why}: ask your provider")
+    };
+    ensure!(say(&mut mario, &from)? == suspended("2 messages in ten minutes"));
+    // Its sessions end, and it cannot sign in.
+    ensure!(mario.reply()? == "421 4.7.0 Your account was changed, closing: sign in again");
+    let refused = demo.submit_as("mrossi").err().context("signed in")?.to_string();
+    ensure!(refused.contains("525 5.7.13 This account is suspended"), "{refused}");
+    let shown = account(&data, &["show", MARIO], "")?;
+    ensure!(shown.contains("suspended"), "{shown}");
+    let page = demo.page("/metrics")?.1;
+    ensure!(page.contains("ceralacca_accounts_frozen_total 1"), "{page}");
+    let found = scenarios::process::run(
+        &[
+            "log",
+            "find",
+            "--account",
+            MARIO,
+            "--json",
+            "--config",
+            data.join("ceralacca.toml").to_str().context("a path that is no text")?,
+        ],
+        "",
+    )?;
+    let found = String::from_utf8(found.stdout)?;
+    ensure!(
+        found.contains("\"event\":\"sospensione\"")
+            && found.contains("more than 2 messages in ten minutes"),
+        "{found}"
+    );
+    account(&data, &["resume", MARIO], "")?;
+    let mut mario = demo.submit_as("mrossi")?;
+    ensure!(say(&mut mario, &from)? == "250 2.1.0 Sender accepted");
+    // And the other rule: recipients of ours who are not there.
+    for (number, reply) in [
+        "250 2.1.5 Recipient accepted".to_owned(),
+        suspended("1 recipients that do not exist in an hour"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let told = say(&mut mario, &format!("RCPT TO:<nessuno{number}@pec.beta.example>"))?;
+        ensure!(told == reply, "{told}");
+    }
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_machine_signs_in_from_its_own_networks_only_and_has_limits_of_its_own() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let machines =
+        format!("\n[machines.\"{MARIO}\"]\nnetworks = [\"127.0.0.2/32\"]\nmessages = [1, 0, 0]\n");
+    let demo = limited(&folder.path().join("demo"), "unthrottled = []", &machines)?;
+    let refused = demo.submit_as("mrossi").err().context("signed in")?.to_string();
+    ensure!(
+        refused.ends_with("535 5.7.8 This account may not sign in from your address"),
+        "{refused}"
+    );
+    ensure!(demo.imap_as("mrossi").is_err());
+    let wire = wire::connect_from(ELSEWHERE, demo.address("submissions")?)?;
+    let mut smtp = Smtp { wire: wire.start_tls(&demo.tls())? };
+    smtp.expect("220")?;
+    smtp.hello()?;
+    smtp.login("mrossi", "ceralacca-demo")?;
+    let from = format!("MAIL FROM:<{MARIO}>");
+    ensure!(say(&mut smtp, &from)? == "250 2.1.0 Sender accepted");
+    say(&mut smtp, "RSET")?;
+    let told = say(&mut smtp, &from)?;
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your account in a minute"), "{told}");
+    demo.submit_as("abianchi")?;
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_balancer_says_whose_its_connections_are_and_nobody_else_may() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    let changes = [
+        ("\naddress = ", "\nproxy_from = [\"127.0.0.2\"]\naddress = "),
+        // Nobody is to be asked about the host that the balancer names.
+        ("[ordinary_mail]\n", "[ordinary_mail]\ntrusted = [\"198.51.100.0/24\"]\n"),
+    ];
+    let demo = Demo::start_changed(&data, &changes, "")?;
+    let balanced = |service: &str, header: &[u8]| -> anyhow::Result<Wire> {
+        let mut wire = wire::connect_from(ELSEWHERE, demo.address(service)?)?;
+        wire.write(header)?;
+        Ok(wire)
+    };
+    const FIRST: &[u8] = b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 25\r\n";
+    // Version 2: signature, PROXY over TCP of IPv4, twelve octets of addresses.
+    const SECOND: &[u8] =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc6\x33\x64\x07\xc0\0\x02\x01\x12\x67\0\x19";
+    for (number, header) in [FIRST, SECOND].into_iter().enumerate() {
+        let mut smtp = Smtp { wire: balanced("smtp", header)? };
+        smtp.expect("220")?;
+        smtp.hello()?;
+        smtp.command("MAIL FROM:<a@ordinary.example>", "250")?;
+        smtp.command(&format!("RCPT TO:<{MARIO}>"), "250")?;
+        smtp.command("DATA", "354")?;
+        smtp.wire.write(&stuffed(b"From: a@ordinary.example\r\nSubject: ciao\r\n\r\nciao\r\n"))?;
+        let reply = smtp.reply()?;
+        ensure!(reply.starts_with("250 "), "{reply}");
+        let mut imap = demo.imap_as(MARIO)?;
+        imap.wait_for_count("INBOX", number as u64 + 1)?;
+        let (_, octets) = imap.messages("INBOX")?.pop().context("nothing arrived")?;
+        ensure!(String::from_utf8(octets)?.contains("[198.51.100.7]"));
+    }
+    // From a balancer, what has no header is no connection.
+    let mut none = balanced("smtp", b"EHLO client.example\r\n")?;
+    none.closed()?;
+    // The header goes before TLS.
+    let mut smtp = Smtp { wire: balanced("submissions", FIRST)?.start_tls(&demo.tls())? };
+    smtp.expect("220")?;
+    // From anybody else the header is a bad command.
+    let mut direct = Smtp::connect_clear(demo.address("smtp")?)?;
+    ensure!(
+        say(&mut direct, "PROXY TCP4 198.51.100.7 192.0.2.1 4711 25")?
+            == "500 5.5.2 Command not recognized: see HELP"
+    );
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
