@@ -4,8 +4,9 @@
 pub(crate) mod index;
 pub(crate) mod log;
 pub(crate) mod queue;
+pub(crate) mod store;
 
-use store::Timestamp;
+use ::store::Timestamp;
 
 /// Text from a message, for a terminal: nothing in it moves the cursor or changes a colour.
 fn plain(text: &str) -> String {

@@ -118,6 +118,8 @@ pub(crate) enum Request {
     RetryJob { job: u64 },
     /// So are all of a page after number `after`.
     RetryJobs { after: u64 },
+    /// Space is to be brought back: one segment's.
+    Compact,
     /// The index of providers has a new file.
     ReloadIndex,
 }
@@ -136,6 +138,8 @@ pub(crate) enum Response {
     Jobs { jobs: Vec<JobView>, next: Option<u64> },
     /// So many jobs of a page are due now that were not, and after which number the next begins.
     Retried { count: u64, next: Option<u64> },
+    /// So many segments were looked through, none when there is nothing more to do.
+    Compacted { segments: u64, moved_octets: u64, freed_octets: u64 },
     /// It is not done: a sentence says why, and what to do.
     Refused { text: String },
 }
@@ -306,6 +310,11 @@ fn attempt(
         Request::RetryJob { job } => jobs::retry(store, job, at).map(|done| (done, None)),
         Request::RetryJobs { after } => {
             jobs::retry_all(store, after, at).map(|retried| (retried, None))
+        }
+        Request::Compact => {
+            let store::Compacted { segments, moved_octets, freed_octets } =
+                store.compact().map_err(|error| fault(&error))?;
+            Ok((Response::Compacted { segments, moved_octets, freed_octets }, None))
         }
         // The server's own affair: see `answer`.
         Request::ReloadIndex => Err("no server is running that has an index in use".to_owned()),

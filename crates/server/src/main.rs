@@ -101,6 +101,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Account(account) => account::run(account.command),
         Command::Log(log) => command::log::run(log.command),
         Command::Queue(queue) => command::queue::run(queue.command),
+        Command::Store(store) => command::store::run(store.command),
         Command::Index(index) => command::index::run(index.command),
         Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),

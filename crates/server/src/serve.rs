@@ -336,6 +336,15 @@ fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
         metrics::gauge!("ceralacca_jobs_waiting").set(waiting as f64);
         #[expect(clippy::cast_precision_loss, reason = "a gauge needs no 53 bits")]
         metrics::gauge!("ceralacca_connections").set(site.connections.count() as f64);
+        let upkeep = site.store.upkeep();
+        for (name, value) in [
+            ("ceralacca_store_moved_octets_total", upkeep.moved_octets),
+            ("ceralacca_store_freed_octets_total", upkeep.freed_octets),
+            ("ceralacca_store_scrubbed_octets_total", upkeep.scrubbed_octets),
+            ("ceralacca_store_damaged_total", upkeep.damaged),
+        ] {
+            metrics::counter!(name).absolute(value);
+        }
         if signer.is_ready() {
             Ok(())
         } else {

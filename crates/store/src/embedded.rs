@@ -4,36 +4,51 @@
 //! | --- | --- |
 //! | `lock` | locked by the one process that has the store open |
 //! | `index.db` and its `-wal`, `-shm` | everything but octets; synchronous, so a commit is on disk |
-//! | `segments/` | octets up to 1 MiB, appended a group at a time (`segments.rs`) |
-//! | `large/` | larger ones, a file each |
+//! | `segments/` | octets in pieces, each once (`pieces.rs`), a group at a time (`segments.rs`) |
+//! | `large/` | octets beyond 1 MiB that an older version stored, a file each |
+//! | `pin` | locked by whoever copies the store: nothing is unlinked meanwhile |
 //! | `spool/` | what is still coming in; emptied when the store is opened |
 //!
 //! The order is always: octets on disk, then the commit that names them, then the answer. One
 //! thread writes (`writer.rs`); reads have connections of their own and wait for nobody. No name
 //! that a user chose is ever a path. What a crash may leave is in `docs/crash-states.md`.
 //!
-//! Not here: deduplication across messages, and full-text search.
+//! Not here: full-text search.
 
 mod accounts;
+mod backup;
+mod check;
+mod codec;
 mod compact;
 mod disk;
+mod list;
 mod log;
 mod mailboxes;
 mod messages;
 mod octets;
+mod pieces;
 mod pipeline;
 mod readers;
 mod record;
 mod schema;
 mod seals;
 mod segments;
+mod stats;
+mod txn;
+mod upgrade;
 mod upkeep;
 mod writer;
 
 #[cfg(test)]
+mod care;
+#[cfg(test)]
+mod edge;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod tests;
 
@@ -48,12 +63,18 @@ use std::time::Duration;
 
 use mail::Address;
 
+pub use self::backup::backup;
+pub use self::check::{Checked, Part, Seen, check};
+pub use self::pieces::{PIECE_OCTETS_MAX, cut};
+pub use self::stats::{Stats, stats};
+
 use self::disk::{Disk, Real};
 use self::octets::{Files, Prepared};
 use self::readers::Readers;
 use self::segments::Segments;
+use self::txn::{Counters, Txn};
 use self::upkeep::{Done, Pace};
-use self::writer::{Command, Counters, Fault, Outcome, Txn, Writer};
+use self::writer::{Command, Fault, Outcome, Unlink, Writer};
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Committed, Compacted,
@@ -78,6 +99,8 @@ pub struct Options {
     pub readers: usize,
     /// How often upkeep in the background looks for something to do.
     pub upkeep_every: Duration,
+    /// How often everything that is stored is read and held against its checksums.
+    pub scrub_every: Duration,
     /// What upkeep reads or copies in a second at most: a tenth of what a slow disk does.
     pub upkeep_octets_a_second: u64,
 }
@@ -88,6 +111,7 @@ impl Default for Options {
             segment_octets: 256 * 1024 * 1024,
             readers: 8,
             upkeep_every: Duration::from_secs(60),
+            scrub_every: Duration::from_secs(7 * 24 * 3600),
             upkeep_octets_a_second: 8 * 1024 * 1024,
         }
     }
@@ -108,6 +132,7 @@ pub struct EmbeddedStore {
 struct Shared {
     files: Arc<Files>,
     readers: Readers,
+    room: octets::Room,
     stuck: compact::Stuck,
     done: Done,
     listeners: RwLock<Vec<Listener>>,
@@ -151,15 +176,20 @@ impl EmbeddedStore {
             options.segment_octets,
             &known,
         )?;
-        files.remove_large_above(counters.blob)?;
         let mut gone = Vec::new();
-        for blob in doomed(&db)? {
-            files.unlink_large(blob)?;
-            gone.push(blob);
+        // Unless somebody copies them: then they stay until the next time.
+        if let Some(_unpinned) = files.unpinned()? {
+            segments.remove_unknown(&known)?;
+            files.remove_large_above(counters.blob)?;
+            for blob in doomed(&db)? {
+                files.unlink_large(blob)?;
+                gone.push(blob);
+            }
         }
         let shared = Arc::new(Shared {
             files,
             readers: Readers::new(index, options.readers),
+            room: octets::Room::default(),
             stuck: compact::Stuck::default(),
             done: Done::default(),
             listeners: RwLock::default(),
@@ -173,18 +203,19 @@ impl EmbeddedStore {
             disk,
             shared: Arc::clone(&shared),
             gone,
-            adopted: Vec::new(),
+            unlink: Unlink::default(),
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(&taken))?;
         let pace = Arc::new(Pace::new(options.upkeep_octets_a_second));
+        let every = (options.upkeep_every, options.scrub_every);
         let upkeep = {
             let (shared, commands, pace) =
                 (Arc::clone(&shared), commands.clone(), Arc::clone(&pace));
             std::thread::Builder::new()
                 .name("store-upkeep".into())
-                .spawn(move || upkeep::run(&shared, &commands, &pace, options.upkeep_every))?
+                .spawn(move || upkeep::run(&shared, &commands, &pace, every))?
         };
         Ok(Self {
             shared,
@@ -202,7 +233,11 @@ impl EmbeddedStore {
         octets: Vec<Octets>,
         run: impl FnOnce(&mut Txn<'_>, &[BlobId]) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let octets = octets.into_iter().map(|octets| self.shared.files.prepare(octets));
+        let shared = &self.shared;
+        let new = octets.iter().map(octets::length).sum();
+        // Kept until the answer: then it is written.
+        let _taken = (new > 0).then(|| shared.room.take(new));
+        let octets = octets.into_iter().map(|one| shared.files.prepare(one, &shared.readers));
         let octets = octets.collect::<Result<_, _>>()?;
         match &self.commands {
             Some(commands) => write_prepared(&self.shared, commands, octets, run),
@@ -407,20 +442,25 @@ impl Store for EmbeddedStore {
     }
 
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
-        let find = || self.shared.readers.read(|db| octets::find(db, blob));
-        let mut place = find()?;
-        for _ in 0..MOVES_MAX {
-            match self.shared.files.read(blob, place, start, end) {
-                // Its segment was unlinked since: it is gone, or it was moved just then.
-                Err(StoreError::NoSuchMessage) => place = find()?,
-                read => return read,
-            }
+        let parts = self.shared.readers.read(|db| octets::locate(db, blob, start, end))?;
+        let mut octets = Vec::new();
+        for (mut part, range) in parts {
+            let mut moves = 0;
+            let read = loop {
+                match self.shared.files.read(&part, range.clone()) {
+                    // Its segment was unlinked since: it is gone, or it was moved just then.
+                    Err(StoreError::NoSuchMessage) if moves < MOVES_MAX => moves += 1,
+                    read => break read?,
+                }
+                part = self.shared.readers.read(|db| octets::Part::find(db, part.number))?;
+            };
+            if octets.is_empty() { octets = read } else { octets.extend_from_slice(&read) }
         }
-        Err(StoreError::Medium("octets were moved time and again while they were read".into()))
+        Ok(octets)
     }
 
     fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {
-        self.shared.readers.read(|db| octets::find(db, blob)).map(|(_, octets)| octets)
+        self.shared.readers.read(|db| octets::octets(db, blob))
     }
 
     fn spool(&self) -> Result<Box<dyn Spool>, StoreError> {

@@ -18,4 +18,8 @@ pub struct Upkeep {
     pub moved_octets: u64,
     /// Octets of segments that went.
     pub freed_octets: u64,
+    /// Octets that were read and held against their checksums.
+    pub scrubbed_octets: u64,
+    /// How often that found some that do not have theirs.
+    pub damaged: u64,
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::mailboxes;
-use super::writer::Txn;
+use super::txn::Txn;
 use crate::rules::{key, micros, time};
 use crate::{
     Account, AccountChange, AccountId, Charge, Credentials, MailboxName, NewAccount, Owner, Quota,

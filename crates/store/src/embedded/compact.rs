@@ -156,7 +156,7 @@ fn walk(
 
 /// Whether the index knows the record of this number at this place.
 fn is_at(db: &Connection, number: u64, place: Place) -> Result<bool, StoreError> {
-    let get = "SELECT 1 FROM blobs WHERE id = ? AND segment = ? AND start = ?";
+    let get = "SELECT 1 FROM pieces WHERE id = ? AND segment = ? AND start = ?";
     let key = [number, place.segment, place.start].map(u64::cast_signed);
     Ok(db.prepare_cached(get)?.exists(key)?)
 }

@@ -9,8 +9,8 @@ pub(super) enum Step {
     Write,
     /// Written octets, or a directory, are about to be flushed.
     Flush,
-    /// A file is about to get its final name.
-    Rename,
+    /// The WAL is about to be copied into the database.
+    Checkpoint,
     /// A group is about to be committed to the index.
     Commit,
     /// It is committed; nobody has been told yet.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::disk::Step;
-use super::tests::small;
+use super::tests::{noise, small};
 use super::*;
 use crate::contract::*;
 use crate::memory::MemoryStore;
@@ -38,9 +38,11 @@ type Act = fn(&dyn Store, AccountId, MailboxId) -> Result<(), StoreError>;
 
 /// Appends of every kind of octets, what takes them away, and a step of the pipeline.
 const SCRIPT: [Act; 10] = [
-    |store, _, inbox| store.append(inbox, message(&[1; 900], Flags::default())).map(|_| ()),
-    |store, _, inbox| store.append(inbox, message(&[2; 50_000], Flags::default())).map(|_| ()),
-    |store, _, inbox| store.append(inbox, message(&[3; 1_200_000], Flags::default())).map(|_| ()),
+    |store, _, inbox| store.append(inbox, message(&noise(1, 900), Flags::default())).map(|_| ()),
+    |store, _, inbox| store.append(inbox, message(&noise(2, 50_000), Flags::default())).map(|_| ()),
+    |store, _, inbox| {
+        store.append(inbox, message(&noise(3, 150_000), Flags::default())).map(|_| ())
+    },
     |store, anna, _| {
         let new = NewMailbox { name: name("a/b"), special_use: None };
         store.create_mailbox(anna, new, at(2)).map(|_| ())
@@ -69,7 +71,7 @@ const SCRIPT: [Act; 10] = [
         while store.compact()?.segments > 0 {}
         Ok(())
     },
-    |store, _, inbox| store.append(inbox, message(&[5; 800], Flags::default())).map(|_| ()),
+    |store, _, inbox| store.append(inbox, message(&noise(5, 800), Flags::default())).map(|_| ()),
 ];
 
 /// All that a store says of itself, octets included.
@@ -132,14 +134,10 @@ fn play(kind: Step, number: usize, with: ErrorKind) -> bool {
                         // Nothing could have become visible: the next try is as good as the first.
                         act(&store, anna, inbox).unwrap();
                         act(&model, anna, inbox).unwrap();
-                    } else if store.takes_writes().is_err() {
+                    } else {
+                        store.takes_writes().unwrap_err();
                         let more = store.append(inbox, message(b"m", Flags::default()));
                         assert_refused!(more, StoreError::Medium(_));
-                    } else {
-                        // A spool's own flush failed, before the writer saw it.
-                        act(&store, anna, inbox).unwrap();
-                        act(&model, anna, inbox).unwrap();
-                        return true;
                     }
                 }
                 Err(StoreError::NoSuchMailbox) if met => {}
@@ -210,11 +208,6 @@ fn a_failed_flush_is_never_taken_for_done() {
 #[test]
 fn a_failed_commit_leaves_the_last_acknowledged_state() {
     assert_eq!(each(Step::Commit), SCRIPT.len());
-}
-
-#[test]
-fn a_failed_rename_leaves_the_last_acknowledged_state() {
-    assert_eq!(each(Step::Rename), 1);
 }
 
 #[test]
@@ -295,10 +288,10 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// Octets that say themselves whose they are.
+/// Octets that say themselves whose they are, with a body that other threads have too.
 fn signed(thread: u64, number: u64, length: usize) -> Vec<u8> {
-    let mut octets = format!("{thread}/{number}\r\n").into_bytes();
-    octets.resize(length.max(octets.len()), (thread * 31 + number) as u8);
+    let mut octets = format!("{thread}/{number}\r\n\r\n").into_bytes();
+    octets.extend_from_slice(&noise(number, length));
     octets
 }
 
@@ -321,6 +314,8 @@ fn garble(image: &Path) {
 fn examine(image: &Path, acknowledged: &[Acknowledged]) {
     garble(image);
     let store = EmbeddedStore::open(image, small()).unwrap();
+    let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+    check(image, &mut tell).unwrap();
     let mut found = BTreeMap::new();
     for account in store.accounts().unwrap() {
         let (mut octets, mut messages) = (0, 0);
@@ -358,7 +353,7 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
     let camera = Arc::new(Camera {
         dir: dir.path().to_owned(),
         images: images.path().to_owned(),
-        every: 5,
+        every: 12,
         steps: AtomicUsize::new(0),
         on: AtomicBool::new(false),
         acknowledged: Arc::clone(&acknowledged),
@@ -366,7 +361,7 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
     });
     let disk: Arc<dyn Disk> = Arc::clone(&camera) as _;
     let store = EmbeddedStore::open_on(dir.path(), small(), disk).unwrap();
-    let quota = Quota { octets_max: 6_000_000, messages_max: None, receipt_reserve_octets: 0 };
+    let quota = Quota { octets_max: 2_000_000, messages_max: None, receipt_reserve_octets: 0 };
     store.add_account(holder("anna@pec.example", quota), at(0)).unwrap();
     camera.on.store(true, Ordering::SeqCst);
     std::thread::scope(|scope| {
@@ -374,7 +369,7 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
             let junk = MailboxId(6);
             let deleted = FlagChange::Add(system(SystemFlags::DELETED));
             for number in 0..30u8 {
-                match store.append(junk, message(&[number; 15_000], Flags::default())) {
+                match store.append(junk, message(&noise(number.into(), 15_000), Flags::default())) {
                     Ok(_) | Err(StoreError::OverQuota(_)) => {}
                     Err(other) => panic!("{other}"),
                 }
@@ -389,7 +384,7 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
             let (store, acknowledged) = (&store, &acknowledged);
             scope.spawn(move || {
                 for number in 0..20u64 {
-                    let length = [300, 20_000, 1_100_000, 64][(number % 4) as usize];
+                    let length = [300, 20_000, 300_000, 64][(number % 4) as usize];
                     let octets = signed(thread, number, length);
                     let crc = u64::from(crc32c::crc32c(&octets));
                     let ours = MailboxId(2 + thread);

@@ -7,7 +7,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use super::pipeline::clamp;
-use super::writer::Txn;
+use super::txn::Txn;
 use crate::rules::{self, key, micros, time};
 use crate::tree::Hash;
 use crate::{LogEntry, LogFilter, LogLeaf, LogRecord, StoreError};

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::accounts;
 use super::messages::{self, Span};
-use super::writer::Txn;
+use super::txn::Txn;
 use crate::rules::{self, micros, time, uid};
 use crate::{
     AccountId, MAILBOXES_MAX, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq,

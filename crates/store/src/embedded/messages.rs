@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::accounts;
 use super::mailboxes::Numbers;
-use super::writer::Txn;
+use super::txn::Txn;
 use crate::rules::{self, micros, time, uid};
 use crate::{
     Appended, BlobId, Changes, Charge, Copied, FlagChange, FlagUpdate, Flags, KEYWORDS_MAX,

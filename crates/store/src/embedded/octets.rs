@@ -1,51 +1,72 @@
-//! Octets on their way in and out: spools, files of their own, and reading what is stored.
+//! Octets on their way in and out: spools, pieces made ready, and reading what is stored.
 //!
 //! Up to [`MEMORY_OCTETS_MAX`] a spool keeps its octets in memory, then it goes on in a file in
-//! `spool/`. Up to [`SEGMENT_OCTETS_MAX`] octets go to a segment when they are stored; larger ones
-//! stay in their file, which gets its name in `large/` before the commit that names it.
+//! `spool/`. Before they are stored, octets are cut into pieces (`pieces.rs`) in the thread that they
+//! came in; a piece that is stored already is not stored again, and the others are made smaller
+//! (`codec.rs`). A store of format 2 kept octets beyond 1 MiB in files of their own, in `large/`:
+//! they are read there as pieces in segments are, and no new ones come.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::disk::{Disk, Step};
-use super::record::{self, Crcs, HEADER_OCTETS};
-use super::segments::{self, Place, Record};
+use super::codec::{self, Codec};
+use super::disk::{Disk, Real, Step};
+use super::readers::Readers;
+use super::record::{self, Crcs};
+use super::segments::{self, Bytes, Place, Record};
+use super::{backup, list, pieces};
 use crate::rules::clip;
 use crate::{BlobId, Octets, Spool, Spooled, StoreError};
 
 /// A spool keeps this much in memory: most messages never see a file.
 const MEMORY_OCTETS_MAX: usize = 256 * 1024;
-/// Octets beyond this get a file of their own: they would fill a segment, and hold up a group.
-const SEGMENT_OCTETS_MAX: usize = 1024 * 1024;
 /// Files kept open for reading.
 const HANDLES_MAX: usize = 128;
+/// Octets on their way to the writer at most: two messages of the largest size that is usual, or
+/// some thousands as they are on average.
+const ROOM_OCTETS: u64 = 256 * 1024 * 1024;
 /// Files of their own share a directory by this many, so that leftovers are found by looking into
 /// the last ones only.
 const LARGE_PER_DIR: u64 = 4096;
 
+/// What a piece is known by: BLAKE3 of its octets.
+pub(super) type Hash = [u8; 32];
+
 /// The directories of a store, and what is open in them.
 pub(super) struct Files {
     pub(super) segments: PathBuf,
-    large: PathBuf,
+    pub(super) large: PathBuf,
     spool: PathBuf,
+    pin: PathBuf,
     disk: Arc<dyn Disk>,
     next_spool: AtomicU64,
     handles: Mutex<BTreeMap<(u64, u64), Arc<File>>>,
 }
 
+/// Nobody copies the store as long as this is held, and files may be unlinked.
+pub(super) struct Unpinned(File);
+
+impl Drop for Unpinned {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of copies is not given back");
+        }
+    }
+}
+
 /// Octets as the writer takes them.
 pub(super) enum Prepared {
-    /// For a segment.
-    Record(Record),
-    /// A whole record in a file that is flushed already.
-    File(SpoolFile),
+    /// In pieces.
+    New(Vec<Piece>),
     /// There already.
     Stored(BlobId),
     /// The record of this number, to be appended once more.
@@ -54,26 +75,126 @@ pub(super) enum Prepared {
     Seal(u64),
 }
 
+/// A piece on its way to a segment, or to what is there already.
+pub(super) struct Piece {
+    pub(super) hash: Hash,
+    whole: Arc<[u8]>,
+    range: Range<usize>,
+    /// Nothing as long as the piece seems to be stored already.
+    packed: Option<Packed>,
+}
+
+/// A piece as it will lie on disk.
+pub(super) struct Packed {
+    pub(super) codec: Codec,
+    pub(super) record: Record,
+}
+
+impl Piece {
+    /// How long it is.
+    pub(super) fn octets(&self) -> u64 {
+        self.range.len() as u64
+    }
+
+    /// How much of it has to be written, as far as is known.
+    pub(super) fn stored_octets(&self) -> u64 {
+        self.packed.as_ref().map_or(0, |packed| packed.record.octets.len() as u64)
+    }
+
+    fn pack(&self) -> Result<Packed, StoreError> {
+        let (codec, small) = codec::shrink(&self.whole[self.range.clone()])?;
+        let table = Crcs::of(&small).table();
+        let octets = match small {
+            Cow::Owned(small) => Bytes::from(small),
+            Cow::Borrowed(_) => Bytes { whole: Arc::clone(&self.whole), range: self.range.clone() },
+        };
+        Ok(Packed { codec, record: Record { octets, table } })
+    }
+
+    /// As it will lie on disk: made now, when what was there is gone.
+    pub(super) fn packed(mut self) -> Result<Packed, StoreError> {
+        self.packed.take().map_or_else(|| self.pack(), Ok)
+    }
+}
+
+/// How many octets are new.
+pub(super) fn length(octets: &Octets) -> u64 {
+    match octets {
+        Octets::Inline(octets) => octets.len() as u64,
+        Octets::Spooled(spooled) => spooled.octets(),
+        Octets::Stored(_) => 0,
+    }
+}
+
+/// Octets on their way to the writer, in all threads: what a burst of large messages may take of
+/// the memory.
+#[derive(Default)]
+pub(super) struct Room {
+    taken: Mutex<u64>,
+    freed: Condvar,
+}
+
+/// So many octets of [`Room`], given back when dropped.
+pub(super) struct Taken<'a> {
+    room: &'a Room,
+    octets: u64,
+}
+
+impl Room {
+    /// Waits until there is room; what is larger than all of it waits to be alone.
+    pub(super) fn take(&self, octets: u64) -> Taken<'_> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |taken: &mut u64| *taken > 0 && *taken + octets > ROOM_OCTETS;
+        let taken = self.freed.wait_while(taken, full);
+        *taken.unwrap_or_else(PoisonError::into_inner) += octets;
+        Taken { room: self, octets }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.room.taken.lock().unwrap_or_else(PoisonError::into_inner) -= self.octets;
+        self.room.freed.notify_all();
+    }
+}
+
 impl Files {
     /// Makes the directories of a store that are not there.
     pub(super) fn open(dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
-        let [segments, large, spool] = ["segments", "large", "spool"].map(|name| dir.join(name));
-        for dir in [&segments, &large, &spool] {
+        let files = Self { disk, ..Self::view(dir) };
+        for dir in [&files.segments, &files.large, &files.spool] {
             fs::create_dir_all(dir)?;
         }
         // Nothing in a spool outlives the program.
-        for entry in fs::read_dir(&spool)? {
+        for entry in fs::read_dir(&files.spool)? {
             fs::remove_file(entry?.path())?;
         }
         // Also what a crash kept an earlier start from making certain: their names, and in `large`
         // those of directories that files of their own were put into since.
         segments::flush_dir(dir)?;
-        segments::flush_dir(&large)?;
-        let handles = Mutex::default();
-        Ok(Self { segments, large, spool, disk, next_spool: AtomicU64::new(0), handles })
+        segments::flush_dir(&files.large)?;
+        Ok(files)
     }
 
-    fn large_path(&self, blob: u64) -> (PathBuf, PathBuf) {
+    /// The directories of a store, to look into them.
+    pub(super) fn view(dir: &Path) -> Self {
+        let [segments, large, spool, pin] =
+            ["segments", "large", "spool", "pin"].map(|name| dir.join(name));
+        let (disk, next_spool) = (Arc::new(Real), AtomicU64::new(0));
+        Self { segments, large, spool, pin, disk, next_spool, handles: Mutex::default() }
+    }
+
+    /// Whether files may be unlinked, as long as this is held: somebody may be copying them.
+    pub(super) fn unpinned(&self) -> io::Result<Option<Unpinned>> {
+        let file = backup::open(&self.pin)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Unpinned(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    pub(super) fn large_path(&self, blob: u64) -> (PathBuf, PathBuf) {
         let dir = self.large.join(format!("{:08x}", blob / LARGE_PER_DIR));
         let path = dir.join(format!("{blob:016x}"));
         (dir, path)
@@ -107,26 +228,6 @@ impl Files {
         removed
     }
 
-    /// Gives a spooled file its name. The directory is flushed by [`flush_large`](Self::flush_large).
-    pub(super) fn adopt(&self, file: &mut SpoolFile, blob: u64) -> io::Result<PathBuf> {
-        let (dir, path) = self.large_path(blob);
-        if !dir.is_dir() {
-            fs::create_dir(&dir)?;
-            self.disk.step(Step::Flush)?;
-            segments::flush_dir(&self.large)?;
-        }
-        self.disk.step(Step::Rename)?;
-        fs::rename(&file.path, &path)?;
-        file.adopted = true;
-        Ok(dir)
-    }
-
-    /// Makes the names in `dir` certain.
-    pub(super) fn flush_large(&self, dir: &Path) -> io::Result<()> {
-        self.disk.step(Step::Flush)?;
-        segments::flush_dir(dir)
-    }
-
     /// No longer keeps a file open: after it was unlinked, so that who opens it meanwhile sees that
     /// it is, and does not keep it either.
     pub(super) fn forget(&self, key: (u64, u64)) {
@@ -155,83 +256,164 @@ impl Files {
         Ok(file)
     }
 
-    /// Reads octets that are stored at `place`.
-    pub(super) fn read(
-        &self,
-        blob: BlobId,
-        (place, octets): (Place, u64),
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<u8>, StoreError> {
-        let file = match self.handle(place.segment, blob.0) {
-            // Unlinked since its row was read: nobody refers to it any more.
+    /// Reads octets `range` of a piece.
+    pub(super) fn read(&self, part: &Part, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let file = match self.handle(part.place.segment, part.number) {
+            // Unlinked since its row was read: it is elsewhere now, or nobody refers to it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::NoSuchMessage);
             }
             file => file?,
         };
-        let range = clip(start, end, octets);
-        let id = if place.segment == 0 { 0 } else { blob.0 };
-        record::read(&file, place.start, (id, octets), range)
+        part.read(&file, range)
     }
 
     /// A new spool.
     pub(super) fn spool(self: &Arc<Self>) -> EmbeddedSpool {
-        EmbeddedSpool {
-            files: Arc::clone(self),
-            memory: Vec::new(),
-            file: None,
-            octets: 0,
-            crcs: Crcs::default(),
-        }
+        EmbeddedSpool { files: Arc::clone(self), memory: Vec::new(), file: None, octets: 0 }
     }
 
     /// Makes octets ready for the writer, in the thread that they came in.
-    pub(super) fn prepare(self: &Arc<Self>, octets: Octets) -> Result<Prepared, StoreError> {
-        match octets {
-            Octets::Stored(blob) => Ok(Prepared::Stored(blob)),
-            Octets::Inline(octets) if octets.len() > SEGMENT_OCTETS_MAX => {
-                let mut spool = self.spool();
-                spool.write(&octets)?;
-                Ok(spool.end()?.into_prepared()?)
-            }
-            Octets::Inline(octets) => {
-                let table = Crcs::of(&octets).table();
-                Ok(Prepared::Record(Record { octets, table }))
-            }
+    pub(super) fn prepare(
+        &self,
+        octets: Octets,
+        readers: &Readers,
+    ) -> Result<Prepared, StoreError> {
+        let whole: Arc<[u8]> = match octets {
+            Octets::Stored(blob) => return Ok(Prepared::Stored(blob)),
+            Octets::Inline(octets) => octets,
             Octets::Spooled(spooled) => match spooled.into_any().downcast::<EmbeddedSpooled>() {
-                Ok(spooled) => spooled.into_prepared(),
-                Err(_) => Err(StoreError::Medium("spooled by another store".into())),
+                Ok(spooled) => match *spooled {
+                    EmbeddedSpooled::Memory(octets) => octets,
+                    EmbeddedSpooled::File(_) => spooled.read(0, u64::MAX)?.into(),
+                },
+                Err(_) => return Err(StoreError::Medium("spooled by another store".into())),
             },
+        };
+        let mut pieces: Vec<Piece> = pieces::cut(&whole)
+            .into_iter()
+            .map(|range| {
+                let hash = *blake3::hash(&whole[range.clone()]).as_bytes();
+                Piece { hash, whole: Arc::clone(&whole), range, packed: None }
+            })
+            .collect();
+        // What is there now will be there most often when the writer looks: it is not shrunk twice.
+        let known = readers.read(|db| {
+            pieces.iter().map(|piece| by_hash(db, &piece.hash)).collect::<Result<Vec<_>, _>>()
+        })?;
+        for (piece, known) in pieces.iter_mut().zip(known) {
+            if known.is_none() {
+                piece.packed = Some(piece.pack()?);
+            }
         }
+        Ok(Prepared::New(pieces))
     }
 }
 
-/// Where stored octets are, and how many.
-pub(super) fn find(db: &Connection, blob: BlobId) -> Result<(Place, u64), StoreError> {
-    let mut find = db.prepare_cached("SELECT segment, start, octets FROM blobs WHERE id = ?")?;
-    let row = find.query_row([blob.0.cast_signed()], |row| {
-        let [segment, start, octets] = [row.get(0)?, row.get(1)?, row.get(2)?];
-        let [segment, start, octets] = [segment, start, octets].map(i64::cast_unsigned);
-        Ok((Place { segment, start }, octets))
-    });
-    row.optional()?.ok_or(StoreError::NoSuchMessage)
+/// The number of the piece with this hash, if there is one.
+pub(super) fn by_hash(db: &Connection, hash: &Hash) -> Result<Option<u64>, StoreError> {
+    let mut find = db.prepare_cached("SELECT id FROM pieces WHERE hash = ?")?;
+    let id = find.query_row([&hash[..]], |row| row.get(0).map(i64::cast_unsigned));
+    Ok(id.optional()?)
 }
 
-/// A file in `spool/`: gone when dropped, unless the writer gave it a name.
+/// How many octets are stored under a number.
+pub(super) fn octets(db: &Connection, blob: BlobId) -> Result<u64, StoreError> {
+    let mut find = db.prepare_cached("SELECT octets FROM blobs WHERE id = ?")?;
+    let octets = find.query_row([blob.0.cast_signed()], |row| row.get(0).map(i64::cast_unsigned));
+    octets.optional()?.ok_or(StoreError::NoSuchMessage)
+}
+
+/// A stored piece: where it is, and what was done to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) number: u64,
+    pub(super) place: Place,
+    /// Its length, and its length on disk.
+    pub(super) octets: u64,
+    pub(super) stored: u64,
+    pub(super) codec: Codec,
+}
+
+/// The columns that make a [`Part`].
+pub(super) const PART: &str = "id, segment, start, octets, stored, codec";
+
+impl Part {
+    pub(super) fn of(row: &Row<'_>) -> Result<Self, StoreError> {
+        let number = |at| row.get(at).map(i64::cast_unsigned);
+        let unknown = || StoreError::Medium("a piece was shrunk in a way that is not known".into());
+        Ok(Self {
+            number: number(0)?,
+            place: Place { segment: number(1)?, start: number(2)? },
+            octets: number(3)?,
+            stored: number(4)?,
+            codec: Codec::of_number(row.get(5)?).ok_or_else(unknown)?,
+        })
+    }
+
+    /// By its number.
+    pub(super) fn find(db: &Connection, number: u64) -> Result<Self, StoreError> {
+        let find = format!("SELECT {PART} FROM pieces WHERE id = ?");
+        let mut find = db.prepare_cached(&find)?;
+        let mut rows = find.query([number.cast_signed()])?;
+        rows.next()?.map_or(Err(StoreError::NoSuchMessage), Self::of)
+    }
+
+    /// What its record's header says.
+    pub(super) fn header(&self) -> (u64, u64) {
+        // A file of its own says by its name which it is.
+        (if self.place.segment == 0 { 0 } else { self.number }, self.stored)
+    }
+
+    pub(super) fn read(&self, file: &File, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        if self.codec == Codec::Plain {
+            return record::read(file, self.place.start, self.header(), range);
+        }
+        let stored = record::read(file, self.place.start, self.header(), 0..self.stored)?;
+        let mut octets = codec::expand(self.codec, stored, self.octets)?;
+        octets.truncate(range.end as usize);
+        octets.drain(..range.start as usize);
+        Ok(octets)
+    }
+}
+
+/// The pieces that hold octets `start..end` of a blob, each with the range of it that does.
+pub(super) fn locate(
+    db: &Connection,
+    blob: BlobId,
+    start: u64,
+    end: u64,
+) -> Result<Vec<(Part, Range<u64>)>, StoreError> {
+    let mut find = db.prepare_cached("SELECT octets, pieces FROM blobs WHERE id = ?")?;
+    let mut rows = find.query([blob.0.cast_signed()])?;
+    let Some(row) = rows.next()? else { return Err(StoreError::NoSuchMessage) };
+    let range = clip(start, end, row.get(0).map(i64::cast_unsigned)?);
+    let list = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+    let (mut at, mut parts) = (0, Vec::new());
+    for (number, octets) in list::read(list)? {
+        let (from, until) = (range.start.max(at), range.end.min(at + octets));
+        if from < until {
+            parts.push((Part::find(db, number)?, from - at..until - at));
+        }
+        at += octets;
+        if at >= range.end {
+            break;
+        }
+    }
+    Ok(parts)
+}
+
+/// A file in `spool/`: gone when dropped.
 #[derive(Debug)]
 pub(super) struct SpoolFile {
     path: PathBuf,
     file: File,
-    pub(super) octets: u64,
-    adopted: bool,
+    octets: u64,
 }
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        if !self.adopted
-            && let Err(error) = segments::remove(&self.path)
-        {
+        if let Err(error) = segments::remove(&self.path) {
             tracing::warn!(%error, "a spooled file stays until the next start");
         }
     }
@@ -243,7 +425,6 @@ pub(super) struct EmbeddedSpool {
     memory: Vec<u8>,
     file: Option<SpoolFile>,
     octets: u64,
-    crcs: Crcs,
 }
 
 impl EmbeddedSpool {
@@ -260,37 +441,19 @@ impl EmbeddedSpool {
                 let path = self.files.spool.join(format!("{number:016x}"));
                 let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
                 let file = options.open(&path)?;
-                none.insert(SpoolFile { path, file, octets: 0, adopted: false })
+                none.insert(SpoolFile { path, file, octets: 0 })
             }
         };
-        file.file.write_all_at(&self.memory, HEADER_OCTETS + file.octets)?;
+        file.file.write_all_at(&self.memory, file.octets)?;
         file.octets += self.memory.len() as u64;
         self.memory.clear();
         Ok(())
-    }
-
-    fn end(mut self) -> Result<EmbeddedSpooled, StoreError> {
-        if self.file.is_none() {
-            let octets = std::mem::take(&mut self.memory).into();
-            return Ok(EmbeddedSpooled::Memory(Record { octets, table: self.crcs.table() }));
-        }
-        self.spill()?;
-        let Some(file) = self.file else { return Err(StoreError::Medium("spool lost".into())) };
-        if file.octets > SEGMENT_OCTETS_MAX as u64 {
-            self.files.disk.step(Step::Write)?;
-            file.file.write_all_at(&record::header(0, file.octets), 0)?;
-            file.file.write_all_at(&self.crcs.table(), HEADER_OCTETS + file.octets)?;
-            self.files.disk.step(Step::Flush)?;
-            file.file.sync_all()?;
-        }
-        Ok(EmbeddedSpooled::File(file))
     }
 }
 
 impl Spool for EmbeddedSpool {
     fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
         self.octets += octets.len() as u64;
-        self.crcs.add(octets);
         for piece in octets.chunks(MEMORY_OCTETS_MAX) {
             if self.memory.len() + piece.len() > MEMORY_OCTETS_MAX {
                 self.spill()?;
@@ -300,50 +463,40 @@ impl Spool for EmbeddedSpool {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
-        Ok(Box::new(self.end()?))
+    fn finish(mut self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
+        if self.file.is_some() {
+            self.spill()?;
+        }
+        let memory = std::mem::take(&mut self.memory);
+        Ok(Box::new(match self.file.take() {
+            Some(file) => EmbeddedSpooled::File(file),
+            None => EmbeddedSpooled::Memory(memory.into()),
+        }))
     }
 }
 
 /// A whole message on its way in.
 #[derive(Debug)]
 pub(super) enum EmbeddedSpooled {
-    Memory(Record),
+    Memory(Arc<[u8]>),
     File(SpoolFile),
-}
-
-impl EmbeddedSpooled {
-    fn into_prepared(self) -> Result<Prepared, StoreError> {
-        match self {
-            Self::Memory(record) => Ok(Prepared::Record(record)),
-            Self::File(file) if file.octets > SEGMENT_OCTETS_MAX as u64 => Ok(Prepared::File(file)),
-            Self::File(_) => {
-                let octets: Arc<[u8]> = self.read(0, u64::MAX)?.into();
-                let table = Crcs::of(&octets).table();
-                Ok(Prepared::Record(Record { octets, table }))
-            }
-        }
-    }
 }
 
 impl Spooled for EmbeddedSpooled {
     fn octets(&self) -> u64 {
         match self {
-            Self::Memory(record) => record.octets.len() as u64,
+            Self::Memory(octets) => octets.len() as u64,
             Self::File(file) => file.octets,
         }
     }
 
     fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
         let range = clip(start, end, self.octets());
-        let (start, octets) = (range.start, range.end - range.start);
         match self {
-            Self::Memory(record) => {
-                Ok(record.octets[range.start as usize..range.end as usize].to_vec())
-            }
+            Self::Memory(octets) => Ok(octets[range.start as usize..range.end as usize].to_vec()),
             Self::File(file) => {
-                let mut read = vec![0; octets as usize];
-                file.file.read_exact_at(&mut read, HEADER_OCTETS + start)?;
+                let mut read = vec![0; (range.end - range.start) as usize];
+                file.file.read_exact_at(&mut read, range.start)?;
                 Ok(read)
             }
         }

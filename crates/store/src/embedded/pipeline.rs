@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::messages::{self, Incoming};
-use super::writer::Txn;
+use super::txn::Txn;
 use super::{accounts, log, mailboxes};
 use crate::rules::{self, key, micros, time};
 use crate::{

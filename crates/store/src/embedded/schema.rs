@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use crate::StoreError;
 
 /// The version of the tables and of the records in segments. A store of a higher one is refused.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 /// Marks the database as ours: "cera".
 const APPLICATION: i64 = 0x6365_7261;
@@ -23,9 +23,9 @@ const TABLES: &str = "
 -- The last number given of each kind, and how many jobs wait. One row.
 CREATE TABLE counters (
     account INTEGER NOT NULL, mailbox INTEGER NOT NULL, blob INTEGER NOT NULL,
-    job INTEGER NOT NULL, record INTEGER NOT NULL, uid_validity INTEGER NOT NULL,
-    jobs INTEGER NOT NULL);
-INSERT INTO counters VALUES (0, 0, 0, 0, 0, 0, 0);
+    piece INTEGER NOT NULL, job INTEGER NOT NULL, record INTEGER NOT NULL,
+    uid_validity INTEGER NOT NULL, jobs INTEGER NOT NULL);
+INSERT INTO counters VALUES (0, 0, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE accounts (
     id INTEGER PRIMARY KEY, address TEXT NOT NULL, user_id TEXT, owner INTEGER NOT NULL,
@@ -59,10 +59,6 @@ CREATE TABLE expunged (
     mailbox INTEGER NOT NULL, mod_seq INTEGER NOT NULL, first INTEGER NOT NULL,
     last INTEGER NOT NULL, PRIMARY KEY (mailbox, mod_seq, first)) WITHOUT ROWID;
 
--- Where octets are: at `start` of a segment, or in a file of their own (segment 0).
-CREATE TABLE blobs (
-    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, start INTEGER NOT NULL,
-    octets INTEGER NOT NULL, refs INTEGER NOT NULL);
 -- What is beyond `end` was never committed. `live` counts the octets of records in use.
 CREATE TABLE segments (id INTEGER PRIMARY KEY, end INTEGER NOT NULL, live INTEGER NOT NULL);
 -- Files of their own that nothing refers to any more and that may still be there.
@@ -88,6 +84,22 @@ CREATE TABLE log_identifiers (
     WITHOUT ROWID;
 ";
 
+/// Octets, and the pieces that they are made of.
+pub(super) const OCTETS: &str = "
+-- What messages and jobs refer to. `pieces` is a list as in `list.rs`.
+CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY, octets INTEGER NOT NULL, refs INTEGER NOT NULL,
+    pieces BLOB NOT NULL);
+-- Where pieces are: at `start` of a segment, or in a file of their own (segment 0), and in how many
+-- places of the lists. `stored` is what is left of `octets` by the codec. A piece without a hash is
+-- shared with nobody: it is from format 2 or 1.
+CREATE TABLE pieces (
+    id INTEGER PRIMARY KEY, hash BLOB, segment INTEGER NOT NULL, start INTEGER NOT NULL,
+    octets INTEGER NOT NULL, stored INTEGER NOT NULL, codec INTEGER NOT NULL,
+    refs INTEGER NOT NULL);
+CREATE UNIQUE INDEX pieces_hash ON pieces (hash) WHERE hash IS NOT NULL;
+";
+
 /// What format 2 has more: the log by account and time, and its seals.
 const SEALED_LOG: &str = "
 CREATE TABLE log_parties (
@@ -101,6 +113,9 @@ CREATE TABLE seals (
 CREATE INDEX seals_first ON seals (first);
 CREATE INDEX seals_unstamped ON seals (number) WHERE stamp IS NULL;
 ";
+
+/// What refers to octets: each row of these tables counts once in the `refs` of its blob.
+pub(super) const BLOB_HOLDERS: &[(&str, &str)] = &[("messages", "blob"), ("jobs", "blob")];
 
 /// The writer's connection; makes the tables of a new store.
 pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
@@ -145,10 +160,26 @@ fn create(db: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::Medium("the database is not a store".into()));
     }
     db.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} {SEALED_LOG} PRAGMA application_id = {APPLICATION};
+        "BEGIN IMMEDIATE; {TABLES} {OCTETS} {SEALED_LOG} PRAGMA application_id = {APPLICATION};
          PRAGMA user_version = {FORMAT}; COMMIT;"
     ))?;
     Ok(())
+}
+
+/// A connection to look into a store that others may have open, or nobody.
+pub(super) fn viewer(path: &Path) -> Result<Connection, StoreError> {
+    let db = reader(path)?;
+    let format: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let application: i64 = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if application != APPLICATION {
+        return Err(StoreError::Medium("the database is not a store".into()));
+    }
+    if format == FORMAT {
+        return Ok(db);
+    }
+    Err(StoreError::Medium(format!(
+        "the store has format {format}, this program knows {FORMAT}: start the server on it once"
+    )))
 }
 
 /// Brings a store of an older format to this one, in one transaction: a crash leaves the old.
@@ -166,6 +197,9 @@ fn upgrade(db: &Connection, format: i64) -> Result<(), StoreError> {
             )?;
             db.execute_batch(SEALED_LOG)?;
             super::log::rebuild(db)?;
+        }
+        if format < 3 {
+            super::upgrade::to_pieces(db)?;
         }
         db.pragma_update(None, "user_version", FORMAT)?;
         Ok(db.execute_batch("COMMIT")?)

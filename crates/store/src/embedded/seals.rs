@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::pipeline::clamp;
-use super::writer::Txn;
+use super::txn::Txn;
 use crate::rules::{micros, time};
 use crate::tree::Hash;
 use crate::{NewSeal, Seal, StoreError, Timestamp};

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::{Deref, Range};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +18,30 @@ use super::record::{self, record_octets};
 /// Octets ready to be appended: their CRCs were made where they came in.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    pub(super) octets: Arc<[u8]>,
+    pub(super) octets: Bytes,
     pub(super) table: Vec<u8>,
+}
+
+/// Some octets of others: a piece is not copied before it is written.
+#[derive(Debug, Clone)]
+pub(super) struct Bytes {
+    pub(super) whole: Arc<[u8]>,
+    pub(super) range: Range<usize>,
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.whole[self.range.clone()]
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(octets: Vec<u8>) -> Self {
+        let range = 0..octets.len();
+        Self { whole: octets.into(), range }
+    }
 }
 
 /// Where a record is.
@@ -72,22 +95,14 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 }
 
 impl Segments {
-    /// The segments in `dir` as the index knows them (`number`, `end`), by number. Files that it
-    /// does not know are removed; one that it knows must be there, as long as it says.
+    /// The segments in `dir` as the index knows them (`number`, `end`), by number: each must be
+    /// there, as long as it says.
     pub(super) fn open(
         dir: PathBuf,
         disk: Arc<dyn Disk>,
         octets_max: u64,
         known: &[(u64, u64)],
     ) -> io::Result<Self> {
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
-            if !known.iter().any(|(known, _)| Some(*known) == number) {
-                fs::remove_file(entry.path())?;
-            }
-        }
         for (number, end) in known {
             if fs::metadata(path(&dir, *number))?.len() < *end {
                 return Err(io::Error::other(format!("segment {number:08x} is cut short")));
@@ -103,6 +118,19 @@ impl Segments {
         let last = active.as_ref().map_or(0, |active| active.number);
         let before = (last, active.clone());
         Ok(Self { dir, disk, octets_max, last, active, before, dirty: vec![], ends: vec![] })
+    }
+
+    /// Removes the files that the index does not know.
+    pub(super) fn remove_unknown(&self, known: &[(u64, u64)]) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| u64::from_str_radix(name, 16).ok());
+            if !known.iter().any(|(known, _)| Some(*known) == number) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The segment that is appended to.
@@ -122,7 +150,7 @@ impl Segments {
         self.ends.clear();
     }
 
-    /// Writes the records of a group, each under the number of its blob; not flushed yet.
+    /// Writes the records of a group, each under its number; not flushed yet.
     pub(super) fn append(&mut self, records: &[(u64, Record)]) -> Result<Vec<Place>, AppendError> {
         let mut places = Vec::with_capacity(records.len());
         let mut run = Vec::new();

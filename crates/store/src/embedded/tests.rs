@@ -14,6 +14,23 @@ pub(super) fn small() -> Options {
     Options { segment_octets: 64 * 1024, readers: 4, ..Options::default() }
 }
 
+/// Octets that nothing makes smaller, different for each seed and beginning with it.
+pub(super) fn noise(seed: u64, octets: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut noise = Vec::with_capacity(octets + 8);
+    noise.push(seed as u8);
+    while noise.len() < octets {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.extend_from_slice(&state.to_le_bytes());
+    }
+    noise.truncate(octets);
+    // In one line: it is one piece where it is not too long.
+    noise.iter_mut().filter(|octet| **octet == b'\n').for_each(|octet| *octet = b'\r');
+    noise
+}
+
 fn run(case: fn(Make<'_>)) {
     let dir = TempDir::new().unwrap();
     let made = Cell::new(0);
@@ -31,7 +48,7 @@ fn refused(dir: &Path) -> String {
     EmbeddedStore::open(dir, small()).unwrap_err().to_string()
 }
 
-fn files(dir: &Path) -> usize {
+pub(super) fn files(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
@@ -50,9 +67,9 @@ fn what_is_not_a_store_of_ours_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(EmbeddedStore::open(dir.path(), small()).unwrap());
     let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
-    db.pragma_update(None, "user_version", 3).unwrap();
+    db.pragma_update(None, "user_version", 4).unwrap();
     drop(db);
-    let newer = "the medium failed: the store has format 3, this program knows up to 2";
+    let newer = "the medium failed: the store has format 4, this program knows up to 3";
     assert_eq!(refused(dir.path()), newer);
 
     let dir = TempDir::new().unwrap();
@@ -71,26 +88,27 @@ fn a_store_is_readable_by_its_user_only() {
     assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
-/// Space comes back when the last record of a segment, or a large file, is let go of.
+/// Space comes back when the last record of a segment is let go of.
 #[test]
-fn dead_segments_and_files_are_unlinked() {
+fn dead_segments_are_unlinked() {
     let dir = TempDir::new().unwrap();
     let store = EmbeddedStore::open(dir.path(), small()).unwrap();
     let anna = holder("anna@pec.example", octets_max(1 << 40));
     store.add_account(anna, at(0)).unwrap();
     let inbox = MailboxId(1);
-    for _ in 0..10 {
-        append(&store, inbox, &[1; 30_000]);
-        append(&store, inbox, &[2; 1_500_000]);
+    for number in 0..10 {
+        append(&store, inbox, &noise(number, 30_000));
+        append(&store, inbox, &noise(100 + number, 150_000));
     }
     let segments = dir.path().join("segments");
-    assert_eq!((files(&segments), files(&dir.path().join("large"))), (5, 10));
+    assert!(files(&segments) >= 27, "{}", files(&segments));
     let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
     store.change_flags(inbox, &UidSet::all(), &deleted).unwrap();
     store.expunge(inbox, None).unwrap();
     // The last is appended to. A call later, so that the writer has done its work after the reply.
     store.expunge(inbox, None).unwrap();
     assert_eq!((files(&segments), files(&dir.path().join("large"))), (1, 0));
+    assert_eq!(stats(dir.path()).unwrap().pieces, 0);
     append(&store, inbox, b"m");
     assert_eq!(files(&dir.path().join("spool")), 0);
 }
@@ -103,25 +121,31 @@ fn damaged_octets_are_not_handed_out() {
     let store = EmbeddedStore::open(dir.path(), options).unwrap();
     let anna = holder("anna@pec.example", octets_max(1 << 40));
     store.add_account(anna, at(0)).unwrap();
-    append(&store, MailboxId(1), &[1; 100]);
-    append(&store, MailboxId(1), &[2; 200_000]);
-    let segment = segments::path(&dir.path().join("segments"), 1);
-    let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
-    let second = record::record_octets(100) + record::HEADER_OCTETS;
-    for at in [record::HEADER_OCTETS + 50, second + 70_000] {
-        file.write_all_at(&[0], at).unwrap();
-    }
+    append(&store, MailboxId(1), &noise(1, 100));
+    append(&store, MailboxId(1), &noise(2, 200_000));
     let blobs: Vec<BlobId> = store
         .summaries(MailboxId(1), &UidSet::all(), 9)
         .unwrap()
         .iter()
         .map(|one| one.blob)
         .collect();
+    let piece = |blob, at| {
+        let part = |db: &rusqlite::Connection| octets::locate(db, blob, at, at + 1);
+        store.shared.readers.read(part).unwrap().remove(0)
+    };
+    let (second, within) = piece(blobs[1], 70_000);
+    let segment = segments::path(&dir.path().join("segments"), 1);
+    let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    for (part, at) in [(piece(blobs[0], 50).0, 50), (second, within.start)] {
+        file.write_all_at(&[0xa5], part.place.start + record::HEADER_OCTETS + at).unwrap();
+    }
     let damaged = |start, end, blob| store.read(blob, start, end).is_err();
     assert!(damaged(0, 10, blobs[0]) && damaged(0, 300_000, blobs[1]));
     // Of a larger one, only the piece.
-    assert!(damaged(65_536, 65_537, blobs[1]));
-    assert!(!damaged(0, 65_536, blobs[1]) && !damaged(131_072, 200_000, blobs[1]));
+    let from = 70_000 - within.start;
+    let until = from + second.octets;
+    assert!(damaged(from, from + 1, blobs[1]) && damaged(until - 1, until, blobs[1]));
+    assert!(!damaged(0, from, blobs[1]) && !damaged(until, 200_000, blobs[1]));
 }
 
 #[test]
@@ -130,7 +154,7 @@ fn a_segment_cut_short_is_noticed_at_once() {
     let store = EmbeddedStore::open(dir.path(), small()).unwrap();
     let anna = holder("anna@pec.example", octets_max(1 << 40));
     store.add_account(anna, at(0)).unwrap();
-    append(&store, MailboxId(1), &[1; 100]);
+    append(&store, MailboxId(1), &noise(1, 100));
     drop(store);
     let segment = segments::path(&dir.path().join("segments"), 1);
     std::fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(99).unwrap();
@@ -154,11 +178,11 @@ fn a_mailbox_runs_out_of_uids() {
 }
 
 /// A store in which every segment holds little that is in use; and how much of it is.
-fn mostly_dead(dir: &Path, options: Options) -> EmbeddedStore {
+pub(super) fn mostly_dead(dir: &Path, options: Options) -> EmbeddedStore {
     let store = EmbeddedStore::open(dir, options).unwrap();
     store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
     for number in 0..40 {
-        append(&store, MailboxId(1), &[number; 15_000]);
+        append(&store, MailboxId(1), &noise(number, 15_000));
     }
     let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
     let most: UidSet = (1..=40).filter(|one| one % 4 != 0).map(uid).collect();
@@ -170,7 +194,7 @@ fn mostly_dead(dir: &Path, options: Options) -> EmbeddedStore {
 fn all_read(store: &EmbeddedStore) {
     for one in store.summaries(MailboxId(1), &UidSet::all(), 99).unwrap() {
         let octets = store.read(one.blob, 0, u64::MAX).unwrap();
-        assert!(octets.len() == 15_000 && octets.iter().all(|one| *one == octets[0]));
+        assert_eq!(octets, noise(octets[0].into(), 15_000));
     }
 }
 
@@ -254,4 +278,129 @@ fn compaction_leaves_what_it_cannot_read() {
     assert!(segment.exists());
     let blobs = store.summaries(MailboxId(1), &UidSet::all(), 99).unwrap();
     assert_eq!(blobs.iter().filter(|one| store.read(one.blob, 0, 9).is_err()).count(), 1);
+}
+
+/// What a certified exchange keeps of one message: each octet once, and each message whole.
+#[test]
+fn what_is_the_same_is_stored_once() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    for who in ["anna@pec.example", "bruno@pec.example"] {
+        store.add_account(holder(who, octets_max(1 << 40)), at(0)).unwrap();
+    }
+    let attachment = noise(1, 300_000);
+    let enclosed = |head: &str| {
+        let mut message = format!("Subject: {head}\r\n\r\n--x\r\n\r\n").into_bytes();
+        message.extend_from_slice(&attachment);
+        message.extend_from_slice(b"\r\n--x--\r\n");
+        message
+    };
+    let inbox = MailboxId(1);
+    let his = store.mailbox(AccountId(2), &MailboxName::inbox()).unwrap().id;
+    let messages = ["originale", "busta", "ricevuta"].map(enclosed);
+    append(&store, inbox, &messages[0]);
+    append(&store, his, &messages[1]);
+    append(&store, inbox, &messages[2]);
+    let figures = stats(dir.path()).unwrap();
+    let octets = messages.iter().map(|one| one.len() as u64).sum::<u64>();
+    assert_eq!(figures.message_octets, octets);
+    assert!(figures.stored_octets() < 302_000, "{figures:?}");
+    assert_eq!(held(&store, AccountId(2)), (messages[1].len() as u64, 1));
+    // They are shared, and let go of one by one.
+    let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
+    store.change_flags(inbox, &uids(&[1]), &deleted).unwrap();
+    store.expunge(inbox, None).unwrap();
+    let read = |mailbox, at: usize| {
+        let all = store.summaries(mailbox, &UidSet::all(), 9).unwrap();
+        store.read(all[at].blob, 0, u64::MAX).unwrap()
+    };
+    assert!(read(inbox, 0) == messages[2] && read(his, 0) == messages[1]);
+    for (start, end) in [(0, 10), (30, 70_000), (299_990, 400_000), (150_000, 150_001), (5, 5)] {
+        let blob = store.summaries(his, &UidSet::all(), 9).unwrap()[0].blob;
+        let expected = &messages[1][start.min(messages[1].len())..end.min(messages[1].len())];
+        assert_eq!(store.read(blob, start as u64, end as u64).unwrap(), expected);
+    }
+    store.remove_account(AccountId(2)).unwrap();
+    store.change_flags(inbox, &UidSet::all(), &deleted).unwrap();
+    store.expunge(inbox, None).unwrap();
+    assert_eq!(stats(dir.path()).unwrap().pieces, 0);
+}
+
+/// One group lets go of a piece and another message comes to need it: it stays.
+#[test]
+fn a_piece_that_is_let_go_of_and_needed_at_once_is_there() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    let body = noise(1, 20_000);
+    let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
+    std::thread::scope(|scope| {
+        for mailbox in (1..=4).map(MailboxId) {
+            let (store, body, deleted) = (&store, &body, &deleted);
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let uid = append(store, mailbox, body);
+                    let one = uids(&[uid.0.get()]);
+                    let blob = store.summaries(mailbox, &one, 1).unwrap()[0].blob;
+                    assert_eq!(store.read(blob, 0, u64::MAX).unwrap(), *body);
+                    store.change_flags(mailbox, &one, deleted).unwrap();
+                    store.expunge(mailbox, None).unwrap();
+                }
+            });
+        }
+    });
+    let figures = stats(dir.path()).unwrap();
+    assert_eq!((figures.pieces, figures.live_octets), (0, 0));
+}
+
+/// A store of format 2, where octets lay whole and large ones in files of their own, is brought
+/// forward when it is opened.
+#[test]
+fn a_store_of_format_2_is_brought_forward() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    let bodies = [noise(1, 900), noise(2, 50_000), noise(3, 100), Vec::new()];
+    for body in &bodies {
+        append(&store, MailboxId(1), body);
+    }
+    drop(store);
+    let large = dir.path().join("large").join("00000000");
+    std::fs::create_dir(&large).unwrap();
+    let own = large.join(format!("{:016x}", 3));
+    let crcs = record::Crcs::of(&bodies[2]).table();
+    std::fs::write(&own, [&record::header(0, 100)[..], &bodies[2], &crcs].concat()).unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    let record = record::record_octets(100);
+    db.execute_batch(&format!(
+        "CREATE TABLE blobs_2 (
+             id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, start INTEGER NOT NULL,
+             octets INTEGER NOT NULL, refs INTEGER NOT NULL);
+         INSERT INTO blobs_2 SELECT p.id, p.segment, p.start, p.octets, b.refs
+             FROM pieces p JOIN blobs b ON b.id = p.id;
+         UPDATE blobs_2 SET segment = 0, start = 0 WHERE id = 3;
+         INSERT INTO blobs_2 VALUES (4, 1, (SELECT end FROM segments), 0, 1);
+         UPDATE segments SET live = live - {record} + 24, end = end + 24;
+         DROP TABLE blobs; DROP TABLE pieces; ALTER TABLE blobs_2 RENAME TO blobs;
+         ALTER TABLE counters DROP COLUMN piece; PRAGMA user_version = 2;"
+    ))
+    .unwrap();
+    drop(db);
+    assert!(stats(dir.path()).unwrap_err().to_string().contains("has format 2"));
+    for _ in 0..2 {
+        let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+        let all = store.summaries(MailboxId(1), &UidSet::all(), 9).unwrap();
+        let read = all.iter().take(4).map(|one| store.read(one.blob, 0, u64::MAX).unwrap());
+        assert!(read.eq(bodies.iter().cloned()));
+        let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+        assert_eq!(check(dir.path(), &mut tell).unwrap().findings, 0);
+        append(&store, MailboxId(1), &bodies[0]);
+    }
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
+    store.change_flags(MailboxId(1), &UidSet::all(), &deleted).unwrap();
+    store.expunge(MailboxId(1), None).unwrap();
+    store.expunge(MailboxId(1), None).unwrap();
+    assert!(!own.exists());
+    assert_eq!(stats(dir.path()).unwrap().pieces, 0);
 }

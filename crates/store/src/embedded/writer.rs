@@ -1,14 +1,13 @@
 //! The one thread that writes: it takes the commands that have gathered and does them as a group.
 //!
-//! A group is: all new octets appended, one flush; one transaction of the index with a savepoint a
+//! A group is: all new pieces appended, one flush; one transaction of the index with a savepoint a
 //! command, so that a refused command rolls back alone; the commit. Only then are listeners called
 //! and callers answered. Nobody waits for a group to fill: on an idle machine it is one command.
 //!
 //! A flush or a commit that fails leaves nobody knowing what is on disk. The group fails, and the
 //! store refuses every further write until it is opened again, which looks at what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +17,10 @@ use rusqlite::Connection;
 
 use super::Shared;
 use super::disk::{Disk, Step};
-use super::octets::{Prepared, SpoolFile};
-use super::record::record_octets;
-use super::segments::{AppendError, Place, Record, Segments};
-use crate::{BlobId, MailboxId, StoreError};
+use super::octets::{Hash, Packed, Piece, Prepared, by_hash};
+use super::segments::{AppendError, Record, Segments};
+use super::txn::{Counters, Effects, NewBlob, NewPiece, Placed, Txn, count_piece};
+use crate::{BlobId, StoreError};
 
 /// Commands in a group at most: what one flush and one commit are shared by.
 pub(super) const GROUP_COMMANDS_MAX: usize = 256;
@@ -56,187 +55,19 @@ pub(super) struct Command {
 impl Command {
     fn octets(&self) -> u64 {
         let octets = |prepared: &Prepared| match prepared {
-            Prepared::Record(record) | Prepared::Moved(_, record) => record.octets.len() as u64,
-            Prepared::File(_) | Prepared::Stored(_) | Prepared::Seal(_) => 0,
+            Prepared::New(pieces) => pieces.iter().map(Piece::stored_octets).sum(),
+            Prepared::Moved(_, record) => record.octets.len() as u64,
+            Prepared::Stored(_) | Prepared::Seal(_) => 0,
         };
         self.octets.iter().map(octets).sum()
     }
 }
 
-/// The last number given of each kind, and how many jobs wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counters {
-    pub(super) account: u64,
-    pub(super) mailbox: u64,
-    pub(super) blob: u64,
-    pub(super) job: u64,
-    pub(super) record: u64,
-    pub(super) uid_validity: u32,
-    pub(super) jobs: u64,
-}
-
-impl Counters {
-    pub(super) fn load(db: &Connection) -> Result<Self, StoreError> {
-        let get = "SELECT account, mailbox, blob, job, record, uid_validity, jobs FROM counters";
-        Ok(db.query_row(get, [], |row| {
-            let number = |at| row.get(at).map(i64::cast_unsigned);
-            Ok(Self {
-                account: number(0)?,
-                mailbox: number(1)?,
-                blob: number(2)?,
-                job: number(3)?,
-                record: number(4)?,
-                uid_validity: row.get(5)?,
-                jobs: number(6)?,
-            })
-        })?)
-    }
-
-    fn save(&self, db: &Connection) -> Result<(), StoreError> {
-        let set = "UPDATE counters SET account = ?, mailbox = ?, blob = ?, job = ?, record = ?,
-                   uid_validity = ?, jobs = ?";
-        let last = [self.account, self.mailbox, self.blob, self.job, self.record];
-        let [account, mailbox, blob, job, record] = last.map(u64::cast_signed);
-        let jobs = self.jobs.cast_signed();
-        db.prepare_cached(set)?.execute((
-            account,
-            mailbox,
-            blob,
-            job,
-            record,
-            self.uid_validity,
-            jobs,
-        ))?;
-        Ok(())
-    }
-}
-
-/// What commands that were kept want done at the end of their group.
-#[derive(Default)]
-struct Effects {
-    changed: BTreeSet<MailboxId>,
-    /// Octets in use in each segment: so many more, or fewer.
-    live: BTreeMap<u64, i64>,
-    /// Files of their own that nothing refers to.
-    doomed: Vec<u64>,
-}
-
-impl Effects {
-    fn merge(&mut self, other: Self) {
-        self.changed.extend(other.changed);
-        self.doomed.extend(other.doomed);
-        for (segment, octets) in other.live {
-            *self.live.entry(segment).or_default() += octets;
-        }
-    }
-}
-
-/// A command's view of the transaction that it is in.
-pub(super) struct Txn<'a> {
-    pub(super) db: &'a Connection,
-    pub(super) counters: &'a mut Counters,
-    effects: Effects,
-    new: BTreeMap<u64, (Place, u64)>,
-    refs: BTreeMap<u64, i64>,
-}
-
-impl Txn<'_> {
-    /// Listeners are to hear of this mailbox.
-    pub(super) fn changed(&mut self, mailbox: MailboxId) {
-        self.effects.changed.insert(mailbox);
-    }
-
-    /// How many octets a blob has, new or stored.
-    pub(super) fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {
-        match self.new.get(&blob.0) {
-            Some((_, octets)) => Ok(*octets),
-            None => super::octets::find(self.db, blob).map(|(_, octets)| octets),
-        }
-    }
-
-    /// One more refers to a blob (+1), or one fewer (-1).
-    pub(super) fn refer(&mut self, blob: BlobId, by: i64) {
-        *self.refs.entry(blob.0).or_default() += by;
-    }
-
-    /// Brings the table of blobs up to date with what refers to them: a command's last step.
-    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
-        for (blob, by) in std::mem::take(&mut self.refs) {
-            if let Some((place, octets)) = self.new.get(&blob).copied() {
-                if by > 0 {
-                    self.new.remove(&blob);
-                    self.insert(blob, place, octets, by)?;
-                }
-            } else if by != 0 {
-                self.adjust(blob, by)?;
-            }
-        }
-        // New, and named by nothing.
-        let unused = std::mem::take(&mut self.new).into_iter();
-        let files = unused.filter(|(_, (place, _))| place.segment == 0).map(|(blob, _)| blob);
-        self.effects.doomed.extend(files);
-        Ok(())
-    }
-
-    /// Has the index name the new place of a record that was appended once more, if it is still at
-    /// the old one: else the copy is as dead as that.
-    pub(super) fn relocate(&mut self, number: u64, from: Place) -> Result<(), StoreError> {
-        let Some((to, octets)) = self.new.remove(&number) else { return Ok(()) };
-        let set = "UPDATE blobs SET segment = ?, start = ?
-                   WHERE id = ? AND segment = ? AND start = ?";
-        let values = [to.segment, to.start, number, from.segment, from.start];
-        if self.db.prepare_cached(set)?.execute(values.map(u64::cast_signed))? == 1 {
-            let octets = record_octets(octets).cast_signed();
-            *self.effects.live.entry(from.segment).or_default() -= octets;
-            *self.effects.live.entry(to.segment).or_default() += octets;
-        }
-        Ok(())
-    }
-
-    fn insert(
-        &mut self,
-        blob: u64,
-        place: Place,
-        octets: u64,
-        refs: i64,
-    ) -> Result<(), StoreError> {
-        self.db
-            .prepare_cached(
-                "INSERT INTO blobs (id, segment, start, octets, refs) VALUES (?, ?, ?, ?, ?)",
-            )?
-            .execute(
-                [blob, place.segment, place.start, octets, refs.cast_unsigned()]
-                    .map(u64::cast_signed),
-            )?;
-        if place.segment > 0 {
-            let live = self.effects.live.entry(place.segment).or_default();
-            *live += record_octets(octets).cast_signed();
-        }
-        Ok(())
-    }
-
-    fn adjust(&mut self, blob: u64, by: i64) -> Result<(), StoreError> {
-        let row: (i64, i64, i64) = self
-            .db
-            .prepare_cached(
-                "UPDATE blobs SET refs = refs + ? WHERE id = ? RETURNING refs, segment, octets",
-            )?
-            .query_row([by, blob.cast_signed()], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
-        let (refs, segment, octets) = row;
-        if refs > 0 {
-            return Ok(());
-        }
-        self.db.prepare_cached("DELETE FROM blobs WHERE id = ?")?.execute([blob.cast_signed()])?;
-        if segment == 0 {
-            self.effects.doomed.push(blob);
-        } else {
-            let live = self.effects.live.entry(segment.cast_unsigned()).or_default();
-            *live -= record_octets(octets.cast_unsigned()).cast_signed();
-        }
-        Ok(())
-    }
+/// A command whose octets are on disk.
+struct Ready {
+    run: Run,
+    blobs: Vec<BlobId>,
+    new: BTreeMap<u64, NewBlob>,
 }
 
 /// Why a group failed.
@@ -258,8 +89,15 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     /// Doomed files that are gone: their rows go with the next group.
     pub(super) gone: Vec<u64>,
-    /// Files that got their names for this group.
-    pub(super) adopted: Vec<u64>,
+    /// What nothing refers to any more, and is still there.
+    pub(super) unlink: Unlink,
+}
+
+/// Files to unlink, when nobody copies them.
+#[derive(Default)]
+pub(super) struct Unlink {
+    segments: Vec<u64>,
+    files: Vec<u64>,
 }
 
 /// A group that is committed.
@@ -297,8 +135,12 @@ impl Writer {
 
     /// Copies the WAL into the database. That it cannot now is no harm: it is done again.
     fn checkpoint(&self, mode: &str) {
-        let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
-        if let Err(error) = self.db.query_row(&checkpoint, [], |_| Ok(())) {
+        let checkpoint = || -> Result<(), StoreError> {
+            self.disk.step(Step::Checkpoint)?;
+            let checkpoint = format!("PRAGMA wal_checkpoint({mode})");
+            Ok(self.db.query_row(&checkpoint, [], |_| Ok(()))?)
+        };
+        if let Err(error) = checkpoint() {
             tracing::warn!(%error, "the index could not be checkpointed");
         }
     }
@@ -312,7 +154,6 @@ impl Writer {
         }
         let counters = self.counters;
         self.segments.begin();
-        self.adopted.clear();
         match self.try_group(commands) {
             Ok(done) => {
                 // A crash is all that can come between, and a test wants to be it.
@@ -338,25 +179,21 @@ impl Writer {
                     Failure::Fatal(cause) => (cause, true),
                 };
                 tracing::error!(%cause, fatal, "a group of writes failed");
-                if !fatal {
-                    self.unlink_large(&self.adopted);
-                }
                 shared.fault.set(&mut failure_kept, &cause, fatal);
             }
         }
     }
 
     fn try_group(&mut self, commands: Vec<Command>) -> Result<Done, Failure> {
-        let (commands, placed, mut dropped_files) = self.place(commands)?;
+        let (commands, placed) = self.place(commands)?;
         let harmless = |error: rusqlite::Error| Failure::Harmless(error.into());
         let begin = || self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([]);
         begin().map_err(harmless)?;
         let mut done = Done::default();
-        for (run, blobs) in commands {
-            self.command(run, &blobs, &placed, &mut done, &mut dropped_files)?;
+        for ready in commands {
+            self.command(ready, &placed, &mut done)?;
         }
-        done.effects.doomed.append(&mut dropped_files);
-        self.index(&mut done).map_err(Failure::Harmless)?;
+        self.index(&placed, &mut done).map_err(Failure::Harmless)?;
         self.disk.step(Step::Commit).map_err(|error| uncommitted(error.into()))?;
         let commit = || self.db.prepare_cached("COMMIT")?.execute([]);
         commit().map_err(|error| {
@@ -371,25 +208,26 @@ impl Writer {
         Ok(done)
     }
 
-    /// Writes the new octets of a group, flushes them, and gives files their names.
-    #[expect(clippy::type_complexity, reason = "what the group needs next, named where it is used")]
+    /// Writes the new pieces of a group and flushes them. A piece that is in the index, or that an
+    /// earlier command of the group brings, is written no second time.
     fn place(
         &mut self,
         commands: Vec<Command>,
-    ) -> Result<(Vec<(Run, Vec<BlobId>)>, BTreeMap<u64, (Place, u64)>, Vec<u64>), Failure> {
+    ) -> Result<(Vec<Ready>, BTreeMap<u64, Placed>), Failure> {
         let mut records: Vec<(u64, Record)> = Vec::new();
-        let mut files: Vec<(u64, SpoolFile)> = Vec::new();
-        let mut runs = Vec::with_capacity(commands.len());
+        let mut new_pieces: BTreeMap<u64, NewPiece> = BTreeMap::new();
+        let mut in_group: BTreeMap<Hash, u64> = BTreeMap::new();
+        let mut ready = Vec::with_capacity(commands.len());
         for command in commands {
-            let mut blobs = Vec::with_capacity(command.octets.len());
+            let (mut blobs, mut new) = (Vec::with_capacity(command.octets.len()), BTreeMap::new());
             for prepared in command.octets {
-                let prepared = match prepared {
+                let pieces = match prepared {
+                    Prepared::New(pieces) => pieces,
                     Prepared::Stored(blob) => {
                         blobs.push(blob);
                         continue;
                     }
                     Prepared::Moved(number, record) => {
-                        blobs.push(BlobId(number));
                         records.push((number, record));
                         continue;
                     }
@@ -397,70 +235,74 @@ impl Writer {
                         self.segments.seal(number);
                         continue;
                     }
-                    new => new,
                 };
+                let mut blob = NewBlob { octets: 0, pieces: Vec::with_capacity(pieces.len()) };
+                for piece in pieces {
+                    let (hash, octets) = (piece.hash, piece.octets());
+                    let known = match in_group.get(&hash) {
+                        Some(number) => Some(*number),
+                        None => by_hash(&self.db, &hash).map_err(Failure::Harmless)?,
+                    };
+                    let number = match known {
+                        Some(number) => number,
+                        None => {
+                            let Packed { codec, record } =
+                                piece.packed().map_err(Failure::Harmless)?;
+                            self.counters.piece += 1;
+                            let number = self.counters.piece;
+                            records.push((number, record));
+                            new_pieces.insert(number, NewPiece { hash, octets, codec });
+                            in_group.insert(hash, number);
+                            number
+                        }
+                    };
+                    blob.octets += octets;
+                    blob.pieces.push((number, octets));
+                }
                 self.counters.blob += 1;
                 blobs.push(BlobId(self.counters.blob));
-                match prepared {
-                    Prepared::Record(record) => records.push((self.counters.blob, record)),
-                    Prepared::File(file) => files.push((self.counters.blob, file)),
-                    Prepared::Stored(_) | Prepared::Moved(..) | Prepared::Seal(_) => {}
-                }
+                new.insert(self.counters.blob, blob);
             }
-            runs.push((command.run, blobs));
+            ready.push(Ready { run: command.run, blobs, new });
         }
-        let named = |error: std::io::Error| uncommitted(error.into());
-        let mut placed = BTreeMap::new();
         let places = self.segments.append(&records).map_err(|error| match error {
             AppendError::Write(error) => Failure::Harmless(error.into()),
             AppendError::Flush(error) => Failure::Fatal(error.into()),
         })?;
-        for ((blob, record), place) in records.iter().zip(places) {
-            placed.insert(*blob, (place, record.octets.len() as u64));
-        }
         self.segments.flush().map_err(|error| match StoreError::from(error) {
             // Nothing that was certain is less so: this file is not written to any more.
             StoreError::NoSpace => Failure::Left(StoreError::NoSpace),
             other => Failure::Fatal(other),
         })?;
-        let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
-        let mut own = Vec::new();
-        for (blob, mut file) in files {
-            let octets = file.octets;
-            dirs.insert(self.shared.files.adopt(&mut file, blob).map_err(named)?);
-            self.adopted.push(blob);
-            placed.insert(blob, (Place { segment: 0, start: 0 }, octets));
-            own.push(blob);
-        }
-        for dir in dirs {
-            self.shared.files.flush_large(&dir).map_err(named)?;
-        }
-        Ok((runs, placed, own))
+        let placed = records.into_iter().zip(places).map(|((number, record), place)| {
+            let stored = record.octets.len() as u64;
+            (number, Placed { place, stored, new: new_pieces.remove(&number) })
+        });
+        Ok((ready, placed.collect()))
     }
 
     fn command(
         &mut self,
-        run: Run,
-        blobs: &[BlobId],
-        placed: &BTreeMap<u64, (Place, u64)>,
+        ready: Ready,
+        placed: &BTreeMap<u64, Placed>,
         done: &mut Done,
-        own: &mut Vec<u64>,
     ) -> Result<(), Failure> {
+        let Ready { run, blobs, new } = ready;
         let step = |sql| -> Result<(), Failure> {
             let done = self.db.prepare_cached(sql).and_then(|mut step| step.execute([]));
             done.map(|_| ()).map_err(|error| Failure::Harmless(error.into()))
         };
         let counters = self.counters;
         step("SAVEPOINT command")?;
-        let new = blobs.iter().filter_map(|blob| Some((blob.0, *placed.get(&blob.0)?))).collect();
         let mut txn = Txn {
             db: &self.db,
             counters: &mut self.counters,
             effects: Effects::default(),
             new,
+            placed,
             refs: BTreeMap::new(),
         };
-        let (outcome, reply) = run(&mut txn, blobs);
+        let (outcome, reply) = run(&mut txn, &blobs);
         let effects = txn.effects;
         if self.db.is_autocommit() {
             // The database gave the whole transaction up by itself: full, or failing.
@@ -471,8 +313,6 @@ impl Writer {
             });
         }
         if outcome == Outcome::Kept {
-            // What the command did not use, it has doomed itself.
-            own.retain(|file| !blobs.iter().any(|blob| blob.0 == *file));
             done.effects.merge(effects);
         } else {
             self.counters = counters;
@@ -484,8 +324,12 @@ impl Writer {
     }
 
     /// The rows that a group as a whole changes.
-    fn index(&mut self, done: &mut Done) -> Result<(), StoreError> {
+    fn index(&mut self, placed: &BTreeMap<u64, Placed>, done: &mut Done) -> Result<(), StoreError> {
         let db = &self.db;
+        for piece in std::mem::take(&mut done.effects.pieces) {
+            let new = placed.get(&piece).is_some_and(|placed| placed.new.is_some());
+            count_piece(db, piece, new, &mut done.effects)?;
+        }
         for (segment, end) in self.segments.ends() {
             let set = "INSERT INTO segments (id, end, live) VALUES (?1, ?2, 0)
                        ON CONFLICT (id) DO UPDATE SET end = ?2";
@@ -530,8 +374,28 @@ impl Writer {
     fn finish(&mut self, done: Done) {
         self.shared.tell(&done.effects.changed);
         done.replies.into_iter().for_each(|reply| reply());
-        self.gone = self.unlink_large(&done.effects.doomed);
-        for segment in done.segments {
+        self.gone.clear();
+        self.unlink.files.extend(done.effects.doomed);
+        self.unlink.segments.extend(done.segments);
+        self.unlink();
+    }
+
+    /// Unlinks what nothing refers to, unless somebody copies the store: then later.
+    fn unlink(&mut self) {
+        if self.unlink.files.is_empty() && self.unlink.segments.is_empty() {
+            return;
+        }
+        let _unpinned = match self.shared.files.unpinned() {
+            Ok(Some(unpinned)) => unpinned,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "files stay until the next start");
+                return;
+            }
+        };
+        let Unlink { segments, files } = std::mem::take(&mut self.unlink);
+        self.gone = self.unlink_large(&files);
+        for segment in segments {
             if let Err(error) = self.segments.unlink(segment) {
                 tracing::warn!(%error, segment, "a segment stays until the next start");
             }
@@ -540,7 +404,7 @@ impl Writer {
     }
 }
 
-/// Of a name or a commit that failed: for want of room it has not happened, else nobody knows.
+/// Of a commit that failed: for want of room it has not happened, else nobody knows.
 fn uncommitted(error: StoreError) -> Failure {
     match error {
         StoreError::NoSpace => Failure::Harmless(error),

@@ -1,0 +1,118 @@
+//! Caring for the store from outside: looked over, counted, compacted and copied while the server
+//! runs and while it does not; damaged, which is named; and put back from the copy.
+
+use std::path::Path;
+use std::process::Output;
+
+use anyhow::{Context, ensure};
+use scenarios::ledger::ACCOUNTS;
+use scenarios::load::message;
+use scenarios::{Demo, process};
+
+const MARIO: &str = ACCOUNTS[0];
+const COMUNE: &str = ACCOUNTS[3];
+
+fn store(data: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
+    let config = data.join("ceralacca.toml");
+    let config = config.to_str().context("a path that is no text")?;
+    process::run(&[&["store"], arguments, &["--config", config]].concat(), "")
+}
+
+/// What a command that does well prints.
+fn printed(data: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = store(data, arguments)?;
+    ensure!(
+        output.status.code() == Some(0) && output.stderr.is_empty(),
+        "{arguments:?}: {output:?}"
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A figure of `store stats --json`.
+fn figure(data: &Path, name: &str) -> anyhow::Result<u64> {
+    let figures: serde_json::Value = serde_json::from_str(&printed(data, &["stats", "--json"])?)?;
+    figures[name].as_u64().with_context(|| format!("{name} in {figures}"))
+}
+
+fn send(demo: &Demo, serials: std::ops::Range<u64>) -> anyhow::Result<()> {
+    let mut smtp = demo.submit_as(MARIO)?;
+    for serial in serials {
+        let msgid = format!("<{serial}@cliente.example>");
+        smtp.submit(MARIO, &[COMUNE], &message(MARIO, &[COMUNE], &msgid, 30_000))?;
+    }
+    demo.settle()
+}
+
+#[test]
+fn a_store_is_looked_over_copied_damaged_and_put_back() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    let copy = folder.path().join("copy");
+    let copy_name = copy.to_str().context("a path that is no text")?;
+    let demo = Demo::start(&data)?;
+    send(&demo, 0..6)?;
+
+    // While it runs.
+    let holds = printed(&data, &["check"])?;
+    ensure!(holds.ends_with(" octets read: everything holds\n"), "{holds}");
+    let messages = figure(&data, "messages")?;
+    ensure!(messages >= 24, "{messages}");
+    // Three copies of each message, and boilerplate.
+    let (octets, stored) = (figure(&data, "message_octets")?, figure(&data, "stored_octets")?);
+    ensure!(stored * 3 < octets, "{stored} octets for {octets}");
+    let compacted = printed(&data, &["compact"])?;
+    ensure!(
+        compacted.ends_with(" octets freed\n") || compacted.starts_with("nothing to bring back"),
+        "{compacted}"
+    );
+    let copied = printed(&data, &["backup", copy_name])?;
+    let expected = format!(" octets and their index are copied to {copy_name}\n");
+    ensure!(copied.ends_with(&expected), "{copied}");
+    let again = store(&data, &["backup", copy_name])?;
+    ensure!(again.status.code() == Some(1) && again.stdout.is_empty(), "{again:?}");
+    let said = String::from_utf8(again.stderr)?;
+    ensure!(said.contains("is there already: name another folder"), "{said}");
+    // What is sent after the copy is not in it.
+    send(&demo, 6..8)?;
+    ensure!(figure(&data, "messages")? == messages + 8);
+    ensure!(demo.stop()?.success());
+
+    // While it does not.
+    let json = printed(&data, &["check", "--json"])?;
+    ensure!(
+        json.starts_with("{\"findings\":0,\"messages\":") && json.lines().count() == 1,
+        "{json}"
+    );
+    printed(&data, &["compact"])?;
+    ensure!(figure(&data, "dead_octets")? * 2 <= figure(&data, "live_octets")? * 2 + 8192);
+
+    // Damaged: it is named, with who has it.
+    let segments = data.join("store").join("segments");
+    let segment = std::fs::read_dir(&segments)?.next().context("no segment")??.path();
+    let mut octets = std::fs::read(&segment)?;
+    let written = octets.iter().rposition(|octet| *octet != 0).context("an empty segment")?;
+    octets[written - 40] ^= 0xff;
+    std::fs::write(&segment, octets)?;
+    let damaged = store(&data, &["check", "--json"])?;
+    ensure!(damaged.status.code() == Some(1), "{damaged:?}");
+    let said = String::from_utf8(damaged.stdout)?;
+    ensure!(
+        said.starts_with("{\"part\":\"octets\",\"finding\":\"piece ")
+            && said.lines().count() == 2
+            && said.contains(" is damaged: "),
+        "{said}"
+    );
+
+    // Put back from the copy.
+    std::fs::remove_dir_all(data.join("store"))?;
+    std::fs::rename(&copy, data.join("store"))?;
+    printed(&data, &["check"])?;
+    let demo = Demo::start(&data)?;
+    ensure!(figure(&data, "messages")? == messages);
+    let read = demo.imap_as(COMUNE)?.messages("INBOX")?;
+    ensure!(read.len() == 6 && read.iter().all(|(_, octets)| octets.starts_with(b"Return-Path: ")));
+    send(&demo, 8..9)?;
+    printed(&data, &["check"])?;
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
