@@ -19,6 +19,7 @@ pub mod access;
 pub mod certification;
 pub mod delivery;
 pub mod envelope;
+pub mod evidence;
 pub mod exchange;
 pub mod incoming;
 pub mod inspect;

@@ -56,7 +56,10 @@ pub(crate) enum Command {
     /// The index of providers: show it, export the own record, import those of others
     #[command(after_help = "Example: ceralacca index show")]
     Index(Index),
-    /// Say what a message proves, offline
+    /// Put all that proves what became of a message into one file
+    #[command(after_help = "Example: ceralacca evidence '<prova@alfa.example>' -o prova.zip")]
+    Evidence(Evidence),
+    /// Say what a message or an evidence bundle proves, offline
     #[command(after_help = "Example: ceralacca verify ricevuta.eml --index providers.ldif --ca \
                             ca.pem")]
     Verify(Verify),
@@ -268,6 +271,89 @@ pub(crate) enum LogCommand {
         after_help = "Example: ceralacca log find --message-id '<prova@alfa.example>' --json"
     )]
     Find(Find),
+    /// Seal now what no seal covers: without it, an interval is sealed when it ends
+    #[command(after_help = "Example: ceralacca log seal")]
+    Seal(LogSeal),
+    /// Write the history of one message with its proofs, which prove themselves elsewhere
+    #[command(after_help = "Example: ceralacca log export --message-id '<prova@alfa.example>' -o \
+                            prova.json")]
+    Export(LogExport),
+    /// Say whether the log is what was sealed, and at which record it begins to differ
+    ///
+    /// Of a file that `log export` or `evidence` wrote, of one day, or of everything (default).
+    #[command(after_help = "Example: ceralacca log verify --day 2026-11-26")]
+    Verify(LogVerify),
+    /// Remove records whose 30 months are over; their seals stay
+    #[command(after_help = "Example: ceralacca log expire --before 2024-01-01T00:00:00Z")]
+    Expire(LogExpire),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogSeal {
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogExport {
+    /// Of the message with this identifier: the PEC one, the sender's own, or that of any receipt
+    #[arg(long, value_name = "ID")]
+    pub(crate) message_id: String,
+    /// Where to write it
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", args = ["file", "day", "all"], multiple = false)]
+pub(crate) struct LogVerify {
+    /// A history or an evidence bundle
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The seals of this day, in UTC, as in 2026-11-26
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub(crate) day: Option<Timestamp>,
+    /// Everything
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Who may issue certificates of providers and of time stamp authorities, PEM; default: as in
+    /// the configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Print one object of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Let notes count: a seal without its time stamp, records that are not sealed yet
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogExpire {
+    /// Of seals whose interval ended before this time
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) before: Timestamp,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evidence {
+    /// The message: the PEC identifier, the sender's own, or that of any receipt
+    #[arg(value_name = "MESSAGE-ID")]
+    pub(crate) message_id: String,
+    /// Where to write it; default: `prove-` and the identifier, here
+    #[arg(short, long, value_name = "FILE.zip")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print one object of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
 }
 
 #[derive(Debug, Args)]
@@ -469,7 +555,7 @@ pub(crate) struct PasswordSource {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// Messages as files
+    /// Messages as files, or evidence bundles
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// The index of providers, LDIF; default: that of the configuration
@@ -513,6 +599,13 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| "write it with its offset, as in 2026-11-21T10:00:00+01:00".to_owned())
+}
+
+/// The beginning of a day in UTC: the log is sealed by these.
+fn day(text: &str) -> Result<Timestamp, String> {
+    let day: Option<jiff::civil::Date> = text.parse().ok();
+    let begin = day.and_then(|day| day.to_zoned(jiff::tz::TimeZone::UTC).ok());
+    begin.map(|begin| begin.timestamp()).ok_or_else(|| "write it as in 2026-11-26".to_owned())
 }
 
 #[cfg(test)]
@@ -579,6 +672,11 @@ mod tests {
             "ceralacca log find --json",
             "ceralacca log find --since yesterday",
             "ceralacca log find --until 2026-11-21T10:00:00",
+            "ceralacca log export --message-id a",
+            "ceralacca log verify --day yesterday",
+            "ceralacca log verify --all --day 2026-11-21",
+            "ceralacca log expire",
+            "ceralacca evidence",
             "ceralacca verify",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

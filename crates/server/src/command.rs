@@ -9,18 +9,23 @@ pub(crate) mod store;
 use ::store::Timestamp;
 
 /// Text from a message, for a terminal: nothing in it moves the cursor or changes a colour.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A time for people: the legal time of Italy, which receipts attest too (PEC-DT-01).
-fn shown(time: Timestamp) -> String {
+pub(crate) fn shown(time: Timestamp) -> String {
     in_rome("%Y-%m-%d %H:%M:%S %:z", time)
 }
 
 /// The same for programs.
 fn rfc3339(time: Timestamp) -> String {
     in_rome("%Y-%m-%dT%H:%M:%S%:z", time)
+}
+
+/// A time in UTC, for what has UTC days.
+pub(crate) fn in_utc(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 fn in_rome(form: &str, time: Timestamp) -> String {

@@ -356,6 +356,26 @@ pub(crate) struct KeyPair {
     pub(crate) certificate: PathBuf,
 }
 
+/// Who gives time stamps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StampSource {
+    /// An authority of our own.
+    Internal(KeyPair),
+    /// RFC 3161 over HTTP: `http://...` or `https://...`.
+    Url(String),
+}
+
+/// `[timestamp]`
+#[derive(Debug, Clone)]
+pub(crate) struct Timestamps {
+    /// Who gives them.
+    pub(crate) authority: StampSource,
+    /// Files of the authorities that may issue its certificate; none: those of `[trust]`.
+    pub(crate) authorities: Vec<PathBuf>,
+    /// How long an interval of the log is: 24 hours at most (DM 2 Nov 2005 art. 10).
+    pub(crate) every: Duration,
+}
+
 /// The whole configuration. Paths are absolute.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -388,6 +408,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// `[signing]`: the provider's key.
     pub(crate) signing: KeyPair,
+    /// `[timestamp]`
+    pub(crate) timestamp: Timestamps,
     /// `[tls]`
     pub(crate) tls: KeyPair,
     /// `[log]`

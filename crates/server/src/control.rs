@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use mail::{Address, Domain};
 use serde::{Deserialize, Serialize};
+use store::tree::Hash;
 use store::{
     Account, AccountChange, AccountId, Credentials, LogRecord, NewAccount, Owner, Quota, Role,
     State, Store, StoreError, Timestamp,
@@ -26,15 +27,21 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, OrdinaryMail};
+use crate::seal::check::Leaves;
+use crate::seal::history::{History, SealText};
 
+mod evidence;
 mod jobs;
 mod page;
 mod reach;
 mod records;
+mod seals;
 
+pub(crate) use evidence::Shelved;
 pub(crate) use jobs::JobView;
 pub(crate) use reach::Reach;
 pub(crate) use records::Wanted;
+pub(crate) use seals::unexpected;
 
 /// Octets of a request at most: one account with its credentials has less than 1 KiB.
 const REQUEST_OCTETS_MAX: u64 = 64 * 1024;
@@ -120,6 +127,22 @@ pub(crate) enum Request {
     RetryJobs { after: u64 },
     /// Space is to be brought back: one segment's.
     Compact,
+    /// Records that no seal covers are to be sealed now.
+    SealLog,
+    /// The seals of the log after number `after`, a page of them.
+    ListSeals { after: u64 },
+    /// What is kept with one of them.
+    SealChunks { seal: u64 },
+    /// The hashes of the records after number `after`, a page of them.
+    LogLeaves { after: u64 },
+    /// The history of one message, with its proofs.
+    LogHistory { message_id: String },
+    /// Where the messages are that the log tells of for this one.
+    FindMessages { message_id: String },
+    /// A piece of one of them, from octet `start` on.
+    ReadOctets { blob: u64, start: u64 },
+    /// Records of a seal whose 30 months are over go, some of them.
+    ExpireSeal { seal: u64 },
     /// The index of providers has a new file.
     ReloadIndex,
 }
@@ -140,6 +163,20 @@ pub(crate) enum Response {
     Retried { count: u64, next: Option<u64> },
     /// So many segments were looked through, none when there is nothing more to do.
     Compacted { segments: u64, moved_octets: u64, freed_octets: u64 },
+    /// A page of seals, each with when its records were removed.
+    Seals { seals: Vec<(SealText, Option<Timestamp>)> },
+    /// The roots of a seal's chunks.
+    Chunks { hashes: Vec<Hash> },
+    /// A page of hashes, and the number of the last record that was written.
+    Leaves { page: Leaves, written: u64 },
+    /// The history of a message.
+    History { history: History },
+    /// Messages that are still there.
+    Places { places: Vec<Shelved> },
+    /// Some octets in base64; none at the end.
+    Piece { octets: String },
+    /// So many records are gone; none when none is left.
+    Expired { removed: u64 },
     /// It is not done: a sentence says why, and what to do.
     Refused { text: String },
 }
@@ -183,6 +220,8 @@ pub(crate) struct Rules {
     pub(crate) domains: Vec<Domain>,
     pub(crate) postmaster: Address,
     pub(crate) receipt_reserve: u64,
+    /// The provider's name.
+    pub(crate) provider: String,
 }
 
 impl Rules {
@@ -192,6 +231,7 @@ impl Rules {
             domains: config.provider.domains.clone(),
             postmaster: config.provider.postmaster.clone(),
             receipt_reserve: config.limits.receipt_reserve,
+            provider: config.provider.name.clone(),
         }
     }
 }
@@ -305,6 +345,19 @@ fn attempt(
         Request::FindRecords { wanted, after } => {
             records::find(store, wanted, after).map(|found| (found, None))
         }
+        Request::ListSeals { after } => seals::list(store, after).map(|listed| (listed, None)),
+        Request::SealChunks { seal } => seals::chunks(store, seal).map(|told| (told, None)),
+        Request::LogLeaves { after } => seals::leaves(store, after).map(|told| (told, None)),
+        Request::LogHistory { message_id } => {
+            seals::history(store, &rules.provider, &message_id, at).map(|told| (told, None))
+        }
+        Request::FindMessages { message_id } => {
+            evidence::find(store, &message_id).map(|found| (found, None))
+        }
+        Request::ReadOctets { blob, start } => {
+            evidence::read(store, blob, start).map(|read| (read, None))
+        }
+        Request::ExpireSeal { seal } => seals::expire(store, seal, at).map(|done| (done, None)),
         Request::ListJobs { after } => jobs::list(store, after).map(|listed| (listed, None)),
         Request::ShowJob { job } => jobs::show(store, job).map(|shown| (shown, None)),
         Request::RetryJob { job } => jobs::retry(store, job, at).map(|done| (done, None)),
@@ -316,7 +369,8 @@ fn attempt(
                 store.compact().map_err(|error| fault(&error))?;
             Ok((Response::Compacted { segments, moved_octets, freed_octets }, None))
         }
-        // The server's own affair: see `answer`.
+        // The server's own affairs: see `answer`.
+        Request::SealLog => Err("no server is running that could seal the log".to_owned()),
         Request::ReloadIndex => Err("no server is running that has an index in use".to_owned()),
     }
 }
@@ -495,6 +549,8 @@ pub(crate) struct Desk {
     pub(crate) on_change: Arc<dyn Fn(AccountId) + Send + Sync>,
     /// Reads the index of providers again; the old one stays when it cannot be used.
     pub(crate) reload_index: Arc<dyn Fn() -> anyhow::Result<()> + Send + Sync>,
+    /// Seals what no seal covers; a sentence says what was done.
+    pub(crate) seal_log: Arc<dyn Fn() -> anyhow::Result<String> + Send + Sync>,
 }
 
 /// The bound socket. Its file is removed when it is dropped.
@@ -579,6 +635,14 @@ async fn answer(stream: tokio::net::UnixStream, desk: Desk) -> anyhow::Result<()
                 Err(error) => Response::Refused {
                     text: format!("the running server keeps the old index: {error:#}"),
                 },
+            }
+        }
+        Ok(Request::SealLog) => {
+            match tokio::task::spawn_blocking(move || (desk.seal_log)()).await? {
+                Ok(text) => Response::Done { text },
+                Err(error) => {
+                    Response::Refused { text: format!("the log could not be sealed: {error:#}") }
+                }
             }
         }
         Ok(request) => {

@@ -14,6 +14,7 @@ mod control;
 mod demo;
 mod dns;
 mod drive;
+mod evidence;
 #[allow(dead_code, reason = "its callers come with revocation lists, index and policies")]
 mod fetch;
 mod flow;
@@ -30,6 +31,7 @@ mod rates;
 mod ready;
 mod reload;
 mod sasl;
+mod seal;
 mod serve;
 mod setup;
 mod signer;
@@ -103,6 +105,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Queue(queue) => command::queue::run(queue.command),
         Command::Store(store) => command::store::run(store.command),
         Command::Index(index) => command::index::run(index.command),
+        Command::Evidence(evidence) => evidence::run(&evidence),
         Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
     }

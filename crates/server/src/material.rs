@@ -31,6 +31,22 @@ pub(crate) fn trust(config: &Config) -> anyhow::Result<Trust> {
     Ok(Trust::new(authorities, crls)?)
 }
 
+/// The authorities that may issue the certificates of those who stamp times: their own, or the same.
+///
+/// # Errors
+///
+/// As [`trust`].
+pub(crate) fn stamp_trust(config: &Config) -> anyhow::Result<Trust> {
+    if config.timestamp.authorities.is_empty() {
+        return trust(config);
+    }
+    let mut authorities = Vec::new();
+    for file in &config.timestamp.authorities {
+        authorities.extend(certificates(file)?);
+    }
+    Ok(Trust::new(authorities, Vec::new())?)
+}
+
 /// The signing certificate, with the authorities above it: those in its file, or the one that
 /// issued it.
 ///

@@ -25,6 +25,7 @@ use crate::login::Logins;
 use crate::queue::Queue;
 use crate::rates::Rates;
 use crate::ready::Ready;
+use crate::seal::Seals;
 use crate::signer::SignerProcess;
 use crate::site::{Site, WORK_KIB_MAX};
 use crate::tls::Tls;
@@ -103,6 +104,11 @@ async fn serve(
         let (queue, site) = (site.queue.clone(), site.clone());
         std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
     };
+    let seals = {
+        let site = site.clone();
+        let work = move || site.seals.run(&site);
+        std::thread::Builder::new().name("seals".to_owned()).spawn(work)?
+    };
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let current: Arc<dyn Fn() -> Arc<Config> + Send + Sync> = {
@@ -122,12 +128,13 @@ async fn serve(
         }
     }
     let control = control::Server::bind(&site.config.load().control_socket())?;
-    let (hub, reloaded) = (site.hub.clone(), site.clone());
+    let (hub, reloaded, sealed) = (site.hub.clone(), site.clone(), site.clone());
     let desk = control::Desk {
         store: site.store.clone(),
         config: current,
         on_change: Arc::new(move |account| hub.account_changed(account)),
         reload_index: Arc::new(move || reload_index(&reloaded)),
+        seal_log: Arc::new(move || sealed.seals.seal_now(&sealed)),
     };
     tasks.spawn(control::serve(control, desk, stopping.clone()));
     // Before anybody is told that it runs, and may ask it to stop.
@@ -146,10 +153,14 @@ async fn serve(
         tasks.shutdown().await;
     }
     site.queue.stop();
+    site.seals.stop();
     tokio::task::spawn_blocking(move || queue.join())
         .await?
         .map_err(|_| anyhow::anyhow!("the queue's thread had panicked"))?
         .context("the queue could not be worked on")?;
+    tokio::task::spawn_blocking(move || seals.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the thread that seals the log had panicked"))?;
     tracing::info!(target: "server", "stopped");
     Ok(())
 }
@@ -197,9 +208,13 @@ pub(crate) fn assemble(
         providers: ArcSwap::from_pointee(providers),
         trust: ArcSwap::from_pointee(trust),
         queue: Queue::new(),
+<<<<<<< HEAD
         rates: Rates::default(),
         watch: Watch::default(),
         resolver: OnceLock::new(),
+=======
+        seals: Seals::new(),
+>>>>>>> 18748cc (Seal the log each day, prove it, and put a message's evidence into one file)
         work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
     }))
 }

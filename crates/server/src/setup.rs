@@ -25,7 +25,7 @@ use crate::control::Kept;
 /// Where all is made before it is moved into place.
 const UNFINISHED: &str = ".new";
 /// What is moved into place, in this order.
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "ca.key",
     "ca.pem",
     "crl.pem",
@@ -33,6 +33,8 @@ const FILES: [&str; 10] = [
     "tls.pem",
     "signing.key",
     "signing.pem",
+    "timestamp.key",
+    "timestamp.pem",
     "providers.ldif",
     "store",
     config::FILE_NAME,
@@ -184,6 +186,9 @@ fn make(folder: &Path, plan: &Plan, at: Timestamp) -> anyhow::Result<()> {
     };
     write(&folder.join("signing.pem"), signing_pem.as_bytes(), 0o644)?;
     write(&folder.join("signing.key"), signing_key.as_bytes(), 0o600)?;
+    let (stamper, stamper_key) = authority.issue_stamper(&plan.name, &author.to_string(), at)?;
+    write(&folder.join("timestamp.pem"), stamper.to_pem().as_bytes(), 0o644)?;
+    write(&folder.join("timestamp.key"), stamper_key.as_bytes(), 0o600)?;
     write(&folder.join("crl.pem"), authority.crl(&[], at)?.to_pem().as_bytes(), 0o644)?;
     let (ca_pem, ca_key) = authority.to_pem()?;
     write(&folder.join("ca.pem"), ca_pem.as_bytes(), 0o644)?;

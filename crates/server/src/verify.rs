@@ -18,16 +18,27 @@ use store::Timestamp;
 
 use crate::args;
 use crate::config::Config;
+use crate::evidence::bundle::is_one;
 use crate::material;
+
+mod bundle;
 
 /// Octets of a message at most: the largest that this program takes in, as a client sends it,
 /// comes back inside an envelope with some KiB around it.
 const MESSAGE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 
 /// What is believed.
-struct Ground {
-    trust: Trust,
-    index: Option<Index>,
+pub(crate) struct Ground {
+    pub(crate) trust: Trust,
+    /// Who may issue the certificates of those who stamp times.
+    pub(crate) stampers: Trust,
+    pub(crate) index: Option<Index>,
+}
+
+/// Whether a message holds, by the ground of a configuration; and its kind.
+pub(crate) fn holds(octets: &[u8], ground: &Ground, now: Timestamp) -> Option<&'static str> {
+    let found = report(Path::new(""), octets, ground, false, now);
+    found.kind.filter(|_| found.verdict == VALID)
 }
 
 /// What was found out about one file.
@@ -83,10 +94,13 @@ pub(crate) fn run(arguments: &args::Verify) -> anyhow::Result<bool> {
     let mut all_hold = true;
     let mut out = std::io::stdout().lock();
     for file in &arguments.files {
-        let told = match read(file) {
-            Ok(octets) => {
-                let now = Timestamp::now();
-                let report = report(file, &octets, &ground, arguments.strict, now);
+        let now = Timestamp::now();
+        let looked_at = is_one(file).and_then(|is_bundle| match is_bundle {
+            true => bundle::report(file, &ground, arguments.strict, now),
+            false => Ok(report(file, &read(file)?, &ground, arguments.strict, now)),
+        });
+        let told = match looked_at {
+            Ok(report) => {
                 all_hold &= report.verdict == VALID;
                 if arguments.json { report.line()? } else { report.text() }
             }
@@ -116,16 +130,21 @@ fn ground(arguments: &args::Verify) -> anyhow::Result<Ground> {
         (None, Some(config)) => material::trust(config)?,
         (None, None) => Trust::new(Vec::new(), Vec::new())?,
     };
+    let stampers = match (&arguments.ca, &config) {
+        (Some(file), _) => named_trust(file)?,
+        (None, Some(config)) => material::stamp_trust(config)?,
+        (None, None) => Trust::new(Vec::new(), Vec::new())?,
+    };
     let index = match (&arguments.index, &config) {
         (Some(file), _) => Some(material::index_file(file)?.0),
         (None, Some(config)) => Some(material::index(config)?.0),
         (None, None) => None,
     };
-    Ok(Ground { trust, index })
+    Ok(Ground { trust, stampers, index })
 }
 
 /// The authorities in a file, with the revocation list that may stand beside them.
-fn named_trust(file: &Path) -> anyhow::Result<Trust> {
+pub(crate) fn named_trust(file: &Path) -> anyhow::Result<Trust> {
     let pem = material::octets(file)?;
     let has_list = String::from_utf8_lossy(&pem).contains("-----BEGIN X509 CRL-----");
     let crls = if has_list { vec![Crl::read(&pem)?] } else { Vec::new() };

@@ -1,22 +1,46 @@
-//! `log find`: what happened to a message, or around an account, in the log of certified mail.
+//! The log of certified mail: looked through, sealed, taken out, held against its seals.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
 
+use anyhow::{Context, bail};
 use serde::Serialize;
-use store::{LogRecord, LoggedRecipient};
+use store::{LogRecord, LoggedRecipient, Statement, Timestamp};
 
 use super::{named, plain, rfc3339, shown};
-use crate::args::LogCommand;
+use crate::args::{Find, LogCommand, LogExpire, LogExport, LogVerify};
 use crate::config::Config;
-use crate::control::{self, Reach, Request, Response, Wanted};
+use crate::control::{self, Reach, Request, Response, Wanted, unexpected};
+use crate::evidence::bundle;
+use crate::seal::check::{self, Believed, Found, Shelf};
+use crate::seal::history::{HISTORY_OCTETS_MAX, History};
+use crate::{material, verify};
 
-/// Finds records and prints them, oldest first. `false`: it was refused, and the reason is printed.
+/// Does a command and prints its answer. `false`: it was refused or does not hold, and the reason is
+/// printed.
 ///
 /// # Errors
 ///
-/// When neither the server nor the store can be reached.
+/// When neither the server nor the store can be reached, or a file cannot be read or written.
 pub(crate) fn run(command: LogCommand) -> anyhow::Result<bool> {
-    let LogCommand::Find(find) = command;
+    match command {
+        LogCommand::Find(asked) => find(asked),
+        LogCommand::Seal(seal) => {
+            let config = Config::load(&seal.config.path())?;
+            match Reach::new(&config).seal_log()? {
+                Response::Done { text } => writeln!(std::io::stdout(), "{text}")?,
+                other => return control::refused(other),
+            }
+            Ok(true)
+        }
+        LogCommand::Export(asked) => export(&asked),
+        LogCommand::Verify(asked) => verify(&asked),
+        LogCommand::Expire(asked) => expire(&asked),
+    }
+}
+
+fn find(find: Find) -> anyhow::Result<bool> {
     let config = Config::load(&find.config.path())?;
     let wanted = Wanted {
         message_id: find.message_id,
@@ -39,6 +63,128 @@ pub(crate) fn run(command: LogCommand) -> anyhow::Result<bool> {
             other => return control::refused(other),
         }
     }
+    Ok(true)
+}
+
+/// Takes a message's history out.
+fn export(asked: &LogExport) -> anyhow::Result<bool> {
+    let config = Config::load(&asked.config.path())?;
+    let mut reach = Reach::new(&config);
+    let request = Request::LogHistory { message_id: asked.message_id.clone() };
+    let history = match reach.ask(request)? {
+        Response::History { history } => history,
+        other => return control::refused(other),
+    };
+    if history.records.is_empty() {
+        bail!("the log has no record of {}", plain(&asked.message_id));
+    }
+    let open = history.records.iter().filter(|record| record.seal.is_none()).count();
+    write(&asked.output, &history.octets()?)?;
+    let mut out = std::io::stdout().lock();
+    let (records, file) = (history.records.len(), asked.output.display());
+    writeln!(out, "{records} records with their proofs are in {file}")?;
+    if open > 0 {
+        writeln!(out, "{open} of them are not sealed yet: run `ceralacca log seal` before")?;
+    }
+    Ok(true)
+}
+
+/// A file, whole and on disk.
+pub(crate) fn write(path: &Path, octets: &[u8]) -> anyhow::Result<()> {
+    let unwritable = || format!("{} cannot be written", path.display());
+    let mut file = File::create(path).with_context(unwritable)?;
+    file.write_all(octets).and_then(|()| file.sync_all()).with_context(unwritable)
+}
+
+/// Holds the log, or what was taken out of it, against its seals.
+fn verify(asked: &LogVerify) -> anyhow::Result<bool> {
+    let config = match (&asked.ca, &asked.file) {
+        (Some(_), Some(_)) => None,
+        (None, Some(_)) => asked.config.existing().map(|file| Config::load(&file)).transpose()?,
+        (_, None) => Some(Config::load(&asked.config.path())?),
+    };
+    let (signers, stampers) = match (&asked.ca, &config) {
+        (Some(file), _) => (verify::named_trust(file)?, verify::named_trust(file)?),
+        (None, Some(config)) => (material::trust(config)?, material::stamp_trust(config)?),
+        (None, None) => bail!(
+            "nobody is named who may issue certificates: name their file with --ca, or a \
+             configuration with --config"
+        ),
+    };
+    let believed = Believed { signers: &signers, stampers: &stampers };
+    let found = match (&asked.file, &config) {
+        (Some(file), _) => history_in(file)?.check(believed),
+        (None, Some(config)) => {
+            check::check(&mut Reach::new(config), believed, asked.day, Timestamp::now())?
+        }
+        (None, None) => bail!("no configuration: name it with --config"),
+    };
+    let is_all = asked.file.is_none() && asked.day.is_none();
+    let holds = found.faults.is_empty()
+        && !(asked.strict && (!found.notes.is_empty() || found.unsealed > 0 && !is_all));
+    let mut out = std::io::stdout().lock();
+    if asked.json {
+        #[derive(Serialize)]
+        struct Answer<'a> {
+            verdict: &'a str,
+            #[serde(flatten)]
+            found: &'a Found,
+        }
+        let verdict = if holds { "valid" } else { "invalid" };
+        writeln!(out, "{}", serde_json::to_string(&Answer { verdict, found: &found })?)?;
+        return Ok(holds);
+    }
+    for finding in &found.faults {
+        writeln!(out, "WRONG  {}", plain(&finding.text))?;
+    }
+    for note in &found.notes {
+        writeln!(out, "note   {}", plain(note))?;
+    }
+    let verdict = if holds { "valid" } else { "invalid" };
+    let Found { seals, records, unsealed, .. } = found;
+    writeln!(out, "{verdict}: {records} records under {seals} seals, {unsealed} not sealed yet")?;
+    Ok(holds)
+}
+
+/// The history in a file: alone, or in an evidence bundle.
+fn history_in(file: &Path) -> anyhow::Result<History> {
+    if bundle::is_one(file)? {
+        let octets = bundle::Bundle::open(file)?.read(bundle::HISTORY)?;
+        return History::read(&octets);
+    }
+    let unreadable = || format!("{} cannot be read", file.display());
+    let mut octets = Vec::new();
+    let opened = File::open(file).with_context(unreadable)?;
+    opened.take(HISTORY_OCTETS_MAX as u64 + 1).read_to_end(&mut octets).with_context(unreadable)?;
+    History::read(&octets)
+}
+
+/// Removes what is past its time.
+fn expire(asked: &LogExpire) -> anyhow::Result<bool> {
+    let config = Config::load(&asked.config.path())?;
+    let mut reach = Reach::new(&config);
+    let (mut after, mut removed) = (0, 0);
+    let mut out = std::io::stdout().lock();
+    loop {
+        let seals = reach.seals(after)?;
+        let Some(last) = seals.last() else { break };
+        after = last.number;
+        for seal in seals {
+            let said = Statement::parse(&seal.octets)?;
+            if said.until > asked.before {
+                writeln!(out, "{removed} records are removed; their seals stay")?;
+                return Ok(true);
+            }
+            loop {
+                match reach.ask(Request::ExpireSeal { seal: seal.number })? {
+                    Response::Expired { removed: 0 } => break,
+                    Response::Expired { removed: some } => removed += some,
+                    other => return Err(unexpected(other)),
+                }
+            }
+        }
+    }
+    writeln!(out, "{removed} records are removed; their seals stay")?;
     Ok(true)
 }
 

@@ -16,13 +16,16 @@ use super::values::{
 use super::{
     Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, IndexSource, KeyPair, Limits,
     Listen, LogConfig, LogFormat, Machine, OrdinaryMail, Provider, Rate, Refuse, Service,
-    TrustConfig, check_provider_name,
+    StampSource, Timestamps, TrustConfig, check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
 const LEGAL_FIRST: Duration = Duration::from_secs(12 * 3_600);
 const LEGAL_SECOND: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(22 * 3_600)..=Duration::from_secs(24 * 3_600);
+/// How long an interval of the log may be: DM 2 Nov 2005 art. 10 allows 24 hours at most.
+const STAMP_EVERY: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);
 const LEGAL_QUEUE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Reads all sections; nothing when one that is needed cannot be.
@@ -44,14 +47,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
     }
     section.finish();
 
-    let mut section = root.section("timestamp");
-    let authority = section.get("authority", |v| read_text(v).map(str::to_owned));
-    let authority = authority.filter(|word| word != "internal");
-    if authority.is_some() {
-        let line = section.line_of("authority");
-        unbuilt.add(line, "an outside timestamp authority", "write authority = \"internal\"");
-    }
-    section.finish();
+    let timestamp = read_timestamp(root.section("timestamp"), folder);
 
     let doubts = read_deadlines(reader, root.section("deadlines"));
 
@@ -110,6 +106,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         machines,
         limits,
         signing,
+        timestamp,
         tls,
         log,
         unbuilt: unbuilt.found,
@@ -284,6 +281,41 @@ fn read_trust(
         authorities: authorities.unwrap_or_else(|| vec![folder.join("ca.pem")]),
         crls,
         require_crl,
+    }
+}
+
+fn read_timestamp(mut section: Section<'_, '_>, folder: &Path) -> Timestamps {
+    let url = section.get("authority", |v| match read_text(v)? {
+        "internal" => Ok(None),
+        url if url.starts_with("http://") || url.starts_with("https://") => {
+            Ok(Some(url.to_owned()))
+        }
+        other => Err(wrong(
+            format!("`{other}` is no authority"),
+            "write \"internal\", or the http or https URL of one",
+        )),
+    });
+    let files = |v: &DeValue<'_>| read_list(v, |text| Ok(folder.join(text)));
+    let authorities = section.get("authorities", files).unwrap_or_default();
+    let every = section.get("every", |v| match read_duration(v)? {
+        every if STAMP_EVERY.contains(&every) && every.subsec_nanos() == 0 => Ok(every),
+        _ => Err(wrong(
+            "not between a second and 24 hours",
+            "write \"24h\": the law allows no longer interval",
+        )),
+    });
+    // The file of an authority of our own is asked for in any case: its keys are keys.
+    let key = section.get("key", |v| read_path(v, folder));
+    let certificate = section.get("certificate", |v| read_path(v, folder));
+    section.finish();
+    let internal = KeyPair {
+        key: key.unwrap_or_else(|| folder.join("timestamp.key")),
+        certificate: certificate.unwrap_or_else(|| folder.join("timestamp.pem")),
+    };
+    Timestamps {
+        authority: url.flatten().map_or(StampSource::Internal(internal), StampSource::Url),
+        authorities,
+        every: every.unwrap_or(*STAMP_EVERY.end()),
     }
 }
 

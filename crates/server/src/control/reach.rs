@@ -5,7 +5,7 @@ use store::embedded::EmbeddedStore;
 
 use super::{Request, Response, Rules, ask, perform};
 use crate::config::Config;
-use crate::material;
+use crate::{material, seal};
 
 /// The way to one provider's store.
 pub(crate) struct Reach<'c> {
@@ -33,6 +33,33 @@ impl<'c> Reach<'c> {
                 None => material::store(self.config)?,
             },
         };
+        self.perform(store, request)
+    }
+
+    /// Seals what no seal covers: the running server does, or this process with the provider's key
+    /// behind a process of its own.
+    ///
+    /// # Errors
+    ///
+    /// When neither the server nor the store can be reached, or nothing can be signed.
+    pub(crate) fn seal_log(&mut self) -> anyhow::Result<Response> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => match ask(&self.config.control_socket(), &Request::SealLog)? {
+                Some(response) => return Ok(response),
+                None => material::store(self.config)?,
+            },
+        };
+        let store = self.store.insert(store);
+        Ok(match seal::seal_now(store, self.config, Timestamp::now()) {
+            Ok(text) => Response::Done { text },
+            Err(error) => {
+                Response::Refused { text: format!("the log could not be sealed: {error:#}") }
+            }
+        })
+    }
+
+    fn perform(&mut self, store: EmbeddedStore, request: Request) -> anyhow::Result<Response> {
         let store = self.store.insert(store);
         Ok(perform(store, &Rules::of(self.config), request, Timestamp::now()).0)
     }

@@ -39,7 +39,7 @@ pub(super) fn find(store: &dyn Store, wanted: Wanted, after: u64) -> Result<Resp
 }
 
 /// An identifier as the log has it.
-fn bare(message_id: &str) -> String {
+pub(super) fn bare(message_id: &str) -> String {
     let text = message_id.trim();
     let inner = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
     inner.unwrap_or(text).trim().to_owned()

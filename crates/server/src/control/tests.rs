@@ -13,6 +13,7 @@ fn rules() -> Rules {
         domains: vec![Domain::parse("pec.alfa.example").unwrap()],
         postmaster: Address::parse("postmaster@pec.alfa.example").unwrap(),
         receipt_reserve: 4096,
+        provider: "Alfa PEC S.p.A.".to_owned(),
     }
 }
 
@@ -168,6 +169,7 @@ fn start(path: &Path) -> (Arc<Mutex<Vec<AccountId>>>, watch::Sender<bool>) {
         config: Arc::new(config),
         on_change: Arc::new(move |id| heard.lock().unwrap().push(id)),
         reload_index: Arc::new(|| anyhow::bail!("it is damaged")),
+        seal_log: Arc::new(|| Ok("the log is sealed".to_owned())),
     };
     tokio::spawn(serve(server, desk, stopping));
     (told, stop)

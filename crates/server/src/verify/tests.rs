@@ -18,6 +18,7 @@ fn ground() -> Ground {
     let authorities = Certificate::all_from_pem(CA).unwrap();
     Ground {
         trust: Trust::new(authorities, vec![Crl::read(CRL).unwrap()]).unwrap(),
+        stampers: Trust::new(Vec::new(), Vec::new()).unwrap(),
         index: Some(Index::from_ldif(INDEX).unwrap().0),
     }
 }
@@ -108,7 +109,8 @@ fn who_signed_and_who_issued_count() {
 
 #[test]
 fn what_cannot_be_checked_is_a_note_and_strict_counts_notes() {
-    let nothing = Ground { trust: Trust::new(Vec::new(), Vec::new()).unwrap(), index: None };
+    let nothing =
+        Ground { trust: Trust::new(Vec::new(), Vec::new()).unwrap(), index: None, ..ground() };
     let report = looked_at(ACCEPTANCE, &nothing);
     assert_eq!((report.verdict, wrong(&report)), (VALID, vec![]));
     assert_eq!(
@@ -133,8 +135,8 @@ fn a_person_reads_first_that_nobody_could_tell_who_signed() {
     for (ground, unproved) in [
         (ground(), String::new()),
         (Ground { index: None, ..ground() }, signer.to_owned()),
-        (Ground { trust: trust(), index }, issuer.to_owned()),
-        (Ground { trust: trust(), index: None }, format!("{signer}, {issuer}")),
+        (Ground { trust: trust(), index, ..ground() }, issuer.to_owned()),
+        (Ground { trust: trust(), index: None, ..ground() }, format!("{signer}, {issuer}")),
     ] {
         let text = looked_at(ACCEPTANCE, &ground).text();
         let expected = match &unproved[..] {
