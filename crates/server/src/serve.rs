@@ -208,13 +208,10 @@ pub(crate) fn assemble(
         providers: ArcSwap::from_pointee(providers),
         trust: ArcSwap::from_pointee(trust),
         queue: Queue::new(),
-<<<<<<< HEAD
         rates: Rates::default(),
         watch: Watch::default(),
         resolver: OnceLock::new(),
-=======
         seals: Seals::new(),
->>>>>>> 18748cc (Seal the log each day, prove it, and put a message's evidence into one file)
         work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
     }))
 }

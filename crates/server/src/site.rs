@@ -16,11 +16,8 @@ use crate::hub::Hub;
 use crate::limits::Connections;
 use crate::login::Logins;
 use crate::queue::Queue;
-<<<<<<< HEAD
 use crate::rates::Rates;
-=======
 use crate::seal::Seals;
->>>>>>> 18748cc (Seal the log each day, prove it, and put a message's evidence into one file)
 use crate::tls::Tls;
 
 /// KiB of messages that are being worked on at once, in memory. One more than fits waits for its
@@ -50,17 +47,14 @@ pub(crate) struct Site {
     /// Whom we believe when a provider signs; exchanged likewise.
     pub(crate) trust: ArcSwap<Trust>,
     pub(crate) queue: Arc<Queue>,
-<<<<<<< HEAD
     /// How much accounts, networks and destinations have sent.
     pub(crate) rates: Rates,
     /// What accounts do, for the rule of `[abuse]`.
     pub(crate) watch: Watch,
     /// Made when it is first asked.
     pub(crate) resolver: OnceLock<TokioResolver>,
-=======
     /// Seals the log.
     pub(crate) seals: Arc<Seals>,
->>>>>>> 18748cc (Seal the log each day, prove it, and put a message's evidence into one file)
     /// Bounds the memory of messages that are worked on, in KiB.
     pub(crate) work: Arc<Semaphore>,
 }
