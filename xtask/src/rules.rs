@@ -1,18 +1,22 @@
 //! Which rule of certified mail is proved by which test.
 //!
-//! The rules are the rows of `docs/pec-rules.md`. A test names the rules that it proves: in a
+//! The rules are the rows of `docs/pec-rules.md`; its last table lists those that no test can prove, with whose
+//! they are and why. A test names the rules that it proves: in a
 //! comment in it or right above it, as `PEC-AP-03`, or in its own name, as `pec_ap_03`. A citation
 //! in the program itself says where a rule is obeyed, and proves nothing.
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::rust::{Source, TestItem};
 use crate::tree::File;
 
 /// Where the rules stand.
 pub const RULES: &str = "docs/pec-rules.md";
+
+/// The heading above the table of those that no test proves.
+const WITHOUT: &str = "## Without a test";
 
 /// The chores, whose examples are no citations.
 const HERE: &str = "xtask/";
@@ -33,6 +37,80 @@ impl Rule {
     pub fn family(&self) -> &str {
         self.id.split('-').nth(1).unwrap_or_default()
     }
+}
+
+/// Why a rule has no test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Nothing for software to do: it binds the organisation, the authority or the user's client.
+    Organisation,
+    /// Whoever runs the program has to see to it.
+    Operator,
+    /// Not built or not proved yet.
+    Open,
+}
+
+impl Whose {
+    /// Its word in the table.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Organisation => "organisation",
+            Self::Operator => "operator",
+            Self::Open => "open",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Organisation, Self::Operator, Self::Open].into_iter().find(|one| one.word() == word)
+    }
+}
+
+/// A rule that no test proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Without {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub whose: Whose,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Reads the table of rules without a test.
+///
+/// # Errors
+///
+/// When a row has no rule's id, no word of [`Whose`] or no reason, or a rule stands twice.
+pub fn without(text: &str) -> Result<Vec<Without>> {
+    let Some((_, text)) = text.split_once(WITHOUT) else { return Ok(Vec::new()) };
+    let mut found: Vec<Without> = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| PEC-")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let ["", id, whose, why, ""] = cells.as_slice() else {
+            bail!("{RULES}: not a rule, whose it is and why: {line}");
+        };
+        ensure!(cited(id).as_slice() == [*id], "{RULES}: {id} is no rule's id");
+        ensure!(!found.iter().any(|one| one.id == *id), "{RULES}: {id} stands twice");
+        ensure!(!why.is_empty(), "{RULES}: {id} has no reason");
+        let whose = Whose::parse(whose).with_context(|| {
+            format!("{RULES}: {id} is of nobody: write organisation or operator")
+        })?;
+        found.push(Without { id: (*id).into(), whose, why: (*why).into() });
+    }
+    Ok(found)
+}
+
+/// What is wrong with what is proved and what is said to need no proof: a sentence each.
+pub fn complaints(rules: &[Rule], proved: &BTreeSet<String>, without: &[Without]) -> Vec<String> {
+    let said: BTreeSet<&str> = without.iter().map(|one| one.id.as_str()).collect();
+    let known: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
+    let neither =
+        rules.iter().filter(|rule| !proved.contains(&rule.id) && !said.contains(rule.id.as_str()));
+    let neither = neither.map(|rule| {
+        format!("{}: no test cites it, and {RULES} does not say why none can", rule.id)
+    });
+    let unknown = without.iter().filter(|one| !known.contains(one.id.as_str()));
+    neither.chain(unknown.map(|one| format!("{}: no rule has this id", one.id))).collect()
 }
 
 /// A place where a rule is named.
@@ -56,6 +134,7 @@ pub struct Citation {
 pub fn rules(text: &str) -> Result<Vec<Rule>> {
     let mut found: Vec<Rule> = Vec::new();
     let mut ids = BTreeSet::new();
+    let (text, _) = text.split_once(WITHOUT).unwrap_or((text, ""));
     for line in text.lines() {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         let ["", first, text, rest @ ..] = cells.as_slice() else { continue };
@@ -207,6 +286,37 @@ mod tests {
         assert!(rules("nothing").is_err());
         let twice = rules("| PEC-QQ-01 | a | | |\n| PEC-QQ-01 | b | | |");
         assert!(twice.unwrap_err().to_string().ends_with("PEC-QQ-01 stands twice"));
+    }
+
+    #[test]
+    fn a_rule_is_proved_or_it_is_said_why_none_can() {
+        let text = "| PEC-QQ-01 | Do it. | | |\n| PEC-QQ-02 | Do it. | | |\n| PEC-QQ-03 | Do it. | | |\n\n\
+                    ## Without a test\n\n| Rule | Whose | Why |\n|---|---|---|\n\
+                    | PEC-QQ-02 | operator | It is a contract. |\n";
+        let (all, some) = (rules(text).unwrap(), without(text).unwrap());
+        assert_eq!(all.len(), 3);
+        let expected = Without {
+            id: "PEC-QQ-02".into(),
+            whose: Whose::Operator,
+            why: "It is a contract.".into(),
+        };
+        assert_eq!(some, [expected]);
+        let proved = BTreeSet::from(["PEC-QQ-01".to_owned()]);
+        let told = complaints(&all, &proved, &some);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].starts_with("PEC-QQ-03: no test cites it"), "{told:?}");
+        assert_eq!(complaints(&all[..2], &proved, &some), [""; 0]);
+        let told = complaints(&all[..1], &proved, &some);
+        assert_eq!(told, ["PEC-QQ-02: no rule has this id"]);
+        for wrong in [
+            "| PEC-QQ-02 | operator | |",
+            "| PEC-QQ-02 | nobody | Because. |",
+            "| PEC-QQ-02 | operator |",
+            "| PEC-QQ-2x | operator | Because. |",
+            "| PEC-QQ-02 | open | a |\n| PEC-QQ-02 | open | b |",
+        ] {
+            assert!(without(&format!("## Without a test\n{wrong}\n")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::command::Run;
 use crate::steps::Steps;
-use crate::{fuzz, tools};
+use crate::{fuzz, report, tools};
 
 /// How long each fuzz target runs unless told otherwise: enough to replay its corpus and go on.
 pub(crate) const FUZZ_SECONDS: u64 = 5;
@@ -23,7 +23,7 @@ const BINARY_VARIABLE: &str = "CERALACCA_BIN";
 ///
 /// When a step fails: the error names it and says what to do.
 pub(crate) fn run(fuzz_seconds: u64) -> Result<()> {
-    let mut steps = Steps::new(8);
+    let mut steps = Steps::new(9);
     if !steps.step("tools", "Install them, then run `cargo xtask test` again.", tools::provide) {
         return steps.finish();
     }
@@ -49,6 +49,11 @@ pub(crate) fn run(fuzz_seconds: u64) -> Result<()> {
         build.set("RUSTDOCFLAGS", "-D warnings").run()?;
         Ok("no warnings".to_owned())
     });
+    steps.step(
+        "rules",
+        "Cite the rule in the test that proves it, or say in docs/pec-rules.md whose it is.",
+        report::check,
+    );
     steps.step("dependencies", "deny.toml says what is allowed, and why.", dependencies);
     steps.step(
         "fuzz",

@@ -298,7 +298,7 @@ fn a_seal_that_was_altered_dropped_or_truncated_is_named() {
         (
             "UPDATE seals SET statement = replace(statement, '1100', '1099') WHERE number = 1",
             1,
-            "gap",
+            "altered",
         ),
         (
             "UPDATE seals SET statement = CAST(replace(CAST(statement AS TEXT), 'Gestore A', 'Gestore B') AS BLOB) WHERE number = 2",

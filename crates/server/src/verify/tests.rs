@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use super::*;
 
+mod mutations;
+mod signed;
+mod world;
+
 /// The test authority's certificate and its revocation list.
 const CA: &[u8] = include_bytes!("../../../../certs/spec/test-ca.pem");
 const CRL: &[u8] = include_bytes!("../../../../certs/spec/test-ca.crl.pem");

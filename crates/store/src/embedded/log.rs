@@ -179,7 +179,7 @@ pub(super) fn entries(
 }
 
 /// The octets of a column, whichever type somebody made it.
-fn raw(row: &Row<'_>, at: usize) -> rusqlite::Result<Vec<u8>> {
+pub(super) fn raw(row: &Row<'_>, at: usize) -> rusqlite::Result<Vec<u8>> {
     Ok(match row.get_ref(at)? {
         ValueRef::Text(octets) | ValueRef::Blob(octets) => octets.to_vec(),
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Vec::new(),

@@ -1,7 +1,9 @@
 //! The seals of the log in the index (PEC-LOG-02, PEC-LOG-03).
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::log::raw;
 use super::pipeline::clamp;
 use super::txn::Txn;
 use crate::rules::{micros, time};
@@ -13,9 +15,12 @@ const SEAL: &str = "number, statement, signature, stamp, expired";
 fn seal(row: &Row<'_>) -> rusqlite::Result<Seal> {
     Ok(Seal {
         number: row.get::<_, i64>(0)?.cast_unsigned(),
-        octets: row.get(1)?,
-        signature: row.get(2)?,
-        stamp: row.get(3)?,
+        octets: raw(row, 1)?,
+        signature: raw(row, 2)?,
+        stamp: match row.get_ref(3)? {
+            ValueRef::Null => None,
+            _ => Some(raw(row, 3)?),
+        },
         expired: row.get::<_, Option<i64>>(4)?.map(time),
     })
 }
@@ -52,8 +57,9 @@ pub(super) fn unstamped(db: &Connection, limit: usize) -> Result<Vec<Seal>, Stor
 
 pub(super) fn chunks(db: &Connection, number: u64) -> Result<Vec<Hash>, StoreError> {
     let get = "SELECT chunks FROM seals WHERE number = ?";
-    let octets: Option<Vec<u8>> =
-        db.prepare_cached(get)?.query_row([number.cast_signed()], |row| row.get(0)).optional()?;
+    let number_signed = number.cast_signed();
+    let octets =
+        db.prepare_cached(get)?.query_row([number_signed], |row| raw(row, 0)).optional()?;
     let (chunks, rest) = octets.as_deref().unwrap_or_default().as_chunks();
     if !rest.is_empty() {
         return Err(StoreError::Medium(format!("seal {number} has chunks that are none")));

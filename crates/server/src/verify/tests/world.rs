@@ -1,0 +1,173 @@
+//! What providers were seen to do otherwise than we do: each is taken.
+
+use super::signed::{A_ADDRESS, Apart, SIGNATURE, ground_with_a};
+use super::*;
+
+const DELIVERY: &[u8] =
+    include_bytes!("../../../../pec/examples/eml/06-avvenuta-consegna-completa.eml");
+
+/// Valid, with these notes beside that `gestore-emittente` is another than who signed here.
+fn taken(name: &str, octets: &[u8]) -> Vec<String> {
+    let report = looked_at(octets, &ground_with_a());
+    assert_eq!((report.verdict, wrong(&report)), (VALID, vec![]), "{name}: {:?}", report.checks);
+    let notes = report.notes.into_iter();
+    notes.filter(|note| !note.starts_with("gestore-emittente")).collect()
+}
+
+const MODEL: &str = "the text is not of our model: it was not compared";
+
+/// PEC-SIG-05 PEC-SIG-07 PEC-SIG-09 PEC-XML-05 PEC-FMT-06 PEC-CRT-10
+#[test]
+fn what_other_providers_do_otherwise_is_taken() {
+    let delivery = || Apart::of(DELIVERY);
+    let envelope = || Apart::of(ENVELOPE);
+    let none: [&str; 0] = [];
+    assert_eq!(taken("as it is", &delivery().sign()), none);
+    assert_eq!(taken("as it is", &envelope().sign()), none);
+    let mut count = 0;
+    // 1. The case of names of fields.
+    let octets = envelope().outer("X-TipoRicevuta", "X-Tiporicevuta").sign();
+    assert_eq!(taken("X-Tiporicevuta", &octets), none);
+    let octets = delivery().outer("X-Ricevuta", "X-RICEVUTA").outer("From:", "FROM:").sign();
+    assert_eq!(taken("upper case", &octets), none);
+    count += 2;
+    // 2. How the signature is announced, and with which digest it is made.
+    let sha1 = "the signature is made with SHA-1, as was usual once";
+    for (micalg, digest, notes) in [
+        ("micalg=\"sha1\"", "sha1", &[sha1][..]),
+        ("micalg=sha1", "sha1", &[sha1]),
+        ("micalg=sha-256", "sha256", &[]),
+        ("micalg=\"sha-256\"", "sha256", &[]),
+        // A hint, and a wrong one.
+        ("micalg=\"sha-256\"", "sha1", &[sha1]),
+    ] {
+        for protocol in ["application/pkcs7-signature", "application/x-pkcs7-signature"] {
+            let apart = delivery()
+                .outer("micalg=\"sha-256\"", micalg)
+                .outer("application/pkcs7-signature", protocol);
+            let part = format!("{protocol}; name=smime.p7s");
+            let octets = apart.around(&apart.openssl(&["-md", digest]), "", &part);
+            assert_eq!(taken(micalg, &octets), notes, "{micalg} {protocol} {digest}");
+            count += 1;
+        }
+    }
+    // 3. Something before the first part, or blank lines.
+    let apart = delivery();
+    let signature = apart.openssl(&[]);
+    for preamble in ["This is an S/MIME signed message\r\n\r\n", "", "\r\n", "\r\n\r\n\r\n"] {
+        assert_eq!(taken("preamble", &apart.around(&signature, preamble, SIGNATURE)), none);
+        count += 1;
+    }
+    // 4. A text alone, and an encoding where there is nothing to encode.
+    let text = "multipart/alternative; boundary=\"----=_ALT_0011_PecSpecExample\"\r\n\r\n\
+                ------=_ALT_0011_PecSpecExample\r\nContent-Type: ";
+    let mut apart = delivery().edit(text, "");
+    let html = apart.entity.find("\r\n------=_ALT_0011_PecSpecExample\r\n").unwrap();
+    let end = "------=_ALT_0011_PecSpecExample--\r\n";
+    let after = apart.entity.find(end).unwrap() + end.len();
+    apart.entity.replace_range(html + 2..after, "");
+    assert_eq!(taken("text alone", &apart.sign()), none);
+    let mixed = "Content-Type: multipart/mixed;";
+    let octets =
+        delivery().edit(mixed, &format!("Content-Transfer-Encoding: binary\r\n{mixed}")).sign();
+    assert_eq!(taken("binary", &octets), none);
+    count += 2;
+    // 5. Names without quotes, and attachments that are not inline.
+    let octets = delivery()
+        .edit("name=\"daticert.xml\"", "name=daticert.xml")
+        .edit("name=\"postacert.eml\"", "name=postacert.eml")
+        .sign();
+    assert_eq!(taken("no quotes", &octets), none);
+    let inline = "Content-Disposition: inline; filename";
+    let octets = delivery().edit(inline, "Content-Disposition: attachment; filename").sign();
+    assert_eq!(taken("attachment", &octets), none);
+    count += 2;
+    // 6. Boundaries of every kind.
+    for boundary in ["----------------------------------A", "=_b.1_2=", "_=aperta'(+)/:?", "a b"] {
+        assert_eq!(taken(boundary, &delivery().boundary(boundary).sign()), none);
+        count += 1;
+    }
+    // 7. Texts that are longer than the model, or decorated.
+    let title = "\r\n\r\nRicevuta di avvenuta consegna\r\n";
+    for text in [
+        "\r\n\r\n-- Ricevuta di avvenuta consegna --\r\n",
+        "\r\n\r\nRicevuta di avvenuta consegna\r\nDelivery receipt, see below\r\n----------\r\n",
+    ] {
+        assert_eq!(taken("text", &delivery().edit(title, text).sign()), [MODEL]);
+        count += 1;
+    }
+    // 8. White space around and in the certification data.
+    for (from, to) in [
+        ("</postacert>\n", "</postacert>\r\n\r\n"),
+        ("    <dati>", "\r\n\r\n    <dati>\n\n"),
+        ("<ricevuta tipo=\"completa\"/>", "<ricevuta tipo=\"completa\" />"),
+        ("<consegna>", "<consegna>\n  "),
+        (" errore=\"nessuno\"", ""),
+        (" tipo=\"certificato\"", ""),
+    ] {
+        assert_eq!(taken(from, &delivery().data(from, to).sign()), none, "{from}");
+        count += 1;
+    }
+    // 9. Fields that we do not write.
+    for field in [
+        "X-Attachment: 2",
+        "X-REM-Subject: Istanza",
+        "X-Namirial-Details: a=b; c=d",
+        "Delivered-To: mario.rossi@pec.rossi.example",
+        "DKIM-Signature: v=1; a=rsa-sha256; d=betacert.example; b=AAAA",
+    ] {
+        let octets = delivery().outer("MIME-Version:", &format!("{field}\r\nMIME-Version:")).sign();
+        assert_eq!(taken(field, &octets), none);
+        count += 1;
+    }
+    // 10. A date with a comment.
+    let octets = delivery().outer("09:30:15 +0200", "09:30:15 +0200 (CEST)").sign();
+    assert_eq!(taken("comment", &octets), none);
+    count += 1;
+    // 11. BER of indefinite length, no attributes of S/MIME, another way to name the signer.
+    for options in [&["-stream"][..], &["-noattr"], &["-keyid"], &["-nosmimecap"]] {
+        assert_eq!(taken("CMS", &delivery().sign_with(options)), none, "{options:?}");
+        count += 1;
+    }
+    let ber = delivery().openssl(&["-stream"]);
+    assert_eq!(ber[..2], [0x30, 0x80], "the test needs BER");
+    // 12. Identifiers with many dots, of another domain than the sender's.
+    let id = "20260914093012.4c1f9e27@alfapec.example";
+    let other = "opec2941.20260914093012.12345.678.1.57@pec.altro.example";
+    let octets = Apart::of(ACCEPTANCE).data(id, other).edit(id, other).sign();
+    assert_eq!(taken("identificativo", &octets), none);
+    count += 1;
+    // 13. The provider's name as it likes to be written.
+    for name in ["BETA CERTIFICATA S.R.L.", "beta-certificata - s.r.l.", "Beta &amp; C. S.p.A."] {
+        let octets = delivery().data("Beta Certificata S.r.l.", name).sign();
+        assert_eq!(taken(name, &octets), none);
+        count += 1;
+    }
+    // 14. A recipient in another case than among the recipients.
+    let (from, to) = ("<consegna>protocollo@", "<consegna>Protocollo@");
+    assert_eq!(taken("case", &delivery().data(from, to).sign()), [MODEL; 0]);
+    count += 1;
+    // Parts more, which a provider may add.
+    let end = "------=_MIX_0010_PecSpecExample--";
+    let more = format!(
+        "------=_MIX_0010_PecSpecExample\r\nContent-Type: application/pdf; name=\"nota.pdf\"\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\nJVBERg==\r\n{end}"
+    );
+    assert_eq!(taken("part", &delivery().edit(end, &more).sign()), none);
+    // A file saved with LF.
+    let mut lf = delivery().sign();
+    lf.retain(|octet| *octet != b'\r');
+    let note = "the file has LF line ends: it was read as with CRLF";
+    assert_eq!(taken("LF", &lf), [note]);
+    count += 2;
+    println!("{count} ways of other providers are taken");
+    assert!(A_ADDRESS.contains('@') && count >= 50, "{count}");
+}
+
+/// PEC-RB-03 PEC-RB-04: both readings of what a brief receipt's hash is of.
+#[test]
+fn the_brief_receipt_of_the_examples_holds() {
+    let brief = include_bytes!("../../../../pec/examples/eml/08-avvenuta-consegna-breve.eml");
+    let none: [&str; 0] = [];
+    assert_eq!(taken("breve", &Apart::of(brief).sign()), none);
+}
