@@ -140,6 +140,8 @@ impl From<StoreError> for Refusal {
             }
             error @ (StoreError::AccountExists
             | StoreError::JobGone(_)
+            | StoreError::Overtaken
+            | StoreError::Marked
             | StoreError::SealOutOfOrder
             | StoreError::Medium(_)) => Self::fault(error.to_string()),
         }

@@ -18,6 +18,7 @@ pub mod mailboxes;
 pub mod messages;
 pub mod pipeline;
 pub mod quota;
+pub mod tracker;
 
 use std::sync::Arc;
 
@@ -85,8 +86,11 @@ macro_rules! contract_cases {
             pipeline::jobs_come_when_due_in_order,
             pipeline::a_job_is_put_off,
             pipeline::a_job_keeps_its_octets,
-            pipeline::the_tracker_never_goes_back,
-            pipeline::the_tracker_knows_only_what_it_sent,
+            tracker::the_tracker_never_goes_back,
+            tracker::the_tracker_knows_only_what_it_sent,
+            tracker::what_is_due_is_found_in_its_order,
+            tracker::a_notice_is_given_once,
+            tracker::what_happened_is_marked_once,
             log::it_is_found_by_any_identifier,
             log::it_is_found_by_account_and_period,
             log::it_is_told_by_time_in_pages,

@@ -34,6 +34,7 @@ mod schema;
 mod seals;
 mod segments;
 mod stats;
+mod tracker;
 mod txn;
 mod upgrade;
 mod upkeep;
@@ -78,10 +79,10 @@ use self::writer::{Command, Fault, Outcome, Unlink, Writer};
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Committed, Compacted,
-    Copied, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord,
-    Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage,
-    NewSeal, Octets, Opened, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked,
-    Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
+    Copied, Digest, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf,
+    LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox,
+    NewMessage, NewSeal, Octets, Opened, Overdue, Seal, Spool, Store, StoreError, Summary,
+    Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
@@ -579,8 +580,9 @@ impl Store for EmbeddedStore {
     }
 
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
-        let Transaction { at, consume, octets, deliver, enqueue, track, log } = transaction;
-        let step = pipeline::Step { at, consume, deliver, enqueue, track, log };
+        let Transaction { at, consume, octets, deliver, enqueue, follow, track, once, log } =
+            transaction;
+        let step = pipeline::Step { at, consume, deliver, enqueue, follow, track, once, log };
         self.write(octets, move |txn, blobs| pipeline::commit(txn, step, blobs))
     }
 
@@ -603,7 +605,20 @@ impl Store for EmbeddedStore {
     }
 
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {
-        self.shared.readers.read(|db| pipeline::tracked(db, identificativo))
+        self.shared.readers.read(|db| tracker::tracked(db, identificativo))
+    }
+
+    fn overdue(
+        &self,
+        now: Timestamp,
+        after: Option<&Overdue>,
+        limit: usize,
+    ) -> Result<Vec<Overdue>, StoreError> {
+        self.shared.readers.read(|db| tracker::overdue(db, now, after, limit))
+    }
+
+    fn mark(&self, key: &Digest) -> Result<Option<Digest>, StoreError> {
+        self.shared.readers.read(|db| tracker::mark(db, key))
     }
 
     fn log(

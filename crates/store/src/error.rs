@@ -48,6 +48,12 @@ pub enum StoreError {
     /// There is no room on the disk: the next try may do better, and what is there can be read.
     #[error("no space is left on the disk")]
     NoSpace,
+    /// The tracker's entry is not in the state that the transaction is for.
+    #[error("the recipient is in another state by now")]
+    Overtaken,
+    /// It happened already.
+    #[error("it happened already")]
+    Marked,
     /// The disk or the database failed. Nobody but the log learns the cause.
     #[error("the medium failed: {0}")]
     Medium(String),

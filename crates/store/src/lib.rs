@@ -20,6 +20,7 @@ mod queue;
 mod quota;
 mod rules;
 mod seal;
+mod tracker;
 mod transaction;
 pub mod tree;
 mod upkeep;
@@ -38,11 +39,12 @@ pub use message::{
     Appended, BlobId, Changes, Copied, FlagUpdate, NewMessage, Octets, Opened, Spool, Spooled,
     Summary,
 };
-pub use queue::{Job, JobId, NewJob, Track, TrackState, Tracked};
+pub use queue::{Job, JobId, NewJob};
 pub use quota::{Charge, Quota, Usage};
 pub use seal::{
     Format, LogEntry, LogLeaf, NewSeal, NoStatement, STATEMENT_OCTETS_MAX, Seal, Statement,
 };
+pub use tracker::{Digest, Follow, Mark, Overdue, Track, TrackState, Tracked};
 pub use transaction::{Committed, Delivery, Source, Transaction};
 pub use upkeep::{Compacted, Upkeep};
 
@@ -331,8 +333,9 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError::JobGone`] when a job to consume is not there any more: somebody did this step
     /// already. [`StoreError::OverQuota`] names the account at fault; [`StoreError::NoSuchAccount`]
-    /// when a delivery is to none; [`StoreError::NoSuchMessage`] when a [`Source`] is nothing. In
-    /// all these cases nothing has happened.
+    /// when a delivery is to none; [`StoreError::NoSuchMessage`] when a [`Source`] is nothing;
+    /// [`StoreError::Overtaken`] when a [`Track::only_from`] is not so; [`StoreError::Marked`] when a
+    /// mark is there already. In all these cases nothing has happened.
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError>;
     /// The jobs due at `now`, by number, which is oldest first, at most `limit`, with a number above
     /// `after`.
@@ -352,6 +355,16 @@ pub trait Store: Send + Sync {
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError>;
     /// What became of each certified recipient of a message, by address.
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError>;
+    /// The entries of the tracker whose notice is due at `now`, the longest due first, at most
+    /// `limit`, after `after` in that order.
+    fn overdue(
+        &self,
+        now: Timestamp,
+        after: Option<&Overdue>,
+        limit: usize,
+    ) -> Result<Vec<Overdue>, StoreError>;
+    /// The value of a mark, when it was made.
+    fn mark(&self, key: &Digest) -> Result<Option<Digest>, StoreError>;
     /// Log records by their time, then by their number, at most `limit`, after the one with number
     /// `after` (0: from the first). Nothing follows a record that is not there any more.
     fn log(

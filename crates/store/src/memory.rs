@@ -16,11 +16,11 @@ use self::state::{Octet, State};
 use crate::rules::clip;
 use crate::tree::Hash;
 use crate::{
-    Account, AccountChange, AccountId, Appended, BlobId, Changes, Committed, Copied, FlagChange,
-    FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId,
-    MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Seal,
-    Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
-    UidValidity, Usage,
+    Account, AccountChange, AccountId, Appended, BlobId, Changes, Committed, Copied, Digest,
+    FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox,
+    MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal,
+    Opened, Overdue, Seal, Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked,
+    Transaction, Uid, UidSet, UidValidity, Usage,
 };
 
 /// A store in memory.
@@ -281,6 +281,19 @@ impl Store for MemoryStore {
 
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {
         Ok(self.state().tracked(identificativo))
+    }
+
+    fn overdue(
+        &self,
+        now: Timestamp,
+        after: Option<&Overdue>,
+        limit: usize,
+    ) -> Result<Vec<Overdue>, StoreError> {
+        Ok(self.state().overdue(now, after, limit))
+    }
+
+    fn mark(&self, key: &Digest) -> Result<Option<Digest>, StoreError> {
+        Ok(self.state().marks.get(key).copied())
     }
 
     fn log(

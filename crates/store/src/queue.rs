@@ -1,6 +1,4 @@
-//! The queue of jobs, and the tracker of certified recipients.
-
-use mail::Address;
+//! The queue of jobs.
 
 use crate::{BlobId, Source, Timestamp};
 
@@ -36,45 +34,4 @@ pub struct NewJob {
     pub payload: Vec<u8>,
     /// The octets it is about.
     pub octets: Option<Source>,
-}
-
-/// What is known about a certified recipient of a message that our user sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TrackState {
-    /// The envelope left.
-    Sent,
-    /// The recipient's provider has it (PEC-PR-23).
-    TakenInCharge,
-    /// It was delivered (PEC-PR-25).
-    Delivered,
-    /// It cannot be delivered (PEC-PR-25).
-    Failed,
-}
-
-/// A change of the tracker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Track {
-    /// The PEC msgid.
-    pub identificativo: String,
-    /// The recipient.
-    pub recipient: Address,
-    /// What is known now. [`TrackState::Sent`] opens an entry; the others change one that is there
-    /// and does not go back: a final state stays, and a message or recipient unknown to the tracker changes nothing
-    /// (PEC-PR-27, PEC-PR-28).
-    pub state: TrackState,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// An entry of the tracker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tracked {
-    /// The recipient.
-    pub recipient: Address,
-    /// What is known.
-    pub state: TrackState,
-    /// When the envelope left.
-    pub sent: Timestamp,
-    /// Since when the state is what it is.
-    pub since: Timestamp,
 }

@@ -8,8 +8,8 @@ use mail::Address;
 
 use crate::mailbox::{NAME_DEPTH_MAX, NAME_OCTETS_MAX, SEPARATOR};
 use crate::{
-    FlagChange, Flags, LogRecord, MailboxName, StoreError, SystemFlags, Timestamp, TrackState, Uid,
-    UidValidity,
+    FlagChange, Flags, LogRecord, MailboxName, Overdue, StoreError, SystemFlags, Timestamp,
+    TrackState, Uid, UidValidity,
 };
 
 /// A time as it is kept: to the microsecond.
@@ -68,10 +68,22 @@ pub(crate) fn changed(flags: &Flags, change: &FlagChange) -> Flags {
     Flags { system, keywords }
 }
 
-/// Whether a tracker entry in state `now` takes the state `new`: forward only, and a final state
-/// stays (PEC-PR-28).
-pub(crate) fn advances(now: TrackState, new: TrackState) -> bool {
-    !matches!(now, TrackState::Delivered | TrackState::Failed) && new > now
+/// The state of a tracker entry in state `now` that learns `new`; nothing when that changes
+/// nothing. The automaton of pec.md, Appendix A: forward only, and a final state stays
+/// (PEC-PR-28).
+pub(crate) fn advance(now: TrackState, new: TrackState) -> Option<TrackState> {
+    use TrackState::{Delivered, Expired, Failed, Sent, TakenInCharge, TakenLate, Warned};
+    match (now, new) {
+        (Sent, Warned | TakenInCharge) => Some(new),
+        (Warned, TakenInCharge | TakenLate) => Some(TakenLate),
+        (Sent | Warned | TakenInCharge | TakenLate, Delivered | Failed | Expired) => Some(new),
+        _ => None,
+    }
+}
+
+/// The order in which notices are due.
+pub(crate) fn overdue_key(entry: &Overdue) -> (Timestamp, String, String) {
+    (entry.due, entry.identificativo.clone(), key(&entry.entry.recipient.to_string()))
 }
 
 /// Whether a name that a rename makes is within the bounds of names.

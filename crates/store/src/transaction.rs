@@ -3,8 +3,8 @@
 use mail::Address;
 
 use crate::{
-    Appended, BlobId, Charge, Flags, JobId, LogRecord, MailboxName, NewJob, Octets, Timestamp,
-    Track,
+    Appended, BlobId, Charge, Flags, Follow, JobId, LogRecord, MailboxName, Mark, NewJob, Octets,
+    Timestamp, Track,
 };
 
 /// Octets that a transaction speaks of.
@@ -44,8 +44,12 @@ pub struct Transaction {
     pub deliver: Vec<Delivery>,
     /// Jobs.
     pub enqueue: Vec<NewJob>,
+    /// Messages to follow.
+    pub follow: Vec<Follow>,
     /// Tracker states.
     pub track: Vec<Track>,
+    /// What must not have happened before, each once.
+    pub once: Vec<Mark>,
     /// Log records.
     pub log: Vec<LogRecord>,
 }

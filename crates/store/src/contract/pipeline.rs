@@ -1,9 +1,9 @@
-//! The pipeline: steps, jobs and the tracker.
+//! The pipeline: steps and jobs.
 
 use super::log::record;
 use super::*;
 use crate::{
-    BlobId, FlagChange, JobId, LogFilter, NewJob, Track, TrackState, Tracked, assert_refused,
+    BlobId, FlagChange, Follow, JobId, LogFilter, Mark, NewJob, assert_refused,
 };
 
 fn job(due: i64, payload: &[u8], octets: Option<Source>) -> NewJob {
@@ -20,10 +20,15 @@ fn due(store: &dyn Store, now: i64) -> Vec<u64> {
     store.jobs_due(at(now), None, 99).unwrap().iter().map(|job| job.id.0).collect()
 }
 
-fn track(store: &dyn Store, id: &str, to: &str, state: TrackState, second: i64) {
-    let track = Track { identificativo: id.into(), recipient: address(to), state, at: at(second) };
-    let transaction = Transaction { track: vec![track], ..Transaction::default() };
-    store.commit(transaction).unwrap();
+fn follow() -> Follow {
+    Follow {
+        identificativo: "id1".into(),
+        recipients: vec![address("c@x.example")],
+        at: at(40),
+        first: at(50),
+        second: at(60),
+        about: vec![],
+    }
 }
 
 pub fn a_step_does_all_it_says(make: Make<'_>) {
@@ -41,16 +46,15 @@ pub fn a_step_does_all_it_says(make: Make<'_>) {
     // A mailbox that is not there: INBOX.
     let elsewhere =
         Delivery { mailbox: name("nowhere"), ..delivery("ANNA@pec.example", Charge::Quota) };
-    let state = TrackState::Sent;
-    let recipient = address("c@x.example");
     let step = Transaction {
         at: at(40),
         consume: vec![first],
         octets: vec![inline(b"new octets")],
         deliver: vec![to_sent, elsewhere, delivery("bruno@pec.example", Charge::Quota)],
         enqueue: vec![job(50, b"two", Some(Source::New(0))), job(50, b"three", None)],
-        track: vec![Track { identificativo: "id1".into(), recipient, state, at: at(40) }],
+        follow: vec![follow()],
         log: vec![record("accettazione", 40)],
+        ..Transaction::default()
     };
     let done = store.commit(step).unwrap();
     assert_eq!(done.delivered.iter().map(|to| to.uid).collect::<Vec<_>>(), [uid(1); 3]);
@@ -81,12 +85,9 @@ pub fn a_refused_step_leaves_nothing(make: Make<'_>) {
         octets: vec![inline(b"new octets")],
         deliver,
         enqueue: vec![job(0, b"two", Some(source))],
-        track: vec![Track {
-            identificativo: "id1".into(),
-            recipient: address("c@x.example"),
-            state: TrackState::Sent,
-            at: at(40),
-        }],
+        follow: vec![follow()],
+        track: vec![],
+        once: vec![Mark { key: [1; 32], value: [2; 32] }],
         log: vec![record("accettazione", 40)],
     };
     let to = |address| delivery(address, Charge::Quota);
@@ -110,6 +111,7 @@ pub fn a_refused_step_leaves_nothing(make: Make<'_>) {
     assert_eq!(due(&*store, 99), [first.0]);
     assert_eq!(store.jobs_waiting().unwrap(), (1, Some(at(0))));
     assert!(store.tracked("id1").unwrap().is_empty());
+    assert_eq!(store.mark(&[1; 32]).unwrap(), None);
     assert!(store.log(&LogFilter::default(), 0, 9).unwrap().is_empty());
 }
 
@@ -193,50 +195,4 @@ pub fn a_job_keeps_its_octets(make: Make<'_>) {
     assert_eq!(store.octets(blob).unwrap(), 15);
     store.commit(Transaction { consume: vec![next], ..Transaction::default() }).unwrap();
     assert_refused!(store.octets(blob), StoreError::NoSuchMessage);
-}
-
-pub fn the_tracker_never_goes_back(make: Make<'_>) {
-    use TrackState::{Delivered, Failed, Sent, TakenInCharge};
-    let store = make();
-    // PEC-PR-23, PEC-PR-25, PEC-PR-28
-    let cases: [(&[TrackState], TrackState, i64); 9] = [
-        (&[Sent], Sent, 0),
-        (&[Sent, Sent], Sent, 0),
-        (&[Sent, TakenInCharge], TakenInCharge, 1),
-        (&[Sent, TakenInCharge, TakenInCharge, Sent], TakenInCharge, 1),
-        (&[Sent, Delivered], Delivered, 1),
-        (&[Sent, TakenInCharge, Delivered, Delivered], Delivered, 2),
-        (&[Sent, Delivered, TakenInCharge, Failed, Sent], Delivered, 1),
-        (&[Sent, Failed, Delivered], Failed, 1),
-        (&[Sent, TakenInCharge, Failed], Failed, 2),
-    ];
-    for (number, (states, last, since)) in cases.into_iter().enumerate() {
-        let id = format!("id{number}");
-        for (second, state) in states.iter().enumerate() {
-            track(&*store, &id, "Bruno@x.example", *state, second as i64);
-        }
-        let recipient = address("bruno@x.example");
-        let expected = Tracked { recipient, state: last, sent: at(0), since: at(since) };
-        assert_eq!(store.tracked(&id).unwrap(), [expected], "{states:?}");
-    }
-}
-
-pub fn the_tracker_knows_only_what_it_sent(make: Make<'_>) {
-    let store = make();
-    // PEC-PR-27
-    track(&*store, "id1", "b@x.example", TrackState::Sent, 1);
-    track(&*store, "id1", "a@x.example", TrackState::Sent, 2);
-    track(&*store, "id1", "c@x.example", TrackState::Delivered, 3);
-    track(&*store, "id2", "b@x.example", TrackState::Delivered, 3);
-    track(&*store, "ID1", "b@x.example", TrackState::Delivered, 3);
-    track(&*store, "id1", "B@X.example", TrackState::TakenInCharge, 4);
-    let entries = store.tracked("id1").unwrap();
-    let seen: Vec<_> = entries.iter().map(|e| (e.recipient.to_string(), e.state)).collect();
-    let expected = [
-        ("a@x.example".to_owned(), TrackState::Sent),
-        ("b@x.example".to_owned(), TrackState::TakenInCharge),
-    ];
-    assert_eq!(seen, expected);
-    assert!(store.tracked("id2").unwrap().is_empty());
-    assert!(store.tracked("ID1").unwrap().is_empty());
 }

@@ -97,6 +97,9 @@ pub(super) fn picture(store: &dyn Store) -> Vec<String> {
     }
     picture.push(format!("{:?}", store.jobs_waiting().unwrap()));
     picture.push(format!("{:?}", store.tracked("id").unwrap()));
+    picture.push(format!("{:?}", store.overdue(Timestamp::MAX, None, usize::MAX).unwrap()));
+    let marks = (0u8..9).map(|n| store.mark(&[n; 32]).unwrap());
+    picture.push(format!("{:?}", marks.collect::<Vec<_>>()));
     picture.push(format!("{:?}", store.log(&LogFilter::default(), 0, usize::MAX).unwrap()));
     picture
 }

@@ -11,7 +11,8 @@ use super::*;
 use crate::contract::*;
 use crate::memory::MemoryStore;
 use crate::{
-    Charge, Delivery, FlagChange, Flags, NewJob, Quota, Source, SystemFlags, Track, TrackState,
+    Charge, Delivery, FlagChange, Flags, Follow, Mark, NewJob, Quota, Source, SystemFlags, Track,
+    TrackState,
 };
 
 /// A call, its arguments small so that they often meet.
@@ -30,11 +31,14 @@ enum Call {
     Quota(u64, Quota),
     Remove(u64),
     Add(&'static str),
-    Step(Vec<u64>, Vec<(&'static str, Charge, usize)>, bool, TrackState),
+    Step(Vec<u64>, Vec<(&'static str, Charge, usize)>, bool, Known),
     Postpone(u64),
     Changes(u64, u64),
     Reopen,
 }
+
+/// What a step tells the tracker, from which state only, and what it marks.
+type Known = (TrackState, Option<TrackState>, Option<u8>);
 
 const WHO: [&str; 3] = ["anna@pec.example", "bruno@pec.example", "carla@pec.example"];
 const NAMES: [&str; 7] = ["a", "a/b", "a/b/c", "b", "INBOX", "INBOX/x", "Bozze"];
@@ -62,12 +66,8 @@ fn call() -> impl Strategy<Value = Call> {
     ];
     let charge =
         || prop_oneof![Just(Charge::Quota), Just(Charge::Receipt), Just(Charge::Unlimited)];
-    let state = prop_oneof![
-        Just(TrackState::Sent),
-        Just(TrackState::TakenInCharge),
-        Just(TrackState::Delivered),
-        Just(TrackState::Failed)
-    ];
+    let state = || proptest::sample::select(&TrackState::ALL[..]);
+    let state = (state(), proptest::option::weighted(0.2, state()), proptest::option::of(0u8..9));
     let quota = (0u64..4_000_000, proptest::option::of(0u64..20), 0u64..900).prop_map(
         |(octets_max, messages_max, receipt_reserve_octets)| Quota {
             octets_max,
@@ -134,11 +134,21 @@ fn perform(store: &dyn Store, call: &Call) -> String {
                 ..delivery(to, *charge)
             });
             let job = NewJob { due: at(60), payload: vec![1], octets: Some(Source::New(0)) };
+            let (state, only_from, mark) = *state;
             let track = Track {
                 identificativo: "id".into(),
                 recipient: address(WHO[0]),
-                state: *state,
+                state,
+                only_from,
                 at: at(61),
+            };
+            let follow = Follow {
+                identificativo: "id".into(),
+                recipients: WHO.map(address).into(),
+                at: at(60),
+                first: at(70),
+                second: at(80),
+                about: vec![7],
             };
             told(store.commit(Transaction {
                 at: at(62),
@@ -146,7 +156,9 @@ fn perform(store: &dyn Store, call: &Call) -> String {
                 octets: vec![inline(&[1; 700]), inline(b"")],
                 deliver: deliver.collect(),
                 enqueue: enqueue.then_some(job).into_iter().collect(),
+                follow: (state == TrackState::Sent).then_some(follow).into_iter().collect(),
                 track: vec![track],
+                once: mark.map(|n| Mark { key: [n; 32], value: [1; 32] }).into_iter().collect(),
                 log: vec![LogRecord { event: format!("{state:?}"), ..LogRecord::default() }],
             }))
         }

@@ -1,14 +1,14 @@
-//! The pipeline's steps in the index: jobs and the tracker.
+//! The pipeline's steps in the index, and its jobs.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::messages::{self, Incoming};
 use super::txn::Txn;
-use super::{accounts, log, mailboxes};
-use crate::rules::{self, key, micros, time};
+use super::{accounts, log, mailboxes, tracker};
+use crate::rules::{micros, time};
 use crate::{
-    BlobId, Committed, Delivery, Job, JobId, LogRecord, MailboxName, NewJob, Source, StoreError,
-    Timestamp, Track, TrackState, Tracked,
+    BlobId, Committed, Delivery, Follow, Job, JobId, LogRecord, MailboxName, Mark, NewJob, Source,
+    StoreError, Timestamp, Track,
 };
 
 /// All of a transaction but its octets, which are there already.
@@ -17,7 +17,9 @@ pub(super) struct Step {
     pub(super) consume: Vec<JobId>,
     pub(super) deliver: Vec<Delivery>,
     pub(super) enqueue: Vec<NewJob>,
+    pub(super) follow: Vec<Follow>,
     pub(super) track: Vec<Track>,
+    pub(super) once: Vec<Mark>,
     pub(super) log: Vec<LogRecord>,
 }
 
@@ -52,8 +54,14 @@ pub(super) fn commit(
         let blob = job.octets.map(|source| blob(txn, source, new)).transpose()?;
         done.enqueued.push(enqueue(txn, &job, blob, at)?);
     }
+    for message in &step.follow {
+        tracker::follow(txn.db, message)?;
+    }
     for entry in &step.track {
-        track(txn.db, entry)?;
+        tracker::track(txn.db, entry)?;
+    }
+    for mark in &step.once {
+        tracker::make(txn.db, mark, at)?;
     }
     for record in &step.log {
         log::write(txn, record)?;
@@ -164,69 +172,4 @@ pub(super) fn jobs_waiting(db: &Connection) -> Result<(u64, Option<Timestamp>), 
 
 pub(super) fn clamp(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-// --- the tracker
-
-fn state_of(number: u8) -> TrackState {
-    match number {
-        0 => TrackState::Sent,
-        1 => TrackState::TakenInCharge,
-        2 => TrackState::Delivered,
-        _ => TrackState::Failed,
-    }
-}
-
-fn number_of(state: TrackState) -> u8 {
-    match state {
-        TrackState::Sent => 0,
-        TrackState::TakenInCharge => 1,
-        TrackState::Delivered => 2,
-        TrackState::Failed => 3,
-    }
-}
-
-fn track(db: &Connection, track: &Track) -> Result<(), StoreError> {
-    let recipient = track.recipient.to_string();
-    let recipient_key = key(&recipient);
-    let at = micros(track.at);
-    if track.state == TrackState::Sent {
-        db.prepare_cached("INSERT OR IGNORE INTO tracker VALUES (?, ?, ?, ?, ?, ?)")?.execute(
-            params![track.identificativo, recipient_key, recipient, number_of(track.state), at, at],
-        )?;
-        return Ok(());
-    }
-    let entry = params![track.identificativo, recipient_key];
-    let get = "SELECT state FROM tracker WHERE identificativo = ? AND recipient_key = ?";
-    let now = db.prepare_cached(get)?.query_row(entry, |row| row.get(0)).optional()?;
-    if now.is_some_and(|now| rules::advances(state_of(now), track.state)) {
-        let set = "UPDATE tracker SET state = ?, since = ?
-                   WHERE identificativo = ? AND recipient_key = ?";
-        db.prepare_cached(set)?.execute(params![
-            number_of(track.state),
-            at,
-            track.identificativo,
-            recipient_key
-        ])?;
-    }
-    Ok(())
-}
-
-pub(super) fn tracked(db: &Connection, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {
-    let get = "SELECT recipient, state, sent, since FROM tracker WHERE identificativo = ?";
-    let mut get = db.prepare_cached(get)?;
-    let mut rows = get.query([identificativo])?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let recipient: String = row.get(0)?;
-        let damaged = |_| StoreError::Medium("a tracked address cannot be read".into());
-        entries.push(Tracked {
-            recipient: mail::Address::parse(&recipient).map_err(damaged)?,
-            state: state_of(row.get(1)?),
-            sent: time(row.get(2)?),
-            since: time(row.get(3)?),
-        });
-    }
-    entries.sort_by(|a, b| a.recipient.cmp(&b.recipient));
-    Ok(entries)
 }

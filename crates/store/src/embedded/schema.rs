@@ -116,6 +116,20 @@ CREATE INDEX seals_unstamped ON seals (number) WHERE stamp IS NULL;
 
 /// What refers to octets: each row of these tables counts once in the `refs` of its blob.
 pub(super) const BLOB_HOLDERS: &[(&str, &str)] = &[("messages", "blob"), ("jobs", "blob")];
+/// Tables that a store of this format may lack because it is older than they are.
+const ADDED: &str = "
+-- What notices about a message need, while `open` of its recipients are not closed.
+CREATE TABLE IF NOT EXISTS followed (
+    identificativo TEXT PRIMARY KEY, open INTEGER NOT NULL, about BLOB NOT NULL);
+-- When the next notice about a recipient is due. Who is closed has no row: what is due is found
+-- without looking at anything else.
+CREATE TABLE IF NOT EXISTS deadlines (
+    identificativo TEXT NOT NULL, recipient_key TEXT NOT NULL, due INTEGER NOT NULL,
+    second INTEGER NOT NULL, PRIMARY KEY (identificativo, recipient_key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS deadlines_due ON deadlines (due, identificativo, recipient_key);
+CREATE TABLE IF NOT EXISTS marks (
+    key BLOB PRIMARY KEY, value BLOB NOT NULL, made INTEGER NOT NULL) WITHOUT ROWID;
+";
 
 /// The writer's connection; makes the tables of a new store.
 pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
@@ -150,6 +164,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
             )));
         }
     }
+    db.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} COMMIT;"))?;
     Ok(db)
 }
 

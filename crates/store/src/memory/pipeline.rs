@@ -1,12 +1,15 @@
 //! What the steps of the pipeline do to the model: jobs and the tracker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::state::State;
+use mail::Address;
+
+use super::state::{Followed, State};
 use crate::rules::{self, kept};
 use crate::{
-    BlobId, Committed, Job, JobId, MailboxName, Source, StoreError, Timestamp, Track, TrackState,
-    Tracked, Transaction,
+    BlobId, Committed, Follow, Job, JobId, MailboxName, Mark, Overdue, Source, StoreError,
+    Timestamp, Track, TrackState, Tracked, Transaction,
 };
 
 impl State {
@@ -52,31 +55,89 @@ impl State {
             self.jobs.insert(id, job);
             done.enqueued.push(id);
         }
-        transaction.track.into_iter().for_each(|track| self.track(track));
+        transaction.follow.into_iter().for_each(|follow| self.follow(follow));
+        for track in transaction.track {
+            self.track(track)?;
+        }
+        for Mark { key, value } in transaction.once {
+            if self.marks.insert(key, value).is_some() {
+                return Err(StoreError::Marked);
+            }
+        }
         for record in transaction.log {
             self.write_log(record)?;
         }
         Ok(done)
     }
 
-    fn track(&mut self, track: Track) {
-        let at = kept(track.at);
-        if track.state == TrackState::Sent {
-            let entries = Arc::make_mut(self.tracker.entry(track.identificativo).or_default());
-            entries.entry(track.recipient.clone()).or_insert(Tracked {
-                recipient: track.recipient,
-                state: TrackState::Sent,
-                sent: at,
-                since: at,
-            });
+    fn follow(&mut self, follow: Follow) {
+        if follow.recipients.is_empty() {
             return;
         }
-        let Some(entries) = self.tracker.get_mut(&track.identificativo) else { return };
-        let Some(entry) = Arc::make_mut(entries).get_mut(&track.recipient) else { return };
-        if rules::advances(entry.state, track.state) {
-            entry.state = track.state;
-            entry.since = at;
+        let (sent, first) = (kept(follow.at), kept(follow.first));
+        let entry = |recipient: Address| Tracked {
+            recipient,
+            state: TrackState::Sent,
+            sent,
+            since: sent,
+            due: Some(first),
+        };
+        self.tracker.entry(follow.identificativo).or_insert_with(|| {
+            let mut entries = BTreeMap::new();
+            for to in follow.recipients {
+                entries.entry(to.clone()).or_insert_with(|| entry(to));
+            }
+            Arc::new(Followed {
+                entries,
+                second: kept(follow.second),
+                about: follow.about,
+            })
+        });
+    }
+
+    fn track(&mut self, track: Track) -> Result<(), StoreError> {
+        let followed = self.tracker.get_mut(&track.identificativo).map(Arc::make_mut);
+        let Some((second, entry)) = followed
+            .and_then(|f| f.entries.get_mut(&track.recipient).map(|entry| (f.second, entry)))
+        else {
+            return if track.only_from.is_some() { Err(StoreError::Overtaken) } else { Ok(()) };
+        };
+        if track.only_from.is_some_and(|from| from != entry.state) {
+            return Err(StoreError::Overtaken);
         }
+        if let Some(state) = rules::advance(entry.state, track.state) {
+            entry.state = state;
+            entry.since = kept(track.at);
+            entry.due = (!state.is_final()).then_some(second);
+        }
+        Ok(())
+    }
+
+    pub(super) fn overdue(
+        &self,
+        now: Timestamp,
+        after: Option<&Overdue>,
+        limit: usize,
+    ) -> Vec<Overdue> {
+        let now = kept(now);
+        let mut found = Vec::new();
+        for (identificativo, followed) in &self.tracker {
+            for entry in followed.entries.values() {
+                if let Some(due) = entry.due.filter(|due| *due <= now) {
+                    found.push(Overdue {
+                        identificativo: identificativo.clone(),
+                        entry: entry.clone(),
+                        due,
+                        about: followed.about.clone(),
+                    });
+                }
+            }
+        }
+        let key = rules::overdue_key;
+        found.sort_by_key(key);
+        found.retain(|entry| after.is_none_or(|after| key(entry) > key(after)));
+        found.truncate(limit);
+        found
     }
 
     pub(super) fn postpone(
@@ -93,7 +154,7 @@ impl State {
     }
 
     pub(super) fn tracked(&self, identificativo: &str) -> Vec<Tracked> {
-        let entries = self.tracker.get(identificativo);
-        entries.map(|entries| entries.values().cloned().collect()).unwrap_or_default()
+        let followed = self.tracker.get(identificativo);
+        followed.map(|f| f.entries.values().cloned().collect()).unwrap_or_default()
     }
 }

@@ -10,10 +10,10 @@ use crate::flags::KEYWORDS_MAX;
 use crate::mailbox::{MAILBOXES_MAX, SUBSCRIPTIONS_MAX};
 use crate::rules::{self, kept, uid};
 use crate::{
-    Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Copied, FlagChange,
-    FlagUpdate, Flags, Job, JobId, Keyword, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq,
-    NewAccount, NewMessage, Octets, Opened, SpecialUse, StoreError, Summary, SystemFlags,
-    Timestamp, Tracked, Uid, UidSet, UidValidity, Usage,
+    Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Copied, Digest,
+    FlagChange, FlagUpdate, Flags, Job, JobId, Keyword, Mailbox, MailboxId, MailboxName,
+    MailboxStatus, ModSeq, NewAccount, NewMessage, Octets, Opened, SpecialUse, StoreError, Summary,
+    SystemFlags, Timestamp, Tracked, Uid, UidSet, UidValidity, Usage,
 };
 
 /// Octets of a message.
@@ -26,7 +26,8 @@ pub(super) struct State {
     subscriptions: BTreeSet<(AccountId, MailboxName)>,
     blobs: BTreeMap<BlobId, Octet>,
     pub(super) jobs: BTreeMap<JobId, Job>,
-    pub(super) tracker: BTreeMap<String, Arc<BTreeMap<Address, Tracked>>>,
+    pub(super) tracker: BTreeMap<String, Arc<Followed>>,
+    pub(super) marks: BTreeMap<Digest, Digest>,
     pub(super) log: BTreeMap<u64, Arc<Record>>,
     pub(super) seals: Vec<Sealed>,
     pub(super) last_record: u64,
@@ -37,6 +38,14 @@ pub(super) struct State {
     last_uid_validity: u32,
     /// What listeners are to be told, once this state is in place.
     pub(super) changed: BTreeSet<MailboxId>,
+}
+
+/// A message that is followed.
+#[derive(Clone)]
+pub(super) struct Followed {
+    pub(super) entries: BTreeMap<Address, Tracked>,
+    pub(super) second: Timestamp,
+    pub(super) about: Vec<u8>,
 }
 
 /// A mailbox and what is in it.
