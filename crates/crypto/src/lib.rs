@@ -44,3 +44,9 @@ pub use timestamp::{Stamp, StampError, StampRequest, stamp, verify_stamp};
 pub use tls::TlsError;
 pub use trust::{Revocation, Trust, TrustError};
 pub use verify::{Digest, Verified, VerifyError, signer_certificate, verify};
+
+/// The SHA-256 digest of some octets.
+#[must_use]
+pub fn sha256(octets: &[u8]) -> [u8; 32] {
+    openssl::sha::sha256(octets)
+}

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 
-use crate::args::{AccountCommand, PasswordSource};
+use crate::args::{AccountCommand, DEFAULT_POLICY, PasswordSource};
 use crate::config::Config;
 use crate::control::{self, AccountView, Kept, Reach, Request, Response};
 
@@ -24,7 +24,7 @@ pub(crate) fn run(command: AccountCommand) -> anyhow::Result<bool> {
                 address: add.address,
                 user_id: add.user_id,
                 quota_octets: add.quota,
-                ordinary_mail: add.ordinary_mail,
+                ordinary_mail: add.ordinary_mail.filter(|policy| policy != DEFAULT_POLICY),
                 password: None,
             };
             (request, add.config, Some(add.password), false)
@@ -40,6 +40,10 @@ pub(crate) fn run(command: AccountCommand) -> anyhow::Result<bool> {
         AccountCommand::Quota(quota) => {
             let request = Request::Quota { address: quota.address, quota_octets: quota.quota };
             (request, quota.config, None, false)
+        }
+        AccountCommand::OrdinaryMail(change) => {
+            let policy = (change.policy != DEFAULT_POLICY).then_some(change.policy);
+            (Request::OrdinaryMail { address: change.address, policy }, change.config, None, false)
         }
         AccountCommand::Suspend(one) => {
             (Request::Suspend { address: one.address }, one.config, None, false)

@@ -176,6 +176,10 @@ pub(crate) enum AccountCommand {
     /// Change what an account may hold
     #[command(after_help = "Example: ceralacca account quota anna@pec.alfa.example '2 GiB'")]
     Quota(QuotaArgs),
+    /// Change what becomes of ordinary mail for an account
+    #[command(after_help = "Example: ceralacca account ordinary-mail anna@pec.alfa.example \
+                      'deliver:Posta indesiderata'")]
+    OrdinaryMail(OrdinaryMailArgs),
     /// Suspend an account: it neither sends nor receives
     #[command(after_help = "Example: ceralacca account suspend anna@pec.alfa.example")]
     Suspend(OneAccount),
@@ -199,7 +203,7 @@ pub(crate) struct Add {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) quota: Option<u64>,
     /// What becomes of ordinary mail for it; default: ordinary_mail.policy
-    #[arg(long, value_name = "POLICY", value_parser = OrdinaryMail::ALL.map(OrdinaryMail::word))]
+    #[arg(long, value_name = "POLICY", value_parser = ordinary_mail)]
     pub(crate) ordinary_mail: Option<String>,
     #[command(flatten)]
     pub(crate) password: PasswordSource,
@@ -244,6 +248,17 @@ pub(crate) struct QuotaArgs {
     /// As in `1 GiB`, or octets
     #[arg(value_name = "SIZE", value_parser = size)]
     pub(crate) quota: u64,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OrdinaryMailArgs {
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: String,
+    /// reject, deliver, deliver:FOLDER, forward, forward:ADDRESS; default: ordinary_mail.policy
+    #[arg(value_name = "POLICY", value_parser = ordinary_mail)]
+    pub(crate) policy: String,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -592,6 +607,17 @@ fn domain(text: &str) -> Result<Domain, String> {
 fn provider_name(text: &str) -> Result<String, String> {
     config::check_provider_name(text).map(|()| text.to_owned())
 }
+
+/// A policy for ordinary mail, or `default`.
+fn ordinary_mail(text: &str) -> Result<String, String> {
+    match text == DEFAULT_POLICY || OrdinaryMail::parse(text).is_some() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("say {}, or {DEFAULT_POLICY}", OrdinaryMail::FORMS)),
+    }
+}
+
+/// The word for an account that has no policy of its own.
+pub(crate) const DEFAULT_POLICY: &str = "default";
 
 fn size(text: &str) -> Result<u64, String> {
     config::size(text).ok_or_else(|| "write a number of octets, or as in `1 GiB`".to_owned())

@@ -136,10 +136,15 @@ fn look_at_policies(config: &Config, found: &mut Findings) {
              (DPR 68/2005 art. 12)",
         );
     }
-    found.note(match config.ordinary_mail {
-        OrdinaryMail::Reject => "ordinary mail is refused",
-        OrdinaryMail::Deliver | OrdinaryMail::Forward => {
-            "this version takes no mail in from other hosts yet, whatever ordinary_mail.policy says"
+    found.note(match config.ordinary_mail.policy {
+        OrdinaryMail::Reject => "ordinary mail is refused, unless an account says otherwise",
+        OrdinaryMail::Deliver(_) => {
+            "ordinary mail is delivered in anomaly envelopes, unless an account says otherwise: \
+             tell your users (RT §9.1.2)"
+        }
+        OrdinaryMail::Forward(_) => {
+            "ordinary mail is forwarded in anomaly envelopes, unless an account says otherwise: \
+             tell your users (RT §9.1.2)"
         }
     });
     let http = config.listen_addr(Service::Http);

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mail::{Address, Domain};
+use pec::reduce::Hashed;
+use store::MailboxName;
 
 use crate::rates::Rate;
 
@@ -113,33 +115,78 @@ pub(crate) enum CrlSource {
 }
 
 /// What becomes of a message that is no certified mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OrdinaryMail {
     /// It is refused.
     Reject,
-    /// It is delivered in an anomaly envelope.
-    Deliver,
-    /// It is forwarded to an ordinary address.
-    Forward,
+    /// It is delivered in an anomaly envelope: into this folder, or that of `ordinary_mail.folder`.
+    Deliver(Option<MailboxName>),
+    /// The anomaly envelope is forwarded to this address, or that of `ordinary_mail.forward_to`.
+    Forward(Option<Address>),
 }
 
 impl OrdinaryMail {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Reject, Self::Deliver, Self::Forward];
+    /// What may be said, for a suggestion.
+    pub(crate) const FORMS: &'static str =
+        "reject, deliver, deliver:FOLDER, forward or forward:ADDRESS";
 
-    /// Its word in the configuration and in the store.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Reject => "reject",
-            Self::Deliver => "deliver",
-            Self::Forward => "forward",
+    /// Reads a policy as it is in the configuration and in the store: `reject`, `deliver`,
+    /// `deliver:Posta indesiderata`, `forward`, `forward:anna@example.org`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (word, target) = match text.split_once(':') {
+            Some((word, target)) => (word, Some(target.trim())),
+            None => (text, None),
+        };
+        match (word, target) {
+            ("reject", None) => Some(Self::Reject),
+            ("deliver", None) => Some(Self::Deliver(None)),
+            ("deliver", Some(folder)) => MailboxName::parse(folder).map(|f| Self::Deliver(Some(f))),
+            ("forward", None) => Some(Self::Forward(None)),
+            ("forward", Some(to)) => Address::parse(to).ok().map(|to| Self::Forward(Some(to))),
+            _ => None,
         }
     }
+}
 
-    /// The policy that `word` names.
-    pub(crate) fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.word() == word)
+impl std::fmt::Display for OrdinaryMail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reject => f.write_str("reject"),
+            Self::Deliver(None) => f.write_str("deliver"),
+            Self::Deliver(Some(folder)) => write!(f, "deliver:{folder}"),
+            Self::Forward(None) => f.write_str("forward"),
+            Self::Forward(Some(to)) => write!(f, "forward:{to}"),
+        }
     }
+}
+
+/// `[ordinary_mail]`: for accounts that say nothing themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OrdinaryMailConfig {
+    /// `policy`
+    pub(crate) policy: OrdinaryMail,
+    /// `folder`
+    pub(crate) folder: MailboxName,
+    /// `forward_to`
+    pub(crate) forward_to: Option<Address>,
+}
+
+/// `[submission]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Submission {
+    /// Whether an address in `To` or `Cc` that is no forward-path refuses the message (doubt D-04).
+    pub(crate) strict_recipients: bool,
+}
+
+/// `[deadlines]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadlines {
+    /// After so long the first notice is due (PEC-TO-01).
+    pub(crate) first: Duration,
+    /// And the second (PEC-TO-02, PEC-TO-13).
+    pub(crate) second: Duration,
+    /// So long a message is tried (PEC-BT-14).
+    pub(crate) queue: Duration,
 }
 
 /// How the log is written.
@@ -394,10 +441,16 @@ pub(crate) struct Config {
     pub(crate) trust: TrustConfig,
     /// `antivirus.clamd`; `None`: off.
     pub(crate) clamd: Option<String>,
-    /// `ordinary_mail.policy`
-    pub(crate) ordinary_mail: OrdinaryMail,
+    /// `policy`, `folder` and `forward_to` of `[ordinary_mail]`
+    pub(crate) ordinary_mail: OrdinaryMailConfig,
     /// The rest of `[ordinary_mail]`.
     pub(crate) authentication: Authentication,
+    /// `[submission]`
+    pub(crate) submission: Submission,
+    /// `receipts.brief_hash`
+    pub(crate) brief_hash: Hashed,
+    /// `[deadlines]`
+    pub(crate) deadlines: Deadlines,
     /// `dns.nameservers`; empty: the machine's own.
     pub(crate) nameservers: Vec<SocketAddr>,
     /// `[abuse]`

@@ -109,6 +109,8 @@ pub(crate) enum Request {
     Passwd { address: String, password: Option<Kept> },
     /// A new quota.
     Quota { address: String, quota_octets: u64 },
+    /// Another policy for ordinary mail, or none of its own.
+    OrdinaryMail { address: String, policy: Option<String> },
     /// It neither sends nor receives.
     Suspend { address: String },
     /// It does again.
@@ -222,6 +224,7 @@ pub(crate) struct Rules {
     pub(crate) receipt_reserve: u64,
     /// The provider's name.
     pub(crate) provider: String,
+    pub(crate) forward_to: Option<Address>,
 }
 
 impl Rules {
@@ -232,6 +235,7 @@ impl Rules {
             postmaster: config.provider.postmaster.clone(),
             receipt_reserve: config.limits.receipt_reserve,
             provider: config.provider.name.clone(),
+            forward_to: config.ordinary_mail.forward_to.clone(),
         }
     }
 }
@@ -265,11 +269,7 @@ fn attempt(
             if let Some(user_id) = &user_id {
                 check_user_id(user_id)?;
             }
-            if let Some(word) =
-                ordinary_mail.as_deref().filter(|w| OrdinaryMail::parse(w).is_none())
-            {
-                return Err(format!("`{word}` is no policy: say reject, deliver or forward"));
-            }
+            check_policy(ordinary_mail.as_deref(), rules)?;
             let can_sign_in = password.is_some();
             let account = NewAccount {
                 address: address.clone(),
@@ -319,6 +319,16 @@ fn attempt(
             let quota = Quota { octets_max: quota_octets, ..account.quota };
             change(store, &account, AccountChange::Quota(quota))?;
             changed(format!("{} may hold {quota_octets} octets", account.address), account.id)
+        }
+        Request::OrdinaryMail { address, policy } => {
+            let account = find_holders(store, &address)?;
+            check_policy(policy.as_deref(), rules)?;
+            let text = match &policy {
+                Some(policy) => format!("ordinary mail for {}: {policy}", account.address),
+                None => format!("ordinary mail for {}: as ordinary_mail.policy", account.address),
+            };
+            change(store, &account, AccountChange::OrdinaryMail(policy))?;
+            changed(text, account.id)
         }
         Request::Suspend { address } => {
             let account = find_holders(store, &address)?;
@@ -387,6 +397,22 @@ pub(crate) fn own_address(text: &str, domains: &[Domain]) -> Result<Address, Str
         ));
     }
     Ok(address)
+}
+
+/// A policy must be one, and forward to somebody who is not here: whom it reaches would decide on
+/// it again.
+fn check_policy(policy: Option<&str>, rules: &Rules) -> Result<(), String> {
+    let Some(text) = policy else { return Ok(()) };
+    match OrdinaryMail::parse(text) {
+        None => Err(format!("`{text}` is no policy: say {}", OrdinaryMail::FORMS)),
+        Some(OrdinaryMail::Forward(Some(to))) if rules.domains.contains(to.domain()) => {
+            Err(format!("{to} is an address of this provider: forward to an ordinary one"))
+        }
+        Some(OrdinaryMail::Forward(None)) if rules.forward_to.is_none() => {
+            Err("ordinary_mail.forward_to does not say to whom: say forward:ADDRESS".to_owned())
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// A user ID is told from an address by having no `@`, and needs no quotes anywhere.

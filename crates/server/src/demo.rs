@@ -90,7 +90,7 @@ fn plan(port_base: Option<u16>) -> anyhow::Result<Plan> {
         name: PROVIDER.to_owned(),
         domains: DOMAINS.into_iter().map(Domain::parse).collect::<Result<_, _>>()?,
         port_base: port_base.unwrap_or(DEFAULT_PORT_BASE),
-        ordinary_mail: OrdinaryMail::Deliver,
+        ordinary_mail: OrdinaryMail::Deliver(None),
         unthrottled: vec!["127.0.0.0/8"],
         accounts,
     })
@@ -107,7 +107,7 @@ mod tests {
         let folder = parent.path().join("demo");
         let (config, _) = prepare(&folder, None, true).unwrap();
         assert_eq!(config.listen_addr(Service::Imaps).to_string(), "127.0.0.1:10993");
-        assert_eq!(config.ordinary_mail, OrdinaryMail::Deliver);
+        assert_eq!(config.ordinary_mail.policy, OrdinaryMail::Deliver(None));
         assert!(config.limits.unthrottled[0].contains([127, 0, 0, 1].into()));
         let ca = std::fs::read(folder.join("ca.pem")).unwrap();
 

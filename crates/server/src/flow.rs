@@ -13,16 +13,19 @@
 //! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify` or `Relay`; one `Deliver` a recipient |
 //! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, as `Notify` or `Relay` |
 //! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
+//! | [`deadlines`] | what is due in the tracker | a notice of late delivery in the sender's INBOX |
 //!
 //! What one point hands to another goes through [`dispatch`]. What each point decides is in [`pec`]; here is only the order.
 
 pub(crate) mod access;
 mod anomaly;
 mod certify;
+pub(crate) mod deadlines;
 mod deliver;
 pub(crate) mod dispatch;
 mod incoming;
 mod notify;
+mod once;
 mod origin;
 pub(crate) mod reception;
 mod record;
@@ -259,6 +262,21 @@ fn to_inbox(to: &Address, octets: Source) -> Delivery {
         flags: Flags::default(),
         charge: Charge::Receipt,
     }
+}
+
+/// A receipt for our user: in the mailbox, or, when that is full, in the queue.
+fn place_or_queue(
+    transaction: &mut Transaction,
+    to: &Address,
+    octets: Source,
+    placed: bool,
+) -> anyhow::Result<()> {
+    if placed {
+        transaction.deliver.push(to_inbox(to, octets));
+    } else {
+        transaction.enqueue.push(Task::Place { to: to.clone() }.queued(Some(octets))?);
+    }
+    Ok(())
 }
 
 /// Commits a step, and counts it.

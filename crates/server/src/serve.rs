@@ -19,6 +19,7 @@ use crate::abuse::Watch;
 use crate::clock::Clock;
 use crate::config::{Config, Service};
 use crate::drive::Connection;
+use crate::flow::deadlines::Deadlines;
 use crate::hub::Hub;
 use crate::limits::Connections;
 use crate::login::Logins;
@@ -109,6 +110,12 @@ async fn serve(
         let work = move || site.seals.run(&site);
         std::thread::Builder::new().name("seals".to_owned()).spawn(work)?
     };
+    let deadlines = Deadlines::new();
+    let notices = {
+        let (deadlines, site) = (deadlines.clone(), site.clone());
+        let name = "deadlines".to_owned();
+        std::thread::Builder::new().name(name).spawn(move || deadlines.run(&site))?
+    };
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let current: Arc<dyn Fn() -> Arc<Config> + Send + Sync> = {
@@ -154,6 +161,10 @@ async fn serve(
     }
     site.queue.stop();
     site.seals.stop();
+    deadlines.stop();
+    tokio::task::spawn_blocking(move || notices.join())
+        .await?
+        .map_err(|_| anyhow::anyhow!("the thread that gives notices had panicked"))?;
     tokio::task::spawn_blocking(move || queue.join())
         .await?
         .map_err(|_| anyhow::anyhow!("the queue's thread had panicked"))?

@@ -262,7 +262,7 @@ fn configuration(plan: &Plan) -> String {
         quoted(&plan.name),
         list(domains),
         plan.port_base,
-        quoted(plan.ordinary_mail.word()),
+        quoted(&plan.ordinary_mail.to_string()),
         list(unthrottled),
     )
 }

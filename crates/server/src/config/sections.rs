@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mail::{Address, Domain};
+use pec::reduce::Hashed;
+use store::MailboxName;
 use toml::de::DeValue;
 
 use super::complaint::Complaint;
@@ -14,9 +16,9 @@ use super::values::{
     Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
 };
 use super::{
-    Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, IndexSource, KeyPair, Limits,
-    Listen, LogConfig, LogFormat, Machine, OrdinaryMail, Provider, Rate, Refuse, Service,
-    StampSource, Timestamps, TrustConfig, check_provider_name,
+    Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, Deadlines, IndexSource, KeyPair,
+    Limits, Listen, LogConfig, LogFormat, Machine, OrdinaryMail, OrdinaryMailConfig, Provider,
+    Rate, Refuse, Service, StampSource, Submission, Timestamps, TrustConfig, check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
@@ -49,18 +51,21 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
 
     let timestamp = read_timestamp(root.section("timestamp"), folder);
 
-    let doubts = read_deadlines(reader, root.section("deadlines"));
+    let (deadlines, doubts) = read_deadlines(reader, root.section("deadlines"));
+    let domains = provider.as_ref().map(|provider| &provider.domains[..]).unwrap_or_default();
+    let (ordinary_mail, authentication) =
+        read_ordinary_mail(reader, root.section("ordinary_mail"), domains);
 
-    let mut section = root.section("ordinary_mail");
-    let ordinary_mail = section.get("policy", read_policy).unwrap_or(OrdinaryMail::Reject);
-    if ordinary_mail == OrdinaryMail::Forward {
-        let line = section.line_of("policy");
-        unbuilt.add(line, "forwarding ordinary mail", "write policy = \"reject\" or \"deliver\"");
-    }
-    let mut authentication = Authentication::default();
-    set(&mut authentication.spf, section.get("spf", read_refuse));
-    set(&mut authentication.dmarc, section.get("dmarc", read_refuse));
-    set(&mut authentication.trusted, section.get("trusted", read_networks));
+    let mut section = root.section("submission");
+    let strict_recipients = section.get("strict_recipients", read_bool).unwrap_or(true);
+    section.finish();
+
+    let mut section = root.section("receipts");
+    let brief_hash = section.get("brief_hash", |v| match read_text(v)? {
+        "encoded" => Ok(Hashed::Encoded),
+        "file" => Ok(Hashed::File),
+        other => Err(wrong(format!("`{other}` is no hash"), "write \"encoded\" or \"file\"")),
+    });
     section.finish();
 
     let limits = read_limits(root.section("limits"));
@@ -101,6 +106,9 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         clamd,
         ordinary_mail,
         authentication,
+        submission: Submission { strict_recipients },
+        brief_hash: brief_hash.unwrap_or_default(),
+        deadlines,
         nameservers,
         abuse,
         machines,
@@ -319,7 +327,10 @@ fn read_timestamp(mut section: Section<'_, '_>, folder: &Path) -> Timestamps {
     }
 }
 
-fn read_deadlines(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Vec<Complaint> {
+fn read_deadlines(
+    reader: &Reader<'_>,
+    mut section: Section<'_, '_>,
+) -> (Deadlines, Vec<Complaint>) {
     let first = section.get("first", read_duration).unwrap_or(LEGAL_FIRST);
     let default = Duration::from_secs(23 * 3_600);
     let second = section.get("second", read_duration).unwrap_or(default);
@@ -344,7 +355,42 @@ fn read_deadlines(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Vec<Comp
         reader.complain(line, what, "write first = \"12h\" and second = \"23h\"".into());
     }
     section.finish();
-    doubts
+    (Deadlines { first, second, queue }, doubts)
+}
+
+fn read_ordinary_mail(
+    reader: &Reader<'_>,
+    mut section: Section<'_, '_>,
+    domains: &[Domain],
+) -> (OrdinaryMailConfig, Authentication) {
+    let policy = section.get("policy", read_policy).unwrap_or(OrdinaryMail::Reject);
+    let folder = section.get("folder", |v| {
+        let text = read_text(v)?;
+        MailboxName::parse(text)
+            .ok_or_else(|| wrong(format!("`{text}` is no folder"), "write \"INBOX\""))
+    });
+    let forward_to = section.get("forward_to", |v| {
+        let text = read_text(v)?;
+        let example = "write an ordinary address, as in \"archivio@example.org\"";
+        let address = Address::parse(text);
+        let address = address.map_err(|error| wrong(format!("`{text}`: {error}"), example))?;
+        match domains.contains(address.domain()) {
+            true => Err(wrong(format!("{address} is an address of this provider"), example)),
+            false => Ok(address),
+        }
+    });
+    if policy == OrdinaryMail::Forward(None) && forward_to.is_none() {
+        let line = section.line_of("policy");
+        let what = "ordinary_mail.policy: forward to whom is not said".to_owned();
+        reader.complain(line, what, "write forward_to = \"archivio@example.org\" too".into());
+    }
+    let mut authentication = Authentication::default();
+    set(&mut authentication.spf, section.get("spf", read_refuse));
+    set(&mut authentication.dmarc, section.get("dmarc", read_refuse));
+    set(&mut authentication.trusted, section.get("trusted", read_networks));
+    section.finish();
+    let folder = folder.unwrap_or_else(MailboxName::inbox);
+    (OrdinaryMailConfig { policy, folder, forward_to }, authentication)
 }
 
 fn read_limits(mut section: Section<'_, '_>) -> Limits {
@@ -491,7 +537,7 @@ fn read_path(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
 fn read_policy(value: &DeValue<'_>) -> Result<OrdinaryMail, Wrong> {
     let word = read_text(value)?;
     OrdinaryMail::parse(word).ok_or_else(|| {
-        wrong(format!("`{word}` is no policy"), "write \"reject\", \"deliver\" or \"forward\"")
+        wrong(format!("`{word}` is no policy"), format!("write {}", OrdinaryMail::FORMS))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Service};
+use super::{Config, Deadlines, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Service};
 
 const LEAST: &str = "[provider]\nname = \"Alfa\"\ndomains = [\"pec.alfa.example\"]\n";
 
@@ -33,7 +33,13 @@ fn every_key_has_its_default() {
     assert!(config.trust.crls.is_empty());
     assert!(!config.trust.require_crl);
     assert_eq!(config.clamd, None);
-    assert_eq!(config.ordinary_mail, OrdinaryMail::Reject);
+    assert_eq!(config.ordinary_mail.policy, OrdinaryMail::Reject);
+    assert_eq!(config.ordinary_mail.folder.as_str(), "INBOX");
+    assert_eq!(config.ordinary_mail.forward_to, None);
+    assert!(config.submission.strict_recipients);
+    assert_eq!(config.brief_hash, pec::reduce::Hashed::Encoded);
+    let [first, second, queue] = [12, 23, 24].map(|hours| Duration::from_secs(hours * 3_600));
+    assert_eq!(config.deadlines, Deadlines { first, second, queue });
     assert_eq!(config.limits.message_octets, 31_457_280);
     assert_eq!(config.limits.recipients, 500);
     assert_eq!(config.limits.refuse_above_octets, 104_857_600);
@@ -45,6 +51,36 @@ fn every_key_has_its_default() {
     assert_eq!(config.signing.key, PathBuf::from("/etc/signing.key"));
     assert_eq!(config.tls.certificate, PathBuf::from("/etc/tls.pem"));
     assert!(config.unbuilt.is_empty() && config.doubts.is_empty());
+}
+
+// PEC-GEN-19 PEC-RB-03
+#[test]
+fn policies_are_words_with_a_target_or_without() {
+    let config = with(
+        "[ordinary_mail]\npolicy = \"deliver:Archivio/Altra\"\nfolder = \"Posta indesiderata\"\n\
+         forward_to = \"a@example.org\"\n[receipts]\nbrief_hash = \"file\"\n\
+         [submission]\nstrict_recipients = false",
+    );
+    assert_eq!(config.ordinary_mail.policy.to_string(), "deliver:Archivio/Altra");
+    assert_eq!(config.ordinary_mail.folder.as_str(), "Posta indesiderata");
+    assert_eq!(config.ordinary_mail.forward_to.unwrap().to_string(), "a@example.org");
+    assert_eq!(config.brief_hash, pec::reduce::Hashed::File);
+    assert!(!config.submission.strict_recipients);
+    for text in ["reject", "deliver", "deliver:INBOX", "forward", "forward:a@example.org"] {
+        assert_eq!(OrdinaryMail::parse(text).unwrap().to_string(), text);
+    }
+    for text in ["", "Reject", "reject:", "deliver:", "deliver:a%", "forward:", "forward:x", "bin"]
+    {
+        assert_eq!(OrdinaryMail::parse(text), None, "{text}");
+    }
+    let told = complaints("[ordinary_mail]\npolicy = \"forward\"");
+    assert_eq!(
+        told,
+        ["/etc/c.toml:5: ordinary_mail.policy: forward to whom is not said; write \
+          forward_to = \"archivio@example.org\" too"]
+    );
+    let told = complaints("[ordinary_mail]\nforward_to = \"a@pec.alfa.example\"");
+    assert!(told[0].contains("a@pec.alfa.example is an address of this provider"), "{told:?}");
 }
 
 #[test]
@@ -138,8 +174,8 @@ fn names_every_mistake_with_its_line_and_what_to_write() {
         ),
         (
             "[ordinary_mail]\npolicy = \"bounce\"",
-            &["/etc/c.toml:5: ordinary_mail.policy: `bounce` is no policy; write \"reject\", \
-               \"deliver\" or \"forward\""],
+            &["/etc/c.toml:5: ordinary_mail.policy: `bounce` is no policy; write reject, \
+               deliver, deliver:FOLDER, forward or forward:ADDRESS"],
         ),
         (
             "[limits]\nmessage_octets = 1023",
@@ -228,12 +264,12 @@ fn what_is_no_toml_is_told_with_its_line() {
 fn what_is_not_built_is_remembered_and_not_ignored() {
     let config = with(
         "[antivirus]\nclamd = \"127.0.0.1:3310\"\n\
-         [index]\nsource = \"https://i.example/i.p7m\"\n[ordinary_mail]\npolicy = \"forward\"\n\
+         [index]\nsource = \"https://i.example/i.p7m\"\n[ordinary_mail]\npolicy = \"reject\"\n\
          [trust]\ncrls = [\"http://c.example/crl\"]\nsigners = [\"s.pem\"]\n[routes]\n\"b.example\" = \"b.example:25\"",
     );
     let mut lines: Vec<usize> = config.unbuilt.iter().map(|complaint| complaint.line).collect();
     lines.sort_unstable();
-    assert_eq!(lines, [5, 7, 9, 11, 12, 14]);
+    assert_eq!(lines, [5, 7, 11, 12, 14]);
     assert_eq!(with("[index]\nsource = \"i.ldif.p7m\"").unbuilt.len(), 1);
     let config = with("[antivirus]\nclamd = \"off\"\n[timestamp]\nauthority = \"internal\"");
     assert!(config.unbuilt.is_empty());

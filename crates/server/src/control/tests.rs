@@ -14,6 +14,7 @@ fn rules() -> Rules {
         postmaster: Address::parse("postmaster@pec.alfa.example").unwrap(),
         receipt_reserve: 4096,
         provider: "Alfa PEC S.p.A.".to_owned(),
+        forward_to: None,
     }
 }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use mail::Address;
 use pec::access::{self, Draft, Limits};
-use pec::exchange::RecipientKind;
+use pec::exchange::Exchange;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
 use smtp::{Dsn, RecipientDsn, Reply};
-use store::{Octets, Source, Spool, StoreError, Track, TrackState, Transaction};
+use store::{Follow, Octets, Source, Spool, StoreError, Timestamp, Transaction};
 
 use super::{Task, commit, fresh_id, record};
 use crate::site::Site;
@@ -114,7 +114,8 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
     };
     let limits = {
         let config = site.config.load();
-        Limits::new(config.limits.message_octets, config.limits.recipients, true)
+        let strict = config.submission.strict_recipients;
+        Limits::new(config.limits.message_octets, config.limits.recipients, strict)
     };
     let providers = site.providers.load();
     let kind = |domain: &mail::Domain| providers.kind(domain);
@@ -129,17 +130,7 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
                 record::of(site, "accettazione", exchange, at).about(&receipt).build(),
                 record::of(site, "posta-certificata", exchange, at).about(&id).build(),
             ];
-            transaction.track = exchange
-                .recipients
-                .iter()
-                .filter(|recipient| recipient.kind == RecipientKind::Certified)
-                .map(|recipient| Track {
-                    identificativo: id.as_str().to_owned(),
-                    recipient: recipient.address.clone(),
-                    state: TrackState::Sent,
-                    at: at.instant(),
-                })
-                .collect();
+            transaction.follow = follow(site, exchange, at)?.into_iter().collect();
             transaction.octets = vec![Octets::Inline(original.into())];
             let wishes = submitted.wishes.clone();
             let task = Task::Certify { accepted, receipt, wishes };
@@ -158,4 +149,24 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
     }
     commit(site, transaction, "access").context("the message cannot be stored")?;
     Ok(id.as_str().to_owned())
+}
+
+/// The certified recipients, of whom something must be heard in time (PEC-TO); nothing when there
+/// is none.
+fn follow(site: &Site, exchange: &Exchange, at: Moment) -> anyhow::Result<Option<Follow>> {
+    let recipients: Vec<Address> = exchange.certified().cloned().collect();
+    if recipients.is_empty() {
+        return Ok(None);
+    }
+    let deadlines = site.config.load().deadlines;
+    let at = at.instant();
+    let after = |wait: std::time::Duration| at.checked_add(wait).unwrap_or(Timestamp::MAX);
+    Ok(Some(Follow {
+        identificativo: exchange.identifier.as_str().to_owned(),
+        recipients,
+        at,
+        first: after(deadlines.first),
+        second: after(deadlines.second),
+        about: serde_json::to_vec(exchange)?,
+    }))
 }

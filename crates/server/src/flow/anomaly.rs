@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mail::{Address, ReversePath};
 use pec::envelope::enclose_anomaly;
-use pec::exchange::{as_text, as_texts};
+use pec::exchange::{PecId, as_text, as_texts};
 use pec::incoming::AnomalyReason;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,8 @@ use store::{
     Transaction,
 };
 
-use super::{account_of, commit, fresh_token, octets_of, record, seal};
+use super::dispatch::{self, Content, Parcel};
+use super::{Task, account_of, commit, fresh_id, fresh_token, octets_of, record, sign};
 use crate::config::OrdinaryMail;
 use crate::site::Site;
 
@@ -44,6 +45,57 @@ pub(crate) struct Anomaly {
     pub(crate) notes: Vec<String>,
 }
 
+/// A message that is found not to be certified.
+pub(super) struct Message<'a> {
+    pub(super) octets: &'a [u8],
+    pub(super) reverse_path: &'a ReversePath,
+    pub(super) forward_paths: &'a [Address],
+    pub(super) reason: AnomalyReason,
+    pub(super) at: Moment,
+    pub(super) notes: Vec<String>,
+}
+
+/// Adds to a step what becomes of it: a job for those who take it, and for each of the others a
+/// record with the reply that says why, which are also given back. With nobody who takes it there
+/// is no job.
+///
+/// # Errors
+///
+/// When the store fails, or a job cannot be written down.
+pub(super) fn divert(
+    site: &Site,
+    message: Message<'_>,
+    octets: Option<Source>,
+    step: &mut Transaction,
+) -> anyhow::Result<Vec<Reply>> {
+    let Message { octets: received, reverse_path, forward_paths, reason, at, notes } = message;
+    let (mut placements, mut refused) = (Vec::new(), Vec::new());
+    for recipient in forward_paths {
+        match placement(site, reason, reverse_path, recipient, received.len())? {
+            Ok(placement) => placements.push(placement),
+            Err(reply) => {
+                let record =
+                    record::of_ordinary(site, "rifiuto", received, reverse_path, forward_paths, at);
+                let record = record.delivery(recipient).error("altro", &reply.to_string());
+                step.log.push(record.notes(&notes).build());
+                refused.push(reply);
+            }
+        }
+    }
+    if !placements.is_empty() {
+        let task = Task::Enclose(Anomaly {
+            reverse_path: reverse_path.clone(),
+            forward_paths: forward_paths.to_vec(),
+            placements,
+            reason,
+            at,
+            notes,
+        });
+        step.enqueue.push(task.queued(octets)?);
+    }
+    Ok(refused)
+}
+
 /// Where it goes for one forward-path.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Placement {
@@ -63,12 +115,17 @@ enum Way {
         /// A service address has no limit.
         limited: bool,
     },
+    /// To an ordinary address of the holder's choice.
+    Forward {
+        #[serde(with = "as_text")]
+        to: Address,
+    },
     /// It is logged and dropped: an error report about a receipt of ours (doubt D-11).
     Nowhere,
 }
 
 /// Where a message goes for this recipient, or what its sender is told.
-pub(super) fn placement(
+fn placement(
     site: &Site,
     reason: AnomalyReason,
     reverse_path: &ReversePath,
@@ -88,6 +145,8 @@ pub(super) fn placement(
             _ => Ok(Err(reply::ORDINARY_MAIL_REFUSED)),
         };
     }
+    // The address may be of a domain that came to us after it was chosen.
+    let forwards_to_us = |policy: &OrdinaryMail| matches!(policy, OrdinaryMail::Forward(Some(to)) if site.manages(to.domain()));
     if account.state == State::Suspended {
         return Ok(Err(reply::ACCOUNT_DISABLED));
     }
@@ -96,16 +155,25 @@ pub(super) fn placement(
     let must_take = reason == AnomalyReason::Form
         || recipient.local().eq_ignore_ascii_case("postmaster")
         || account.address == site.config.load().provider.postmaster;
-    let policy = if must_take { OrdinaryMail::Deliver } else { policy(site, &account) };
+    let policy = match must_take {
+        true => OrdinaryMail::Deliver(Some(inbox)),
+        false => match policy(site, &account) {
+            policy if forwards_to_us(&policy) => OrdinaryMail::Deliver(Some(inbox)),
+            policy => policy,
+        },
+    };
     match policy {
-        OrdinaryMail::Reject | OrdinaryMail::Forward => Ok(Err(reply::ORDINARY_MAIL_REFUSED)),
-        OrdinaryMail::Deliver => {
+        OrdinaryMail::Forward(Some(to)) => placed(Way::Forward { to }),
+        // To nobody: the word of the configuration that said to whom is gone.
+        OrdinaryMail::Reject | OrdinaryMail::Forward(None) => Ok(Err(reply::ORDINARY_MAIL_REFUSED)),
+        OrdinaryMail::Deliver(folder) => {
+            let folder = folder.unwrap_or_else(MailboxName::inbox);
             let room = (octets as u64).saturating_add(ENVELOPE_OCTETS);
             match site.store.usage(account.id) {
                 Ok(usage) if !usage.has_room(room, 1, Charge::Quota) => {
                     Ok(Err(reply::MAILBOX_FULL))
                 }
-                Ok(_) => placed(into(&account, &inbox)),
+                Ok(_) => placed(into(&account, &folder)),
                 Err(StoreError::NoSuchAccount) => Ok(Err(reply::UNKNOWN_ACCOUNT)),
                 Err(error) => Err(error.into()),
             }
@@ -121,10 +189,16 @@ fn into(account: &Account, folder: &MailboxName) -> Way {
     }
 }
 
-/// What a holder does with ordinary mail, or the provider for him.
+/// What a holder does with ordinary mail, or the provider for him; with its target.
 fn policy(site: &Site, account: &Account) -> OrdinaryMail {
+    let config = site.config.load();
+    let common = &config.ordinary_mail;
     let own = account.ordinary_mail.as_deref().and_then(OrdinaryMail::parse);
-    own.unwrap_or_else(|| site.config.load().ordinary_mail)
+    match own.unwrap_or_else(|| common.policy.clone()) {
+        OrdinaryMail::Deliver(None) => OrdinaryMail::Deliver(Some(common.folder.clone())),
+        OrdinaryMail::Forward(None) => OrdinaryMail::Forward(common.forward_to.clone()),
+        policy => policy,
+    }
 }
 
 /// Signs the envelope and puts it where it goes, one for all (PEC-BA-08).
@@ -150,14 +224,25 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
         at,
         fresh_token(),
     );
+    let id = mail::Message::lenient(&received)
+        .field("Message-ID")
+        .and_then(|field| PecId::parse(field.unfolded().trim_matches(['<', '>', ' '])))
+        .unwrap_or_else(|| fresh_id(site, at));
     drop(received);
-    let sealed: Arc<[u8]> = seal(site, unsigned, &anomaly.reverse_path, at)?.into();
+    let signed: Arc<[u8]> = sign(site, unsigned, at)?.into();
+    let sealed: Arc<[u8]> = dispatch::with_return_path(&anomaly.reverse_path, &signed).into();
     let mut placements: Vec<&Placement> = anomaly.placements.iter().collect();
     loop {
         let mut transaction =
             Transaction { at: at.instant(), consume: vec![job.id], ..Transaction::default() };
-        let mut taken = Vec::new();
+        let (mut taken, mut forward) = (Vec::new(), Vec::new());
         for placement in &placements {
+            if let Way::Forward { to } = &placement.way {
+                taken.push(placement.recipient.clone());
+                if !forward.contains(to) {
+                    forward.push(to.clone());
+                }
+            }
             if let Way::Mailbox { account, folder, limited } = &placement.way {
                 taken.push(placement.recipient.clone());
                 // One account may be named twice, as itself and as postmaster.
@@ -174,6 +259,19 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
         }
         if !transaction.deliver.is_empty() {
             transaction.octets = vec![Octets::Inline(sealed.clone())];
+        }
+        if !forward.is_empty() {
+            // The reverse-path stays, so that errors return to the sender (PEC-BA-04).
+            let payer = anomaly.forward_paths.first().unwrap_or(&site.provider.author);
+            let parcel = Parcel {
+                reverse_path: &anomaly.reverse_path,
+                recipients: &forward,
+                content: Content::Anomaly(id.clone()),
+                account: payer,
+            };
+            let source = Source::New(transaction.octets.len());
+            transaction.octets.push(Octets::Inline(signed.clone()));
+            transaction.enqueue = dispatch::relays(site, &parcel, source)?;
         }
         let kind = if taken.is_empty() { "rifiuto" } else { "anomalia" };
         transaction.log = vec![record.clone().event(kind).taken(&taken).build()];
@@ -198,7 +296,7 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
                 }
                 placements.retain(|placement| match &placement.way {
                     Way::Mailbox { account, .. } => !gone.contains(account),
-                    Way::Nowhere => true,
+                    Way::Forward { .. } | Way::Nowhere => true,
                 });
             }
             done => return Ok(done?),

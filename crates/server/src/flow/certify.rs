@@ -10,7 +10,7 @@ use pec::{envelope, receipt};
 use store::{Job, Octets, Source, StoreError, Transaction};
 
 use super::dispatch::{Content, Parcel, hand_over};
-use super::{Task, author_path, commit, fresh, fresh_token, octets_of, seal, sign, to_inbox};
+use super::{author_path, commit, fresh, fresh_token, octets_of, place_or_queue, seal, sign};
 use crate::site::Site;
 
 /// The acceptance receipt goes to the sender's mailbox, the envelope to the incoming points of all
@@ -72,21 +72,6 @@ pub(super) fn refuse(
         Ok(transaction)
     };
     commit_receipt(site, with_notice, "refuse")
-}
-
-/// A receipt for our user: in the mailbox, or, when that is full, in the queue.
-fn place_or_queue(
-    transaction: &mut Transaction,
-    to: &Address,
-    octets: Source,
-    placed: bool,
-) -> anyhow::Result<()> {
-    if placed {
-        transaction.deliver.push(to_inbox(to, octets));
-    } else {
-        transaction.enqueue.push(Task::Place { to: to.clone() }.queued(Some(octets))?);
-    }
-    Ok(())
 }
 
 /// Commits with the receipt in the mailbox; when that is full, with the receipt in the queue: a

@@ -9,7 +9,6 @@ use pec::exchange::{Exchange, PecId};
 use pec::incoming::{Routing, VerifiedEnvelope};
 use pec::inspect::examine;
 use pec::receipt;
-use pec::reduce::Hashed;
 use store::{
     Charge, Delivery, Flags, Job, MailboxName, Role, Source, State, StoreError, Transaction,
 };
@@ -78,7 +77,7 @@ fn hand_over(
         envelope,
         &octets,
         recipient,
-        Hashed::default(),
+        site.config.load().brief_hash,
         &site.provider,
         at,
         fresh(id.clone()),

@@ -1,20 +1,26 @@
 //! The incoming point: the four tests on an envelope, octet for octet as it came, and the
 //! take-charge receipt.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use anyhow::Context;
 use mail::{Address, ReversePath};
-use pec::incoming::{Class, Routing};
+use pec::incoming::{AnomalyReason, Class, Routing, VerifiedEnvelope};
 use pec::inspect::examine;
 use pec::moment::Moment;
 use pec::receipt;
-use store::{Job, Source, Transaction};
+use store::{Job, Mark, Source, StoreError, Transaction};
 
 use super::dispatch::{Content, Parcel, hand_over};
 use super::{
-    Arrived, Task, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, sign,
+    Arrived, Task, anomaly, author_path, commit, fresh, fresh_id, now_after, octets_of, once,
+    origin, record, sign,
 };
 use crate::site::Site;
+
+/// How often a step is begun again at once because the same envelope was taken in at the same time.
+const BEGUN_AGAIN_MAX: usize = 3;
 
 /// Takes an envelope in charge: one receipt to the sender's provider for all recipients of ours
 /// (PEC-PIC-01), and one job for each recipient.
@@ -28,7 +34,6 @@ pub(super) fn take_in(
     let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
     let examination = examine(&octets);
-    let sender = reverse_path.clone();
     let reverse_path = ReversePath::Address(reverse_path);
     let routing = Routing { reverse_path: &reverse_path, forward_paths };
     let is_from_outside = arrived.is_some();
@@ -44,51 +49,161 @@ pub(super) fn take_in(
         }
     };
     let at = now_after(site, envelope.certification().at);
-    let receipt_id = fresh_id(site, at);
-    let unsigned = receipt::take_charge(
-        &envelope,
+    let entity = examination.entity().context("the envelope has lost what is signed")?;
+    let arrival = Arrival {
+        octets: &octets,
+        entity,
+        envelope: &envelope,
+        reverse_path: &reverse_path,
         forward_paths,
-        &site.provider,
+        is_from_outside,
+        notes: &judged.notes,
         at,
-        fresh(receipt_id.clone()),
-    );
-    let signed = sign(site, unsigned, at)?.into();
-    let blob = job.blob.map(Source::Stored);
-    let exchange = envelope.exchange();
-    let mut log = Vec::new();
-    if is_from_outside {
-        // Of an envelope of ours the access point wrote this down (PEC-LOG-06, PEC-LOG-11).
-        log.push(
-            record::of(site, "posta-certificata", exchange, at)
-                .about(&exchange.identifier)
-                .by(envelope.signer())
-                .notes(&judged.notes)
+    };
+    for _ in 0..BEGUN_AGAIN_MAX {
+        let transaction = arrival.step(site, job)?;
+        match commit(site, transaction, "incoming") {
+            Err(StoreError::Marked) => {}
+            done => return Ok(done?),
+        }
+    }
+    anyhow::bail!("the same envelope is being taken in all the time")
+}
+
+/// An envelope that passed the tests.
+struct Arrival<'a> {
+    octets: &'a [u8],
+    entity: &'a [u8],
+    envelope: &'a VerifiedEnvelope,
+    reverse_path: &'a ReversePath,
+    forward_paths: &'a [Address],
+    is_from_outside: bool,
+    notes: &'a [String],
+    at: Moment,
+}
+
+/// The forward-paths of an envelope, by whether it came for them before.
+#[derive(Default)]
+struct Sorted {
+    /// It did not.
+    fresh: Vec<Address>,
+    marks: Vec<Mark>,
+    /// It did, and was answered then.
+    again: Vec<Address>,
+    /// Another one with this identifier did.
+    strange: Vec<Address>,
+}
+
+impl Arrival<'_> {
+    /// What is done about it. The same envelope is neither delivered nor answered twice
+    /// (PEC-PR-28); another one with the identifier of one that came before breaks PEC-AP-20, and
+    /// is propagated as what it is, a provider's message of a wrong form (PEC-PR-07).
+    fn step(&self, site: &Site, job: &Job) -> anyhow::Result<Transaction> {
+        let Sorted { fresh: recipients, marks, again, strange } = self.sort(site)?;
+        let (at, exchange) = (self.at, self.envelope.exchange());
+        let blob = job.blob.map(Source::Stored);
+        let mut transaction = Transaction {
+            at: at.instant(),
+            consume: vec![job.id],
+            once: marks,
+            ..Transaction::default()
+        };
+        if !recipients.is_empty() {
+            self.take_charge(site, &recipients, blob, &mut transaction)?;
+        }
+        if !again.is_empty() {
+            transaction.log.push(
+                record::of(site, "doppione", exchange, at)
+                    .about(&exchange.identifier)
+                    .by(self.envelope.signer())
+                    .taken(&again)
+                    .notes(self.notes)
+                    .build(),
+            );
+        }
+        if !strange.is_empty() {
+            let mut notes = self.notes.to_vec();
+            notes.push(format!("another envelope came before as {}", exchange.identifier));
+            let message = anomaly::Message {
+                octets: self.octets,
+                reverse_path: self.reverse_path,
+                forward_paths: &strange,
+                reason: AnomalyReason::Form,
+                at,
+                notes,
+            };
+            anomaly::divert(site, message, blob, &mut transaction)?;
+        }
+        Ok(transaction)
+    }
+
+    fn sort(&self, site: &Site) -> anyhow::Result<Sorted> {
+        let (signer, id) = (self.envelope.signer(), &self.envelope.exchange().identifier);
+        let (mut sorted, mut seen) = (Sorted::default(), HashSet::new());
+        for recipient in self.forward_paths.iter().filter(|path| seen.insert(*path)) {
+            let mark = once::envelope(signer, id, recipient, self.entity);
+            match site.store.mark(&mark.key)? {
+                None => {
+                    sorted.fresh.push(recipient.clone());
+                    sorted.marks.push(mark);
+                }
+                Some(value) if value == mark.value => sorted.again.push(recipient.clone()),
+                Some(_) => sorted.strange.push(recipient.clone()),
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// The take-charge receipt, and a job for each recipient.
+    fn take_charge(
+        &self,
+        site: &Site,
+        recipients: &[Address],
+        blob: Option<Source>,
+        transaction: &mut Transaction,
+    ) -> anyhow::Result<()> {
+        let (envelope, exchange, at) = (self.envelope, self.envelope.exchange(), self.at);
+        let receipt_id = fresh_id(site, at);
+        let unsigned = receipt::take_charge(
+            envelope,
+            recipients,
+            &site.provider,
+            at,
+            fresh(receipt_id.clone()),
+        );
+        let signed = sign(site, unsigned, at)?.into();
+        if self.is_from_outside {
+            // Of an envelope of ours the access point wrote this down (PEC-LOG-06, PEC-LOG-11).
+            transaction.log.push(
+                record::of(site, "posta-certificata", exchange, at)
+                    .about(&exchange.identifier)
+                    .by(envelope.signer())
+                    .notes(self.notes)
+                    .build(),
+            );
+        }
+        transaction.log.push(
+            record::of(site, "presa-in-carico", exchange, at)
+                .about(&receipt_id)
+                .taken(recipients)
+                .notes(self.notes)
                 .build(),
         );
-    }
-    log.push(
-        record::of(site, "presa-in-carico", exchange, at)
-            .about(&receipt_id)
-            .taken(forward_paths)
-            .notes(&judged.notes)
-            .build(),
-    );
-    let mut transaction =
-        Transaction { at: at.instant(), consume: vec![job.id], log, ..Transaction::default() };
-    let parcel = Parcel {
-        reverse_path: &author_path(site),
-        recipients: std::slice::from_ref(envelope.receipts_to()),
-        content: Content::Receipt { id: receipt_id, about: exchange.identifier.clone() },
-        account: &site.provider.author,
-    };
-    hand_over(site, &parcel, &signed, &mut transaction)?;
-    for recipient in forward_paths {
-        let task = Task::Deliver {
-            identifier: exchange.identifier.clone(),
-            reverse_path: sender.clone(),
-            recipient: recipient.clone(),
+        let parcel = Parcel {
+            reverse_path: &author_path(site),
+            recipients: std::slice::from_ref(envelope.receipts_to()),
+            content: Content::Receipt { id: receipt_id, about: exchange.identifier.clone() },
+            account: &site.provider.author,
         };
-        transaction.enqueue.push(task.queued(blob)?);
+        hand_over(site, &parcel, &signed, transaction)?;
+        for recipient in recipients {
+            let task = Task::Deliver {
+                identifier: exchange.identifier.clone(),
+                reverse_path: exchange.sender.clone(),
+                recipient: recipient.clone(),
+            };
+            transaction.enqueue.push(task.queued(blob)?);
+        }
+        Ok(())
     }
-    Ok(commit(site, transaction, "incoming")?)
 }

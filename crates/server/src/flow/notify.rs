@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use mail::{Address, ReversePath};
 use pec::incoming::{Class, Routing, VerifiedNotification};
 use pec::inspect::examine;
@@ -9,7 +10,7 @@ use pec::moment::Moment;
 use pec::receipt::ReceiptKind;
 use store::{Charge, Delivery, Job, Source, StoreError, Track, TrackState, Transaction};
 
-use super::{Arrived, Task, commit, octets_of, origin, record, to_inbox};
+use super::{Arrived, Task, commit, octets_of, once, origin, record, to_inbox};
 use crate::site::Site;
 
 /// A receipt at the incoming point. It gets no receipt itself (PEC-PR-26).
@@ -40,6 +41,9 @@ pub(super) fn take_in(
     // Receipts for providers never reach users (PEC-PR-22), whoever they were sent to.
     let (to, charge) = if receipt.kind().is_for_providers() {
         (&site.provider.service_mailbox, Charge::Unlimited)
+    } else if site.provider.is_service_address(to) {
+        // And the service mailbox holds no others (PEC-GEN-07): nobody sends as a service address.
+        return drop_receipt(site, job, &receipt, to, at);
     } else {
         (to, Charge::Receipt)
     };
@@ -55,16 +59,33 @@ pub(super) fn take_in(
             .notes(&judged.notes)
             .build(),
     ];
+    let entity = examination.entity().context("the receipt has lost what is signed")?;
+    let mark = once::receipt(entity, to);
     let transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
         deliver: vec![Delivery { charge, ..to_inbox(to, blob) }],
         track: learned(&receipt, at),
+        once: vec![mark],
         log: log.clone(),
         ..Transaction::default()
     };
     match commit(site, transaction, "notify") {
         Err(StoreError::NoSuchAccount) => drop_receipt(site, job, &receipt, to, at),
+        // The same receipt came before (PEC-PR-28).
+        Err(StoreError::Marked) => {
+            let log = log.into_iter().map(|mut record| {
+                "doppione".clone_into(&mut record.event);
+                record
+            });
+            let transaction = Transaction {
+                at: at.instant(),
+                consume: vec![job.id],
+                log: log.collect(),
+                ..Transaction::default()
+            };
+            Ok(commit(site, transaction, "repeated")?)
+        }
         // Judged and learned from once: what is left is to place it when there is room.
         Err(StoreError::OverQuota(_)) => {
             warn_full(to);
@@ -74,6 +95,7 @@ pub(super) fn take_in(
                 consume: vec![job.id],
                 enqueue: vec![task.queued(Some(blob))?],
                 track: learned(&receipt, at),
+                once: vec![mark],
                 log,
                 ..Transaction::default()
             };
@@ -120,6 +142,7 @@ fn learned(receipt: &VerifiedNotification, at: Moment) -> Vec<Track> {
             identificativo: data.identifier.as_str().to_owned(),
             recipient: recipient.clone(),
             state,
+            only_from: None,
             at: at.instant(),
         }
     };

@@ -29,8 +29,7 @@ use smtp::Reply;
 use store::{Octets, Source, Spool, Transaction};
 
 use super::access::Refusal;
-use super::anomaly::{self, Anomaly};
-use super::{Arrived, Task, commit, fresh_id, origin, record};
+use super::{Arrived, Task, anomaly, commit, fresh_id, origin};
 use crate::site::Site;
 
 /// `Received` fields at most: a message that passed more hosts is in a loop, RFC 5321 §6.3.
@@ -119,34 +118,21 @@ pub(crate) fn take(
                 // Its sender is the reverse-path, so that it has one: PEC-PR-16.
                 Class::Envelope(_) | Class::Notification(_) => AnomalyReason::Form,
             };
-            let (mut placements, mut refused) = (Vec::new(), Vec::new());
-            for recipient in &forward_paths {
-                let octets = message.len();
-                match anomaly::placement(site, reason, &reverse_path, recipient, octets)? {
-                    Ok(placement) => placements.push(placement),
-                    Err(reply) => refused.push((recipient, reply)),
-                }
+            let diverted = anomaly::Message {
+                octets: &message,
+                reverse_path: &reverse_path,
+                forward_paths: &forward_paths,
+                reason,
+                at,
+                notes,
+            };
+            let refused = anomaly::divert(site, diverted, source, &mut transaction)?;
+            // Nobody takes it: its sender is told so while he is there.
+            if let (true, Some(reply)) =
+                (transaction.enqueue.is_empty(), refused.into_iter().next())
+            {
+                return Err(Refusal::Say(reply));
             }
-            if placements.is_empty() && !refused.is_empty() {
-                return Err(Refusal::Say(refused.swap_remove(0).1));
-            }
-            for (recipient, reply) in &refused {
-                transaction.log.push(
-                    record::of_ordinary(
-                        site,
-                        "rifiuto",
-                        &message,
-                        &reverse_path,
-                        &forward_paths,
-                        at,
-                    )
-                    .delivery(recipient)
-                    .error("altro", &reply.to_string())
-                    .build(),
-                );
-            }
-            let anomaly = Anomaly { reverse_path, forward_paths, placements, reason, at, notes };
-            transaction.enqueue = vec![Task::Enclose(anomaly).queued(source)?];
         }
     }
     octets.extend_from_slice(&message);

@@ -2,9 +2,7 @@
 
 use super::log::record;
 use super::*;
-use crate::{
-    BlobId, FlagChange, Follow, JobId, LogFilter, Mark, NewJob, assert_refused,
-};
+use crate::{BlobId, FlagChange, Follow, JobId, LogFilter, Mark, NewJob, assert_refused};
 
 fn job(due: i64, payload: &[u8], octets: Option<Source>) -> NewJob {
     NewJob { due: at(due), payload: payload.to_vec(), octets }

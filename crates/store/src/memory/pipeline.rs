@@ -87,11 +87,7 @@ impl State {
             for to in follow.recipients {
                 entries.entry(to.clone()).or_insert_with(|| entry(to));
             }
-            Arc::new(Followed {
-                entries,
-                second: kept(follow.second),
-                about: follow.about,
-            })
+            Arc::new(Followed { entries, second: kept(follow.second), about: follow.about })
         });
     }
 
