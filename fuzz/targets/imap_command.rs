@@ -17,6 +17,9 @@ fuzz_target!(|octets: &[u8]| {
         host: "imap.pec.example".to_owned(),
         version: "0.1.0".to_owned(),
         append_octets_max: 256,
+        channel_binding: false,
+        background: true,
+        unauthenticate: true,
         zone: jiff::tz::TimeZone::UTC,
     };
     let mut session = Session::new(Arc::new(settings), true);
@@ -31,7 +34,7 @@ fuzz_target!(|octets: &[u8]| {
         match step {
             Step::Send(octets) => sent.extend(octets),
             Step::Perform(_) => jobs += 1,
-            Step::Close => {}
+            Step::Close | Step::Compress | Step::SignedOut => {}
             other => panic!("{other:?}"),
         }
     }

@@ -34,6 +34,9 @@ fn play(choice: u8, stream: &[u8], segment_max: usize) -> (Vec<u8>, bool) {
         host: "imap.pec.example".to_owned(),
         version: "0.1.0".to_owned(),
         append_octets_max: 256,
+        channel_binding: false,
+        background: true,
+        unauthenticate: true,
         zone: jiff::tz::TimeZone::UTC,
     };
     // With TLS up from the start: what follows STARTTLS depends on segments, as it should.
@@ -79,6 +82,7 @@ fn drain(
             }
             Step::Perform(job) => session.finish(job.run(store, now())),
             Step::StartTls => unreachable!("TLS is on"),
+            Step::Compress | Step::SignedOut => {}
             Step::Fault(cause) => panic!("{cause}"),
             Step::Close => *closed = true,
         }

@@ -15,6 +15,7 @@ mod status;
 mod store;
 
 use imap_types::command::CommandBody;
+use imap_types::core::{IString, NString};
 use imap_types::sequence::SequenceSet;
 
 use self::append::{Opening, Storing, Writing};
@@ -41,7 +42,12 @@ pub(crate) enum Command {
     Capability,
     Noop,
     Logout,
-    Id,
+    /// With `background`, one for work that can wait: TN3189.
+    Id {
+        background: bool,
+    },
+    Compress,
+    Unauthenticate,
     StartTls,
     Authenticate {
         mechanism: String,
@@ -132,6 +138,15 @@ impl Work {
         }
     }
 
+    /// How many messages are done, and of how many; `None` where a response may be half written.
+    pub(crate) fn progress(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Store(store) => store.progress(),
+            Self::Fetch(fetch) => fetch.progress(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         match self {
             Self::Sync => Ok(Done::text("NOOP completed").into()),
@@ -184,6 +199,8 @@ pub(crate) fn extended(
             List::read(verb, &mut words, enabled)
                 .map(|list| Command::Work(Needs::Authenticated, Work::List(list)))
         }
+        // RFC 8437 §6.
+        "UNAUTHENTICATE" if !by_uid && words.end().is_some() => Ok(Command::Unauthenticate),
         "SEARCH" => Search::read(tag, &mut words, by_uid, enabled)
             .map(|search| Command::Work(Needs::Selected, Work::Search(Box::new(search)))),
         _ => return None,
@@ -207,7 +224,21 @@ pub(crate) fn interpret(
         CommandBody::Capability => Command::Capability,
         CommandBody::Noop => Command::Noop,
         CommandBody::Logout => Command::Logout,
-        CommandBody::Id { .. } => Command::Id,
+        CommandBody::Id { parameters } => {
+            let parameters = parameters.unwrap_or_default();
+            let value = |name: &str| {
+                let named = |(known, _): &&(IString<'_>, NString<'_>)| {
+                    known.as_ref().eq_ignore_ascii_case(name.as_bytes())
+                };
+                let found = parameters.iter().find(named)?.1.0.as_ref()?;
+                Some(String::from_utf8_lossy(found.as_ref()).into_owned())
+            };
+            let is_apple = value("name").is_some_and(|name| name.starts_with("com.apple."));
+            let event = value("event").unwrap_or_default();
+            let can_wait = ["indexer", "back-fill"].iter().any(|word| event.contains(word));
+            Command::Id { background: is_apple && can_wait }
+        }
+        CommandBody::Compress { .. } => Command::Compress,
         CommandBody::StartTLS => Command::StartTls,
         CommandBody::Authenticate { mechanism, initial_response } => Command::Authenticate {
             mechanism: mechanism.as_ref().to_owned(),

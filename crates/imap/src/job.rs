@@ -15,6 +15,10 @@ use crate::response::{Code, Output};
 use crate::selected::{Selected, Tell};
 use crate::session::Settings;
 
+/// Seconds after which a client hears how far its command has come: RFC 9585 §2 wants no more than one
+/// such response in ten.
+const PROGRESS_SECS: i64 = 10;
+
 /// A command to be run on a store. Give its [`Answer`] to [`Session::finish`](crate::Session::finish).
 pub struct Job {
     pub(crate) work: Work,
@@ -23,6 +27,33 @@ pub struct Job {
     pub(crate) settings: Arc<Settings>,
     /// What the client has enabled.
     pub(crate) enabled: Enabled,
+    pub(crate) progress: Progress,
+}
+
+/// How far a command has come, for who waits: RFC 9585.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    /// `None`: nobody waits.
+    tag: Option<String>,
+    /// When the client last heard of it, or when it began.
+    told: Option<Timestamp>,
+}
+
+impl Progress {
+    pub(crate) fn of(tag: &str) -> Self {
+        Self { tag: Some(tag.to_owned()), told: None }
+    }
+
+    /// Says so where that was long ago.
+    fn tell(&mut self, (done, all): (usize, usize), at: Timestamp, out: &mut Output) {
+        let Some(tag) = &self.tag else { return };
+        let told = *self.told.get_or_insert(at);
+        if at.as_second() - told.as_second() >= PROGRESS_SECS {
+            // A tag holds no character that would have to be escaped.
+            out.untagged(&format!("OK [INPROGRESS (\"{tag}\" {done} {all})] Still at it"));
+            self.told = Some(at);
+        }
+    }
 }
 
 impl std::fmt::Debug for Job {
@@ -38,6 +69,7 @@ pub struct Answer {
     pub(crate) end: Result<Flow, Refusal>,
     /// What broke, for the log.
     pub(crate) faults: Vec<String>,
+    pub(crate) progress: Progress,
 }
 
 impl std::fmt::Debug for Answer {
@@ -134,7 +166,7 @@ impl Job {
 
     /// Runs the command. It may block; `at` is the time.
     pub fn run(self, store: &dyn Store, at: Timestamp) -> Answer {
-        let Self { work, account, mut selected, settings, enabled } = self;
+        let Self { work, account, mut selected, settings, enabled, mut progress } = self;
         if let Some(here) = selected.as_deref_mut() {
             here.enabled = enabled;
         }
@@ -178,6 +210,11 @@ impl Job {
         if let Err(refusal) = &mut end {
             faults.extend(refusal.cause.take());
         }
-        Answer { selected, out, end, faults }
+        if let Ok(Flow::More(work)) = &end
+            && let Some(so_far) = work.progress()
+        {
+            progress.tell(so_far, at, &mut out);
+        }
+        Answer { selected, out, end, faults, progress }
     }
 }

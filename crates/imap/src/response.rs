@@ -29,6 +29,8 @@ pub enum Code {
     Cannot,
     /// `CAPABILITY`, with its list
     Capability(String),
+    /// `COMPRESSIONACTIVE`, RFC 4978 §3
+    CompressionActive,
     /// `CONTACTADMIN`
     ContactAdmin,
     /// `COPYUID`, RFC 4315 §3: from, to
@@ -78,6 +80,7 @@ impl std::fmt::Display for Code {
             Self::AuthenticationFailed => "AUTHENTICATIONFAILED",
             Self::BadCharset => "BADCHARSET (US-ASCII UTF-8)",
             Self::Cannot => "CANNOT",
+            Self::CompressionActive => "COMPRESSIONACTIVE",
             Self::ContactAdmin => "CONTACTADMIN",
             Self::ExpungeIssued => "EXPUNGEISSUED",
             Self::HasChildren => "HASCHILDREN",

@@ -18,11 +18,13 @@ pub enum Mechanism {
     Login,
     /// RFC 7677.
     ScramSha256,
+    /// RFC 7677, bound to the TLS connection: `tls-exporter`, RFC 9266.
+    ScramSha256Plus,
 }
 
 impl Mechanism {
     /// All of them, in the order in which they are announced.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Login, Self::ScramSha256];
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Login, Self::ScramSha256, Self::ScramSha256Plus];
 
     /// The one place these names are spelled; [`parse`](Self::parse) searches it.
     pub const fn as_str(self) -> &'static str {
@@ -30,7 +32,13 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
         }
+    }
+
+    /// Those that are offered where the connection can be bound to, or not.
+    pub(crate) fn offered(binds: bool) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |mechanism| binds || *mechanism != Self::ScramSha256Plus)
     }
 
     /// A mechanism by its name, in any case.
@@ -124,7 +132,7 @@ mod tests {
         for mechanism in Mechanism::ALL {
             assert_eq!(Mechanism::parse(&mechanism.as_str().to_lowercase()), Some(mechanism));
         }
-        for name in ["", "CRAM-MD5", "SCRAM-SHA-256-PLUS", "PLAINX"] {
+        for name in ["", "CRAM-MD5", "SCRAM-SHA-1", "PLAINX"] {
             assert_eq!(Mechanism::parse(name), None, "{name:?}");
         }
     }

@@ -19,7 +19,7 @@ use self::append::Literal;
 use self::framing::{Framer, Pending};
 use crate::command::{Command, Needs, Work, capability};
 use crate::enabled::Enabled;
-use crate::job::{Answer, Flow, Job};
+use crate::job::{Answer, Flow, Job, Progress};
 use crate::refusal::{Refusal, Status};
 use crate::response::{Code, Piece};
 use crate::sasl::{SaslAnswer, SaslStep, Secret};
@@ -37,6 +37,13 @@ pub struct Settings {
     pub version: String,
     /// Octets of an APPENDed message at most (`limits.append_octets`).
     pub append_octets_max: u64,
+    /// Whether SCRAM can be bound to the TLS connection that is there from the start: its key can be
+    /// exported (RFC 9266).
+    pub channel_binding: bool,
+    /// Whether mail is fetched for clients' background work, such as indexing, which can wait.
+    pub background: bool,
+    /// Whether a connection can be used for one account after the other: RFC 8437 §8 wants a choice.
+    pub unauthenticate: bool,
     /// In which zone internal dates are shown, and what a day is to SEARCH.
     pub zone: TimeZone,
 }
@@ -61,6 +68,10 @@ pub enum Step {
     Perform(Job),
     /// What came before is sent; start TLS, then call [`Session::handle_tls_started`].
     StartTls,
+    /// What was sent before is sent as it is; from here on both ways are compressed, RFC 4978 §3.
+    Compress,
+    /// Nobody is signed in any more, and nothing is compressed any more.
+    SignedOut,
     /// Something broke: for the log. The client was told no more than that.
     Fault(String),
     /// Nothing follows: send what is left and close the connection.
@@ -73,6 +84,11 @@ pub enum Step {
 pub struct Session {
     settings: Arc<Settings>,
     tls: bool,
+    /// SCRAM can be bound to the TLS connection.
+    binds: bool,
+    compressed: bool,
+    /// How far the command that runs has come.
+    progress: Progress,
     place: Place,
     doing: Doing,
     pending: Pending,
@@ -131,10 +147,13 @@ impl Session {
     pub fn new(settings: Arc<Settings>, tls: bool) -> Self {
         let greeting = format!(
             "* OK [CAPABILITY {}] {} ceralacca ready\r\n",
-            capability::list(&settings, tls, false),
+            capability::list(&settings, tls, tls && settings.channel_binding, false),
             settings.host
         );
         let mut session = Self {
+            binds: tls && settings.channel_binding,
+            compressed: false,
+            progress: Progress::default(),
             settings,
             tls,
             place: Place::NotAuthenticated,
@@ -166,10 +185,12 @@ impl Session {
         self.advance();
     }
 
-    /// TLS has started. What came in clear and was not answered yet is dropped unread.
-    pub fn handle_tls_started(&mut self) {
+    /// TLS has started; whether SCRAM can be bound to it. What came in clear and was not answered yet
+    /// is dropped unread.
+    pub fn handle_tls_started(&mut self, channel_binding: bool) {
         if matches!(self.doing, Doing::Tls) {
             self.tls = true;
+            self.binds = channel_binding;
             self.pending.clear();
             self.framer = Framer::new(false);
             self.doing = Doing::Command;
@@ -230,7 +251,8 @@ impl Session {
     /// The answer of a [`Step::Perform`].
     pub fn finish(&mut self, answer: Answer) {
         let Place::Away(account, _) = self.place else { return };
-        let Answer { selected, out, end, faults } = answer;
+        let Answer { selected, out, end, faults, progress } = answer;
+        self.progress = progress;
         self.place = match selected {
             Some(selected) => Place::Selected(account, selected),
             None => Place::Authenticated(account),
@@ -342,7 +364,7 @@ impl Session {
         };
         match command {
             Command::Capability => {
-                let list = capability::list(&self.settings, self.tls, self.is_authenticated());
+                let list = self.capabilities();
                 self.send(format!("* CAPABILITY {list}\r\n").as_bytes());
                 self.end(&tag, Ok((None, "CAPABILITY completed")));
             }
@@ -356,7 +378,12 @@ impl Session {
                 self.out.push_back(Step::Close);
                 self.doing = Doing::Closed;
             }
-            Command::Id => {
+            Command::Id { background: true } if !self.settings.background => {
+                // The client tries again in about a day: TN3189.
+                let text = "Busy: what can wait, let it wait";
+                self.end(&tag, Err(Refusal::no(Code::Unavailable, text)));
+            }
+            Command::Id { .. } => {
                 let version = &self.settings.version;
                 let id = format!("* ID (\"name\" \"ceralacca\" \"version\" \"{version}\")\r\n");
                 self.send(id.as_bytes());
@@ -377,6 +404,8 @@ impl Session {
                 self.enable(enabled);
                 self.end(&tag, Ok((None, "ENABLE completed")));
             }
+            Command::Compress => self.compress(&tag),
+            Command::Unauthenticate => self.unauthenticate(&tag),
             Command::Namespace => {
                 self.send(b"* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n");
                 self.end(&tag, Ok((None, "NAMESPACE completed")));
@@ -398,9 +427,14 @@ impl Session {
                 if work.enables_condstore() {
                     self.enable(Enabled { condstore: true, ..Enabled::default() });
                 }
+                self.progress = Progress::of(&tag);
                 self.perform(work, Doing::Job { tag });
             }
         }
+    }
+
+    fn capabilities(&self) -> String {
+        capability::list(&self.settings, self.tls, self.binds, self.is_authenticated())
     }
 
     /// Enables this too. With mod-sequences, how far the client is in its mailbox it is told at once.
@@ -431,7 +465,9 @@ impl Session {
         self.place = Place::Away(account, selected.as_ref().map(|selected| selected.mailbox));
         let settings = Arc::clone(&self.settings);
         let enabled = self.enabled;
-        self.out.push_back(Step::Perform(Job { work, account, selected, settings, enabled }));
+        let progress = std::mem::take(&mut self.progress);
+        let job = Job { work, account, selected, settings, enabled, progress };
+        self.out.push_back(Step::Perform(job));
         self.doing = doing;
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::{Connection, PASSWORD, World, now};
 use imap::{SaslAnswer, Session, Step, limits};
 use proptest::prelude::*;
-use store::Store as _;
+use store::{NewMessage, Octets, Store as _};
 
 fn sent(connection: &Rc<RefCell<Connection>>) -> Vec<u8> {
     std::mem::take(&mut connection.borrow_mut().sent)
@@ -27,6 +27,44 @@ fn selected(world: &mut World) -> Rc<RefCell<Connection>> {
     world.feed(&connection, format!("a LOGIN anna {PASSWORD}\r\nb SELECT INBOX\r\n").as_bytes());
     assert!(text(&connection).ends_with("b OK [READ-WRITE] SELECT completed\r\n"));
     connection
+}
+
+/// Who waits hears how far it has come, once in ten seconds: RFC 9585 §2.
+#[test]
+fn a_long_command_tells_how_far_it_has_come() {
+    let world = World::new();
+    let messages = (0..1_600).map(|_| NewMessage {
+        octets: Octets::Inline(b"S: x\r\n\r\n"[..].into()),
+        flags: store::Flags::default(),
+        received: now(),
+        at: now(),
+    });
+    world.store.append_all(world.mailbox("INBOX"), messages.collect()).unwrap();
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna x\r\nb SELECT INBOX\r\nc UID FETCH 1:* UID\r\n");
+    let (mut at, mut sent) = (now(), String::new());
+    while let Some(step) = session.poll() {
+        match step {
+            Step::Send(octets) => sent.push_str(&String::from_utf8(octets).unwrap()),
+            Step::Sasl(_) => {
+                session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
+            }
+            Step::Perform(job) => {
+                let answer = job.run(&*world.store, at);
+                session.finish(answer);
+                at += jiff::SignedDuration::from_secs(6);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let told: Vec<&str> =
+        sent.lines().filter(|line| line.starts_with("* OK [INPROGRESS ")).collect();
+    let [one] = told[..] else { panic!("{told:?}") };
+    let done = one.strip_prefix("* OK [INPROGRESS (\"c\" ").unwrap();
+    let (done, rest) = done.split_once(' ').unwrap();
+    assert_eq!(rest, "1600)] Still at it");
+    assert!((1..1_600).contains(&done.parse::<u32>().unwrap()));
+    assert!(sent.ends_with("c OK FETCH completed\r\n"));
 }
 
 /// `BODY[1.MIME]` followed by `BODY[1]` are the octets that the signature covers, RFC 1847 §2.1.

@@ -343,6 +343,10 @@ pub(crate) struct Limits {
     pub(crate) unthrottled: Vec<Network>,
     /// Connections at the same time, of all services together.
     pub(crate) connections_max: usize,
+    /// With more connections than this, what clients fetch in the background is put off.
+    pub(crate) background_connections_max: usize,
+    /// Whether one IMAP connection may serve one account after the other (RFC 8437).
+    pub(crate) unauthenticate: bool,
     /// Connections at the same time from one address.
     pub(crate) connections_per_address_max: usize,
     /// Messages of one account, and their recipients.
@@ -372,6 +376,8 @@ impl Default for Limits {
             receipt_reserve: 1024 * 1024,
             unthrottled: Vec::new(),
             connections_max: 10_000,
+            background_connections_max: 8_000,
+            unauthenticate: true,
             connections_per_address_max: 100,
             account_messages: Rate([1_000, 10_000, 50_000]),
             account_recipients: Rate([10_000, 100_000, 500_000]),

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::deflate::{self, Inflate};
+
 /// Octets taken from a socket at once.
 const READ_OCTETS: usize = 16 * 1024;
 /// How long a TLS handshake may take: a client does it in well under a second.
@@ -32,6 +34,8 @@ enum Stream {
 pub(crate) struct Connection {
     stream: Stream,
     peer: SocketAddr,
+    /// What goes both ways is compressed.
+    inflate: Option<Box<Inflate>>,
 }
 
 impl Connection {
@@ -39,7 +43,7 @@ impl Connection {
     /// each other stall 40 ms without it.
     pub(crate) fn new(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         socket.set_nodelay(true)?;
-        Ok(Self { stream: Stream::Clear(socket), peer })
+        Ok(Self { stream: Stream::Clear(socket), peer, inflate: None })
     }
 
     /// Who is at the other end.
@@ -87,9 +91,35 @@ impl Connection {
         Some(exporter.to_vec())
     }
 
+    /// From here on what goes both ways is compressed.
+    pub(crate) fn compress(&mut self) {
+        self.inflate = Some(Box::new(Inflate::new()));
+    }
+
+    /// From here on it is not, and what came compressed and was not read is dropped.
+    pub(crate) fn compress_no_more(&mut self) {
+        self.inflate = None;
+    }
+
     /// The next octets that come; empty at the end of the stream. Can be dropped at any time
     /// without loss.
     pub(crate) async fn read(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(inflate) = &mut self.inflate {
+                let octets = inflate.next()?;
+                if !octets.is_empty() {
+                    return Ok(octets);
+                }
+            }
+            let came = self.read_stream().await?;
+            match &mut self.inflate {
+                Some(inflate) if !came.is_empty() => inflate.take(came),
+                _ => return Ok(came),
+            }
+        }
+    }
+
+    async fn read_stream(&mut self) -> io::Result<Vec<u8>> {
         std::future::poll_fn(|cx| {
             // On the stack and only while there is something to read: see the module's text.
             let mut octets = [0; READ_OCTETS];
@@ -127,6 +157,14 @@ impl Connection {
     ///
     /// When the peer is gone, or takes nothing for [`WRITE_WAIT`].
     pub(crate) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        let deflated;
+        let octets = match self.inflate {
+            Some(_) => {
+                deflated = deflate::deflated(octets)?;
+                &deflated
+            }
+            None => octets,
+        };
         for piece in octets.chunks(READ_OCTETS) {
             tokio::time::timeout(WRITE_WAIT, async {
                 match &mut self.stream {

@@ -32,11 +32,16 @@ const PIECE_OCTETS: u64 = 64 * 1024;
 static MESSAGES_IN_MEMORY: Semaphore = Semaphore::const_new(8);
 
 /// What a session goes by, as the configuration is now.
-fn settings(site: &Site) -> Arc<Settings> {
+fn settings(site: &Site, connection: &Connection) -> Arc<Settings> {
+    let config = site.config.load();
+    let limits = &config.limits;
     Arc::new(Settings {
         host: site.host(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        append_octets_max: site.config.load().limits.append_octets,
+        append_octets_max: limits.append_octets,
+        channel_binding: connection.exporter().is_some(),
+        background: site.connections.count() <= limits.background_connections_max,
+        unauthenticate: limits.unauthenticate,
         zone: pec::moment::rome().clone(),
     })
 }
@@ -47,11 +52,17 @@ pub(crate) async fn serve(
     mut connection: Connection,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut session = Session::new(settings(&site), connection.is_tls());
-    let mut desk = Desk { site: site.clone(), exchange: None, account: None, watched: None };
+    let mut session = Session::new(settings(&site, &connection), connection.is_tls());
+    let mut desk = Desk {
+        site: site.clone(),
+        exchange: None,
+        channel: sasl::Channel { exporter: connection.exporter() },
+        account: None,
+        watched: None,
+        sign_in_until: tokio::time::Instant::now() + LOGIN_WAIT,
+    };
     let mut accounts = site.hub.watch_accounts();
     let mut silent_since = tokio::time::Instant::now();
-    let sign_in_until = silent_since + LOGIN_WAIT;
     loop {
         match act(&mut session, &mut desk, &mut connection).await {
             Ok(true) => {}
@@ -69,7 +80,7 @@ pub(crate) async fn serve(
         let patience = if session.is_authenticated() {
             silent_since + IDLE_WAIT
         } else {
-            sign_in_until.min(silent_since + IDLE_WAIT_BEFORE_LOGIN)
+            desk.sign_in_until.min(silent_since + IDLE_WAIT_BEFORE_LOGIN)
         };
         let keepalive = if session.is_idle() { KEEPALIVE } else { IDLE_WAIT };
         tokio::select! {
@@ -132,7 +143,15 @@ async fn act(
             }
             Step::StartTls => {
                 connection.start_tls(desk.site.tls.acceptor()).await?;
-                session.handle_tls_started();
+                desk.channel = sasl::Channel { exporter: connection.exporter() };
+                session.handle_tls_started(desk.channel.exporter.is_some());
+            }
+            Step::Compress => connection.compress(),
+            Step::SignedOut => {
+                connection.compress_no_more();
+                desk.exchange = None;
+                desk.account = None;
+                desk.sign_in_until = tokio::time::Instant::now() + LOGIN_WAIT;
             }
             Step::Fault(cause) => {
                 tracing::error!(target: "imap", peer = %connection.peer(), %cause, "a command failed");
@@ -148,8 +167,10 @@ async fn act(
 struct Desk {
     site: Arc<Site>,
     exchange: Option<Exchange>,
+    channel: sasl::Channel,
     account: Option<Box<Account>>,
     watched: Option<(MailboxId, watch::Receiver<()>)>,
+    sign_in_until: tokio::time::Instant,
 }
 
 impl Desk {
@@ -173,11 +194,12 @@ impl Desk {
                     Mechanism::Plain => sasl::Mechanism::Plain,
                     Mechanism::Login => sasl::Mechanism::Login,
                     Mechanism::ScramSha256 => sasl::Mechanism::ScramSha256,
+                    Mechanism::ScramSha256Plus => sasl::Mechanism::ScramSha256Plus,
                 };
                 let initial = initial.map(|Secret(octets)| octets);
                 sasl::step(
                     &self.site,
-                    Exchange::Begin(mechanism, sasl::Channel::default()),
+                    Exchange::Begin(mechanism, self.channel.clone()),
                     initial,
                     from,
                 )

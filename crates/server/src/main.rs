@@ -11,6 +11,7 @@ mod clock;
 mod command;
 mod config;
 mod control;
+mod deflate;
 mod demo;
 mod dns;
 mod drive;

@@ -6,7 +6,7 @@ use crate::sasl::Mechanism;
 use crate::session::Settings;
 
 /// `capability-data`, without its first word.
-pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> String {
+pub(crate) fn list(settings: &Settings, tls: bool, binds: bool, authenticated: bool) -> String {
     let mut words = vec!["IMAP4rev1".to_owned(), "IMAP4rev2".to_owned()];
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));
     say(&["LITERAL+", "SASL-IR", "ID", "ENABLE", "IDLE", "NAMESPACE", "CHILDREN", "UNSELECT"]);
@@ -31,6 +31,7 @@ pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> Strin
         "PREVIEW",
         "PARTIAL",
         "UIDONLY",
+        "INPROGRESS",
     ]);
     // The same for all mailboxes: RFC 7889 §2.
     words.push(format!("APPENDLIMIT={}", settings.append_octets_max));
@@ -39,7 +40,14 @@ pub(crate) fn list(settings: &Settings, tls: bool, authenticated: bool) -> Strin
         // Credentials in clear are refused: RFC 3501 §6.2.3.
         say(&["STARTTLS", "LOGINDISABLED"]);
     } else if !authenticated {
-        words.extend(Mechanism::ALL.map(|mechanism| format!("AUTH={}", mechanism.as_str())));
+        let mechanisms = Mechanism::offered(binds);
+        words.extend(mechanisms.map(|mechanism| format!("AUTH={}", mechanism.as_str())));
+    } else {
+        // Only now, when it can be used: RFC 4978 §3, RFC 8437 §3.
+        words.push("COMPRESS=DEFLATE".to_owned());
+        if settings.unauthenticate {
+            words.push("UNAUTHENTICATE".to_owned());
+        }
     }
     words.join(" ")
 }

@@ -83,6 +83,8 @@ pub(crate) struct Fetch {
     partial: Option<Window>,
     /// What is left of it, once begun.
     left: Option<Places>,
+    /// How many there are.
+    all: usize,
     /// Some were gone.
     missed: bool,
     /// Some part is in an encoding that nobody here can undo.
@@ -141,6 +143,7 @@ impl Fetch {
             vanished: asked.vanished,
             partial: asked.partial,
             left: None,
+            all: 0,
             missed: false,
             unknown_encoding: false,
         };
@@ -152,6 +155,10 @@ impl Fetch {
             fetch.items.retain(|item| !matches!(item, Item::Uid));
         }
         Ok(fetch)
+    }
+
+    pub(crate) fn progress(&self) -> Option<(usize, usize)> {
+        self.left.as_ref().map(|left| (self.all - left.len(), self.all))
     }
 
     fn asks_item(&self, item: &Item) -> bool {
@@ -194,7 +201,11 @@ impl Fetch {
         };
         let mut left = match self.left.take() {
             Some(left) => left,
-            None => self.begin(here, store, context.out)?,
+            None => {
+                let left = self.begin(here, store, context.out)?;
+                self.all = left.len();
+                left
+            }
         };
         let marks_seen = self.marks_seen && !here.read_only;
         let batch = left.take(if marks_seen { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });

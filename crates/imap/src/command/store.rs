@@ -25,6 +25,8 @@ pub(crate) struct Store {
     by_uid: bool,
     /// What is left of it, once begun.
     left: Option<Places>,
+    /// How many there are.
+    all: usize,
     /// Some were gone.
     missed: bool,
     /// Only where nothing changed since: RFC 7162 §3.1.3.
@@ -40,6 +42,10 @@ impl Store {
             self.unchanged_since = Some(*mod_seq);
         }
         self
+    }
+
+    pub(crate) fn progress(&self) -> Option<(usize, usize)> {
+        self.left.as_ref().map(|left| (self.all - left.len(), self.all))
     }
 
     pub(crate) fn is_conditional(&self) -> bool {
@@ -68,6 +74,7 @@ impl Store {
             silent: response == StoreResponse::Silent,
             by_uid,
             left: None,
+            all: 0,
             missed: false,
             unchanged_since: None,
             modified: Vec::new(),
@@ -79,7 +86,11 @@ impl Store {
         let mailbox = here.mailbox;
         let mut left = match self.left.take() {
             Some(left) => left,
-            None => here.places(&self.messages, self.by_uid)?,
+            None => {
+                let left = here.places(&self.messages, self.by_uid)?;
+                self.all = left.len();
+                left
+            }
         };
         let batch = left.take(BATCH_MESSAGES);
         let uids = batch.iter().filter_map(|&place| here.uids().get(place)).copied().collect();

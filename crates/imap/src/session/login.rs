@@ -7,7 +7,7 @@ use store::AccountId;
 use super::framing::Framer;
 use super::reading::Line;
 use super::{Doing, Place, Session, Step, limits};
-use crate::command::capability;
+use crate::enabled::Enabled;
 use crate::refusal::Refusal;
 use crate::response::Code;
 use crate::sasl::{self, Mechanism, SaslFailure, SaslStep, Secret};
@@ -28,7 +28,9 @@ impl Session {
         if !self.may_sign_in(&tag) {
             return;
         }
-        match Mechanism::parse(mechanism) {
+        let offered =
+            |mechanism: &Mechanism| *mechanism != Mechanism::ScramSha256Plus || self.binds;
+        match Mechanism::parse(mechanism).filter(offered) {
             Some(mechanism) => self.ask(tag, SaslStep::Start { mechanism, initial }),
             None => {
                 let text = "No such mechanism: use PLAIN, LOGIN or SCRAM-SHA-256";
@@ -61,10 +63,41 @@ impl Session {
 
     pub(super) fn sign_in(&mut self, tag: &str, account: AccountId) {
         self.place = Place::Authenticated(account);
+        self.login_failures = 0;
         self.framer = Framer::new(true);
         self.bad = 0;
-        let list = capability::list(&self.settings, self.tls, true);
+        let list = self.capabilities();
         self.end(tag, Ok((Some(Code::Capability(list)), "Signed in")));
+    }
+
+    /// Nobody is signed in any more, and nothing is left of who was: RFC 8437 §3, §4.1.
+    pub(super) fn unauthenticate(&mut self, tag: &str) {
+        if !self.settings.unauthenticate {
+            return self.end(tag, Err(Refusal::bad("No such command: see CAPABILITY")));
+        }
+        self.end(tag, Ok((None, "UNAUTHENTICATE completed")));
+        self.out.push_back(Step::SignedOut);
+        self.place = Place::NotAuthenticated;
+        self.framer = Framer::new(false);
+        self.enabled = Enabled::default();
+        self.changed = false;
+        if std::mem::take(&mut self.compressed) {
+            // What came compressed behind it is of no use.
+            self.pending.clear();
+        }
+    }
+
+    /// What follows is compressed both ways: RFC 4978 §3.
+    pub(super) fn compress(&mut self, tag: &str) {
+        if self.compressed {
+            let text = "What goes both ways is compressed already";
+            return self.end(tag, Err(Refusal::no(Code::CompressionActive, text)));
+        }
+        self.end(tag, Ok((None, "DEFLATE active")));
+        self.compressed = true;
+        // A client waits for the answer; what came with the command cannot be told apart.
+        self.pending.clear();
+        self.out.push_back(Step::Compress);
     }
 
     pub(super) fn refuse_login(&mut self, tag: &str, failure: SaslFailure) {

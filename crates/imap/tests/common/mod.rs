@@ -63,6 +63,9 @@ impl World {
             host: "imap.pec.example".to_owned(),
             version: "0.1.0".to_owned(),
             append_octets_max: 1 << 20,
+            channel_binding: true,
+            background: true,
+            unauthenticate: true,
             zone: jiff::tz::TimeZone::get("Europe/Rome").unwrap(),
         };
         Self { store, anna, settings, changed, sessions: Vec::new() }
@@ -135,7 +138,7 @@ impl World {
     pub(crate) fn start_tls(&self, connection: &Rc<RefCell<Connection>>) {
         let mut here = connection.borrow_mut();
         assert!(std::mem::take(&mut here.wants_tls), "nobody asked for TLS");
-        here.session.handle_tls_started();
+        here.session.handle_tls_started(true);
         drop(here);
         self.drain(connection);
     }
@@ -168,6 +171,8 @@ impl World {
                     here.session.finish(answer);
                 }
                 Step::StartTls => here.wants_tls = true,
+                // What it does to octets is the shell's.
+                Step::Compress | Step::SignedOut => {}
                 Step::Fault(cause) => here.faults.push(cause),
                 Step::Close => here.closed = true,
             }
@@ -209,9 +214,10 @@ impl Connection {
                 challenge(b"Username:")
             }
             // As if the proof were right, to see the last word of the mechanism.
-            SaslStep::Start { mechanism: Mechanism::ScramSha256, .. } => {
-                SaslAnswer::Success { account: anna, data: Some(Secret(b"v=signature".to_vec())) }
-            }
+            SaslStep::Start {
+                mechanism: Mechanism::ScramSha256 | Mechanism::ScramSha256Plus,
+                ..
+            } => SaslAnswer::Success { account: anna, data: Some(Secret(b"v=signature".to_vec())) },
             SaslStep::Response(response) => match self.login_user.take() {
                 None => plain(&response.0),
                 Some(user) if user.is_empty() => {

@@ -418,6 +418,9 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
     set(&mut read.network_recipients, section.get("network_recipients", read_rate));
     set(&mut read.destination_recipients, section.get("destination_recipients", read_rate));
     set(&mut read.connections_max, section.get("connections_max", count));
+    let background = section.get("background_connections_max", count);
+    set(&mut read.background_connections_max, background);
+    set(&mut read.unauthenticate, section.get("unauthenticate", read_bool));
     let per_address = section.get("connections_per_address_max", count);
     set(&mut read.connections_per_address_max, per_address);
     set(&mut read.login_failures_max, section.get("login_failures_max", count));

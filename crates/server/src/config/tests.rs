@@ -46,6 +46,8 @@ fn every_key_has_its_default() {
     assert_eq!(config.limits.append_octets, 104_857_600);
     assert_eq!(config.limits.receipt_reserve, 1_048_576);
     assert!(config.limits.unthrottled.is_empty());
+    assert_eq!(config.limits.background_connections_max, 8_000);
+    assert!(config.limits.unauthenticate);
     assert_eq!(config.data, PathBuf::from("/etc"));
     assert_eq!(config.store_directory(), PathBuf::from("/etc/store"));
     assert_eq!(config.signing.key, PathBuf::from("/etc/signing.key"));
