@@ -198,6 +198,21 @@ impl Wire {
         Ok(octets)
     }
 
+    /// Reads what is there, one octet at least.
+    ///
+    /// # Errors
+    ///
+    /// As [`line`](Self::line).
+    pub fn some(&mut self) -> io::Result<Vec<u8>> {
+        let reader: &mut dyn BufRead = match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => stream.as_mut(),
+        };
+        let octets = reader.fill_buf()?.to_vec();
+        reader.consume(octets.len());
+        if octets.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(octets) }
+    }
+
     /// Whether the peer has closed, seen by waiting for it.
     ///
     /// # Errors
