@@ -18,6 +18,7 @@ def tell(what, answer):
     text = " | ".join(line.decode("latin-1").replace("\r\n", "\\r\\n") for line in lines)
     # What differs from run to run.
     text = re.sub(r"(APPENDUID |COPYUID |\b)\d{10}", r"\1V", text)
+    text = re.sub(r"MAILBOXID \(F\d+\)", "MAILBOXID (V)", text)
     print(f"{what}: {status} {text}".rstrip())
 
 

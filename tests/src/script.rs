@@ -3,6 +3,7 @@
 //!
 //! A line that means nothing panics with its place: a conversation is a test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is part of tests")]
+#![allow(unreachable_pub, reason = "the tests of a machine include it as a module of their own")]
 
 use std::collections::HashMap;
 

@@ -5,9 +5,11 @@ pub(crate) mod append;
 pub(crate) mod capability;
 mod copy;
 mod expunge;
-mod fetch;
+pub(crate) mod fetch;
 mod list;
 mod mailbox;
+mod metadata;
+pub(crate) mod notify;
 mod quota;
 mod search;
 mod select;
@@ -24,6 +26,8 @@ use self::expunge::Expunge;
 use self::fetch::Fetch;
 use self::list::List;
 use self::mailbox::{Create, Delete, Rename, Subscribe};
+use self::metadata::{GetMetadata, SetMetadata};
+use self::notify::Notify;
 use self::quota::GetQuota;
 use self::search::Search;
 use self::select::{Changed, Select};
@@ -36,6 +40,7 @@ use crate::grammar::{Cut, MessageSet};
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::sasl::Secret;
+use crate::selected::Tell;
 
 /// A command, read.
 pub(crate) enum Command {
@@ -77,6 +82,11 @@ pub(crate) enum Needs {
 pub(crate) enum Work {
     /// NOOP, CHECK, and in IDLE: tells what happened.
     Sync,
+    Notify(Notify),
+    /// Something happened that NOTIFY asked to be told; whether the client idles.
+    Notified {
+        idle: bool,
+    },
     Select(Select),
     /// What changed since, after a SELECT.
     Changed(Changed),
@@ -91,6 +101,8 @@ pub(crate) enum Work {
     List(List),
     Status(Status),
     GetQuota(GetQuota),
+    GetMetadata(GetMetadata),
+    SetMetadata(SetMetadata),
     Opening(Opening),
     Writing(Writing),
     Storing(Storing),
@@ -106,6 +118,7 @@ impl Work {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Sync => "sync",
+            Self::Notify(_) | Self::Notified { .. } => "notify",
             Self::Select(_) | Self::Changed(_) => "select",
             Self::Close { .. } => "close",
             Self::Create(_) => "create",
@@ -115,6 +128,7 @@ impl Work {
             Self::List(_) => "list",
             Self::Status(_) => "status",
             Self::GetQuota(_) => "quota",
+            Self::GetMetadata(_) | Self::SetMetadata(_) => "metadata",
             Self::Opening(_) | Self::Writing(_) | Self::Storing(_) => "append",
             Self::Expunge(_) => "expunge",
             Self::Copy(_) => "copy",
@@ -138,6 +152,18 @@ impl Work {
         }
     }
 
+    /// Whether it can change what NOTIFY tells of an account beside messages and flags.
+    pub(crate) fn touches_account(&self) -> bool {
+        matches!(
+            self,
+            Self::Create(_)
+                | Self::Delete(_)
+                | Self::Rename(_)
+                | Self::Subscribe(_)
+                | Self::SetMetadata(_)
+        )
+    }
+
     /// How many messages are done, and of how many; `None` where a response may be half written.
     pub(crate) fn progress(&self) -> Option<(usize, usize)> {
         match self {
@@ -150,6 +176,8 @@ impl Work {
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         match self {
             Self::Sync => Ok(Done::text("NOOP completed").into()),
+            Self::Notify(notify) => notify.run(context),
+            Self::Notified { idle } => notified(idle, context),
             Self::Select(select) => select.run(context),
             Self::Changed(changed) => changed.run(context),
             Self::Close { expunge } => select::close(expunge, context),
@@ -160,6 +188,8 @@ impl Work {
             Self::List(list) => list.run(context),
             Self::Status(status) => status.run(context),
             Self::GetQuota(quota) => quota.run(context),
+            Self::GetMetadata(metadata) => metadata.run(context),
+            Self::SetMetadata(metadata) => metadata.run(context),
             Self::Opening(opening) => opening.run(context),
             Self::Writing(writing) => writing.run(),
             Self::Storing(storing) => storing.run(context),
@@ -170,6 +200,27 @@ impl Work {
             Self::Search(search) => search.run(context),
         }
     }
+}
+
+/// Tells what happened, and fetches what is wanted of new messages: RFC 5465 §5.2.
+fn notified(idle: bool, context: &mut Context<'_>) -> Result<Flow, Refusal> {
+    let Some(watch) = context.watch.take() else {
+        return Ok(Done::text("NOOP completed").into());
+    };
+    watch.look_again(context)?;
+    let selected = context.watch.as_ref().and_then(|watch| watch.wanted.selected.clone());
+    let (Some(here), Some(selected)) = (context.selected.as_deref_mut(), selected) else {
+        return Ok(Done::text("NOOP completed").tell(Tell::Nothing).into());
+    };
+    let tell = if selected.delayed && !idle { Tell::NoExpunges } else { Tell::All };
+    here.sync(context.store, tell, true, context.out).map_err(Refusal::selected)?;
+    let new = here.take_arrived();
+    if let (false, Some(items)) = (new.is_empty(), &selected.fetch)
+        && let Some(fetch) = grammar::fetch(items, &new, context.enabled)
+    {
+        return Ok(Flow::More(Work::Fetch(Box::new(fetch.unasked()))));
+    }
+    Ok(Done::text("NOOP completed").tell(Tell::Nothing).into())
 }
 
 /// A command that imap-codec does not speak, or not all of; `None` when it is not one of these.
@@ -186,6 +237,9 @@ pub(crate) fn extended(
         "STATUS" if !by_uid => Status::read(&mut words, enabled)
             .unwrap_or_else(|| Err(Refusal::malformed()))
             .map(|status| Command::Work(Needs::Authenticated, Work::Status(status))),
+        "NOTIFY" if !by_uid => Notify::read(&mut words, enabled)
+            .unwrap_or_else(|| Err(Refusal::malformed()))
+            .map(|notify| Command::Work(Needs::Authenticated, Work::Notify(notify))),
         "CREATE" if !by_uid => Create::read(&mut words, enabled)
             .unwrap_or_else(|| Err(Refusal::malformed()))
             .map(|create| Command::Work(Needs::Authenticated, Work::Create(create))),
@@ -288,6 +342,14 @@ pub(crate) fn interpret(
         }
         CommandBody::GetQuotaRoot { mailbox } => {
             Command::Work(Authenticated, Work::GetQuota(GetQuota::of_mailbox(&mailbox, enabled)?))
+        }
+        CommandBody::GetMetadata { options, mailbox, entries } => {
+            let get = GetMetadata::new(&mailbox, &options, entries.as_ref(), enabled)?;
+            Command::Work(Authenticated, Work::GetMetadata(get))
+        }
+        CommandBody::SetMetadata { mailbox, entry_values } => {
+            let set = SetMetadata::new(&mailbox, entry_values.as_ref(), enabled)?;
+            Command::Work(Authenticated, Work::SetMetadata(set))
         }
         CommandBody::SetQuota { .. } => return Err(quota::not_to_be_set()),
         CommandBody::Expunge => Command::Work(Selected, Work::Expunge(Expunge::all())),

@@ -17,7 +17,8 @@ use store::{Flags, Keyword, MailboxName, SystemFlags};
 use self::items::Asked;
 use self::words::Words;
 use crate::command::append::{Append, Arguments};
-use crate::command::{self, Command};
+use crate::command::fetch::Fetch;
+use crate::command::{self, Command, Work};
 use crate::enabled::Enabled;
 use crate::mutf7;
 use crate::refusal::Refusal;
@@ -62,6 +63,20 @@ fn body(tag: &str, octets: &[u8], enabled: Enabled) -> Result<Command, Refusal> 
             command::interpret(parsed.body, cut, enabled)
         }
         Ok(_) | Err(_) => Err(Refusal::malformed()),
+    }
+}
+
+/// Whether these items can be fetched of messages.
+pub(crate) fn can_be_fetched(items: &[u8], enabled: Enabled) -> bool {
+    fetch(items, "1", enabled).is_some()
+}
+
+/// The FETCH of these items of the messages with these UIDs.
+pub(crate) fn fetch(items: &[u8], uids: &str, enabled: Enabled) -> Option<Fetch> {
+    let octets = [b"n UID FETCH ", uids.as_bytes(), b" ", items, b"\r\n"].concat();
+    match body("n", &octets, enabled) {
+        Ok(Command::Work(_, Work::Fetch(fetch))) => Some(*fetch),
+        _ => None,
     }
 }
 

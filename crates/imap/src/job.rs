@@ -14,6 +14,7 @@ use crate::refusal::Refusal;
 use crate::response::{Code, Output};
 use crate::selected::{Selected, Tell};
 use crate::session::Settings;
+use crate::watch::Watch;
 
 /// Seconds after which a client hears how far its command has come: RFC 9585 §2 wants no more than one
 /// such response in ten.
@@ -28,6 +29,7 @@ pub struct Job {
     /// What the client has enabled.
     pub(crate) enabled: Enabled,
     pub(crate) progress: Progress,
+    pub(crate) watch: Option<Box<Watch>>,
 }
 
 /// How far a command has come, for who waits: RFC 9585.
@@ -70,6 +72,7 @@ pub struct Answer {
     /// What broke, for the log.
     pub(crate) faults: Vec<String>,
     pub(crate) progress: Progress,
+    pub(crate) watch: Option<Box<Watch>>,
 }
 
 impl std::fmt::Debug for Answer {
@@ -141,6 +144,7 @@ pub(crate) struct Context<'a> {
     pub(crate) enabled: Enabled,
     pub(crate) account: AccountId,
     pub(crate) selected: &'a mut Option<Box<Selected>>,
+    pub(crate) watch: &'a mut Option<Box<Watch>>,
     pub(crate) out: &'a mut Output,
 }
 
@@ -164,11 +168,19 @@ impl Job {
         matches!(self.work, Work::Fetch(_) | Work::Search(_))
     }
 
+    /// Whether it can change names, subscriptions or annotations of the account: sessions with NOTIFY
+    /// are to [look again](crate::Session::handle_notified) then.
+    #[must_use]
+    pub fn touches_account(&self) -> bool {
+        self.work.touches_account()
+    }
+
     /// Runs the command. It may block; `at` is the time.
     pub fn run(self, store: &dyn Store, at: Timestamp) -> Answer {
-        let Self { work, account, mut selected, settings, enabled, mut progress } = self;
+        let Self { work, account, mut selected, settings, enabled, mut progress, mut watch } = self;
         if let Some(here) = selected.as_deref_mut() {
             here.enabled = enabled;
+            here.hears = watch.as_ref().map(|watch| watch.hears()).unwrap_or_default();
         }
         let mut out = Output::new(enabled.speaks_utf8());
         let mut faults = Vec::new();
@@ -179,6 +191,7 @@ impl Job {
             enabled,
             account,
             selected: &mut selected,
+            watch: &mut watch,
             out: &mut out,
         };
         let mut end = work.run(&mut context);
@@ -190,6 +203,13 @@ impl Job {
             Err(refusal) if refusal.fatal => (Tell::Nothing, false),
             Err(_) => (Tell::NoExpunges, false),
         };
+        let expunged = matches!(&end, Ok(Flow::Done(done)) if done.expunged);
+        if let Some(here) = selected.as_deref_mut()
+            && expunged
+        {
+            // What a client removes itself it hears of, whatever else it wants to hear.
+            here.hears.messages = true;
+        }
         if let Some(here) = selected.as_deref_mut()
             && let Err(error) = here.sync(store, tell, by_uid, &mut out)
         {
@@ -215,6 +235,6 @@ impl Job {
         {
             progress.tell(so_far, at, &mut out);
         }
-        Answer { selected, out, end, faults, progress }
+        Answer { selected, out, end, faults, progress, watch }
     }
 }

@@ -10,6 +10,7 @@
 //! | `grammar` | octets to commands: imap-codec, and what it does not speak |
 //! | `response` | words to octets |
 //! | `selected` | a session's view of its mailbox, and how it learns of changes |
+//! | `watch` | what a session with NOTIFY tells of other mailboxes |
 //! | `source` | a stored message, read as far as a command needs it |
 //! | `refusal` | the one map from a store's error to a client's NO |
 //! | `command/` | a file a command |
@@ -20,8 +21,8 @@
 //! APPENDLIMIT (RFC 7889), ESEARCH (RFC 4731), SEARCHRES (RFC 5182), WITHIN (RFC 5032),
 //! CONDSTORE and QRESYNC (RFC 7162), SAVEDATE (RFC 8514), LIST-EXTENDED (RFC 5258), LIST-STATUS
 //! (RFC 5819), BINARY (RFC 3516), MULTIAPPEND (RFC 3502), REPLACE (RFC 8508), OBJECTID (RFC 8474), PREVIEW (RFC 8970), PARTIAL (RFC 9394), UIDONLY
-//! (RFC 9586), INPROGRESS (RFC 9585), COMPRESS=DEFLATE (RFC 4978), UNAUTHENTICATE (RFC 8437) and
-//! UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
+//! (RFC 9586), INPROGRESS (RFC 9585), COMPRESS=DEFLATE (RFC 4978), UNAUTHENTICATE (RFC 8437),
+//! METADATA (RFC 5464), NOTIFY (RFC 5465), LIST-METADATA (RFC 9590) and UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
 
 mod command;
 mod enabled;
@@ -34,6 +35,7 @@ mod sasl;
 mod selected;
 mod session;
 mod source;
+mod watch;
 
 pub use job::{Answer, Job};
 pub use response::Code;

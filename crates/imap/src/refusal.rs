@@ -118,6 +118,10 @@ impl From<StoreError> for Refusal {
             StoreError::TooManyMailboxes => {
                 Self::no(Code::Limit, "The account has as many mailboxes as it may: delete some")
             }
+            StoreError::TooManyAnnotations => Self::no(
+                Code::MetadataTooMany,
+                "As much is kept beside mailboxes as may be: remove some",
+            ),
             StoreError::TooManyKeywords => {
                 Self::no(Code::Limit, "The mailbox has as many keywords as it may: use one of them")
             }

@@ -23,6 +23,8 @@ pub enum Code {
     AppendUid(UidValidity, Vec<Uid>),
     /// `AUTHENTICATIONFAILED`
     AuthenticationFailed,
+    /// `BADEVENT`, with those that can be watched: RFC 5465 §3.1
+    BadEvent,
     /// `BADCHARSET`, with those that are known
     BadCharset,
     /// `CANNOT`
@@ -45,12 +47,20 @@ pub enum Code {
     Limit,
     /// `MAILBOXID`, RFC 8474 §4.1
     MailboxId(MailboxId),
+    /// `METADATA LONGENTRIES`, RFC 5464 §4.2.1: the longest that was left out
+    MetadataLongEntries(usize),
+    /// `METADATA MAXSIZE`, RFC 5464 §4.3
+    MetadataMaxSize(usize),
+    /// `METADATA TOOMANY`, RFC 5464 §4.3
+    MetadataTooMany,
     /// `MODIFIED`, RFC 7162 §3.1.3: numbers or UIDs, ascending
     Modified(Vec<u32>),
     /// `NONEXISTENT`
     NonExistent,
     /// `NOPERM`
     NoPerm,
+    /// `NOTIFICATIONOVERFLOW`, RFC 5465 §5.8
+    NotificationOverflow,
     /// `OVERQUOTA`, RFC 9208 §4.3.1
     OverQuota,
     /// `PRIVACYREQUIRED`
@@ -78,6 +88,10 @@ impl std::fmt::Display for Code {
         f.write_str(match self {
             Self::AlreadyExists => "ALREADYEXISTS",
             Self::AuthenticationFailed => "AUTHENTICATIONFAILED",
+            Self::BadEvent => {
+                "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange \
+                 MailboxMetadataChange ServerMetadataChange)"
+            }
             Self::BadCharset => "BADCHARSET (US-ASCII UTF-8)",
             Self::Cannot => "CANNOT",
             Self::CompressionActive => "COMPRESSIONACTIVE",
@@ -85,8 +99,10 @@ impl std::fmt::Display for Code {
             Self::ExpungeIssued => "EXPUNGEISSUED",
             Self::HasChildren => "HASCHILDREN",
             Self::Limit => "LIMIT",
+            Self::MetadataTooMany => "METADATA TOOMANY",
             Self::NonExistent => "NONEXISTENT",
             Self::NoPerm => "NOPERM",
+            Self::NotificationOverflow => "NOTIFICATIONOVERFLOW",
             Self::OverQuota => "OVERQUOTA",
             Self::PrivacyRequired => "PRIVACYREQUIRED",
             Self::ReadOnly => "READ-ONLY",
@@ -97,6 +113,10 @@ impl std::fmt::Display for Code {
             Self::Unavailable => "UNAVAILABLE",
             Self::UnknownCte => "UNKNOWN-CTE",
             Self::UseAttr => "USEATTR",
+            Self::MetadataLongEntries(octets) => {
+                return write!(f, "METADATA LONGENTRIES {octets}");
+            }
+            Self::MetadataMaxSize(octets) => return write!(f, "METADATA MAXSIZE {octets}"),
             Self::HighestModSeq(highest) => {
                 return write!(f, "HIGHESTMODSEQ {}", mod_seq(*highest));
             }
@@ -311,6 +331,16 @@ impl Output {
             self.utf8_string(name.as_str());
         } else {
             self.string(mutf7::encode(name.as_str()).as_bytes());
+        }
+    }
+
+    /// The name of an entry: an atom where it can be.
+    pub(crate) fn entry(&mut self, entry: &str) {
+        let is_atom = |b: u8| b.is_ascii_alphanumeric() || b"/-_.:+$#".contains(&b);
+        if entry.bytes().all(is_atom) {
+            self.text(entry);
+        } else {
+            self.string(entry.as_bytes());
         }
     }
 

@@ -13,7 +13,7 @@ use store::{
 use crate::enabled::Enabled;
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
-use crate::response::{Output, SYSTEM_FLAGS, mod_seq};
+use crate::response::{Output, SYSTEM_FLAGS, mod_seq, ranges};
 
 /// What a client may be told now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,28 @@ pub(crate) enum Tell {
     Nothing,
 }
 
+/// What a client hears of its mailbox without having asked for it just now: everything, unless NOTIFY
+/// says otherwise (RFC 5465 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hears {
+    /// Messages come and go.
+    pub(crate) messages: bool,
+    pub(crate) flags: bool,
+    /// New ones are kept in mind: something is to be fetched of them.
+    pub(crate) collects: bool,
+    /// Changes of flags always come with UIDs: RFC 5465 §5.1.
+    pub(crate) uids: bool,
+}
+
+impl Default for Hears {
+    fn default() -> Self {
+        Self { messages: true, flags: true, collects: false, uids: false }
+    }
+}
+
+/// New messages that are kept in mind at most; of more nothing is fetched.
+const ARRIVED_MAX: usize = 500;
+
 /// A mailbox that is open.
 #[derive(Debug)]
 pub(crate) struct Selected {
@@ -34,6 +56,9 @@ pub(crate) struct Selected {
     /// What the client has enabled. With CONDSTORE, changes of flags come with mod-sequences and
     /// UIDs: RFC 7162 §3.1, §3.2.4.
     pub(crate) enabled: Enabled,
+    pub(crate) hears: Hears,
+    /// Came, and were told, and nothing was fetched of them.
+    arrived: Vec<Uid>,
     /// The messages that the client knows, ascending; a message's number is its place, from 1.
     uids: Vec<Uid>,
     /// Messages from this one on are `\Recent` here.
@@ -62,6 +87,8 @@ impl Selected {
             mailbox,
             read_only,
             enabled: Enabled::default(),
+            hears: Hears::default(),
+            arrived: Vec::new(),
             recent_from: opened.recent_from,
             seen_to: opened.status.uid_next.0.get() - 1,
             mod_seq: opened.status.mod_seq,
@@ -246,7 +273,7 @@ impl Selected {
         by_uid: bool,
         out: &mut Output,
     ) -> Result<(), StoreError> {
-        if tell == Tell::Nothing {
+        if tell == Tell::Nothing || !self.hears.messages {
             return Ok(());
         }
         let changes = store.changes(self.mailbox, self.mod_seq)?;
@@ -264,12 +291,17 @@ impl Selected {
         if let Some(last) = arrived.last() {
             self.seen_to = last.uid.0.get();
             self.uids.extend(arrived.iter().map(|update| update.uid));
+            if self.hears.collects && self.arrived.len() + arrived.len() <= ARRIVED_MAX {
+                self.arrived.extend(arrived.iter().map(|update| update.uid));
+            }
             self.write_exists(out);
         }
         self.announce_keywords(changes.updated.iter().map(|update| &update.flags), out);
         for update in changed {
             let Some(place) = self.place(update.uid) else { continue };
-            if self.gone.contains(&update.uid) || self.told.contains(&(update.uid, update.mod_seq))
+            if !self.hears.flags
+                || self.gone.contains(&update.uid)
+                || self.told.contains(&(update.uid, update.mod_seq))
             {
                 continue;
             }
@@ -291,6 +323,16 @@ impl Selected {
                 out.untagged(&format!("OK [HIGHESTMODSEQ {}] Not all is told", mod_seq(held)));
             }
         }
+    }
+
+    /// Whether something is to be fetched of new messages.
+    pub(crate) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// The new messages as a set, and forgets them.
+    pub(crate) fn take_arrived(&mut self) -> String {
+        ranges(std::mem::take(&mut self.arrived).into_iter().map(|uid| uid.0.get()))
     }
 
     /// `EXISTS`, and `RECENT` to who knows it.
@@ -319,7 +361,7 @@ impl Selected {
         out: &mut Output,
     ) {
         self.begin_fetch(place, update.uid, out);
-        if (with_uid || self.enabled.condstore) && !self.enabled.uid_only {
+        if (with_uid || self.enabled.condstore || self.hears.uids) && !self.enabled.uid_only {
             out.text(&format!("UID {} ", update.uid.0));
         }
         out.text("FLAGS ");

@@ -24,6 +24,7 @@ use crate::refusal::{Refusal, Status};
 use crate::response::{Code, Piece};
 use crate::sasl::{SaslAnswer, SaslStep, Secret};
 use crate::selected::Selected;
+use crate::watch::Watch;
 
 /// Octets of one [`Step::Send`] at most, but for one response that is longer.
 const SEND_OCTETS: usize = 32 * 1024;
@@ -101,6 +102,10 @@ pub struct Session {
     changed: bool,
     /// What the client has enabled.
     enabled: Enabled,
+    /// What NOTIFY asked to be told.
+    watch: Option<Box<Watch>>,
+    /// Something happened that NOTIFY may have to tell.
+    notified: bool,
     /// Why the session ends as soon as the open job is done.
     bye: Option<&'static str>,
 }
@@ -132,6 +137,8 @@ enum Doing {
     Idle { tag: String, line: Vec<u8> },
     /// The same, and a job looks for changes.
     IdleJob { tag: String, line: Vec<u8> },
+    /// The next octets are a command, and a job tells what NOTIFY asked for.
+    NotifyJob,
     /// The next octets are a message.
     Literal(Box<Literal>),
     /// The same, and a job readies its place or writes it.
@@ -165,6 +172,8 @@ impl Session {
             login_failures: 0,
             changed: false,
             enabled: Enabled::default(),
+            watch: None,
+            notified: false,
             bye: None,
         };
         session.send(greeting.as_bytes());
@@ -202,6 +211,22 @@ impl Session {
     pub fn handle_changed(&mut self) {
         self.changed = true;
         self.advance();
+    }
+
+    /// Something happened to a mailbox that is [watched](Self::watched), or to names, subscriptions or
+    /// annotations of the account.
+    pub fn handle_notified(&mut self) {
+        self.notified |= self.watch.as_ref().is_some_and(|watch| watch.looks())
+            || matches!(self.place, Place::Away(..));
+        self.advance();
+    }
+
+    /// The mailboxes whose changes matter for [`handle_notified`](Self::handle_notified), and a number
+    /// that is another when they are others; `None` while none do, or a job runs.
+    pub fn watched(&self) -> Option<(u64, Vec<MailboxId>)> {
+        let watch = self.watch.as_ref().filter(|watch| watch.looks())?;
+        let (version, mailboxes) = watch.mailboxes();
+        Some((version, mailboxes.collect()))
     }
 
     /// The client was silent for too long.
@@ -251,8 +276,10 @@ impl Session {
     /// The answer of a [`Step::Perform`].
     pub fn finish(&mut self, answer: Answer) {
         let Place::Away(account, _) = self.place else { return };
-        let Answer { selected, out, end, faults, progress } = answer;
+        let Answer { selected, out, end, faults, progress, watch } = answer;
         self.progress = progress;
+        self.watch = watch;
+        self.notified |= selected.as_ref().is_some_and(|here| here.has_arrived());
         self.place = match selected {
             Some(selected) => Place::Selected(account, selected),
             None => Place::Authenticated(account),
@@ -294,6 +321,7 @@ impl Session {
                 | Doing::Sasl { .. }
                 | Doing::Tls
                 | Doing::IdleJob { .. }
+                | Doing::NotifyJob
                 | Doing::LiteralJob(_)
                 | Doing::Closed
         );
@@ -336,6 +364,10 @@ impl Session {
         loop {
             let doing = std::mem::replace(&mut self.doing, Doing::Command);
             let goes_on = match doing {
+                Doing::Command if self.must_tell() => {
+                    self.perform(Work::Notified { idle: false }, Doing::NotifyJob);
+                    false
+                }
                 Doing::Command => self.read_command(),
                 Doing::SaslLine { tag, line } => self.read_response(tag, line),
                 Doing::SaslLast { tag, line, account } => self.read_last(tag, line, account),
@@ -352,6 +384,13 @@ impl Session {
             }
         }
         self.pending.shrink();
+    }
+
+    /// Whether NOTIFY has something to be told now.
+    pub(super) fn must_tell(&self) -> bool {
+        let Some(watch) = &self.watch else { return false };
+        let selected = matches!(self.place, Place::Selected(..)) && watch.hears().messages;
+        self.is_authenticated() && (self.notified || self.changed && selected)
     }
 
     // --- doing
@@ -462,11 +501,15 @@ impl Session {
             }
         };
         self.changed = false;
+        if matches!(work, Work::Notified { .. }) {
+            self.notified = false;
+        }
+        let watch = self.watch.take();
         self.place = Place::Away(account, selected.as_ref().map(|selected| selected.mailbox));
         let settings = Arc::clone(&self.settings);
         let enabled = self.enabled;
         let progress = std::mem::take(&mut self.progress);
-        let job = Job { work, account, selected, settings, enabled, progress };
+        let job = Job { work, account, selected, settings, enabled, progress, watch };
         self.out.push_back(Step::Perform(job));
         self.doing = doing;
     }
@@ -478,6 +521,8 @@ impl Session {
             (Doing::IdleJob { tag, line }, Ok(_) | Err(_)) => {
                 self.doing = Doing::Idle { tag, line };
             }
+            // What could not be told now is told with the next change.
+            (Doing::NotifyJob, Ok(_) | Err(_)) => self.doing = Doing::Command,
             (Doing::LiteralJob(literal), end) => self.literal_goes_on(literal, end),
             (Doing::Job { tag }, Ok(Flow::Done(done))) => {
                 self.end(&tag, Ok((done.code, done.text)))

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::{Connection, PASSWORD, World, now};
 use imap::{SaslAnswer, Session, Step, limits};
 use proptest::prelude::*;
-use store::{NewMessage, Octets, Store as _};
+use store::{MailboxName, NewMailbox, NewMessage, Octets, Store as _};
 
 fn sent(connection: &Rc<RefCell<Connection>>) -> Vec<u8> {
     std::mem::take(&mut connection.borrow_mut().sent)
@@ -65,6 +65,30 @@ fn a_long_command_tells_how_far_it_has_come() {
     assert_eq!(rest, "1600)] Still at it");
     assert!((1..1_600).contains(&done.parse::<u32>().unwrap()));
     assert!(sent.ends_with("c OK FETCH completed\r\n"));
+}
+
+/// Five hundred mailboxes are watched and one more is not: RFC 5465 §3.1, §5.8.
+#[test]
+fn more_mailboxes_than_can_be_watched_end_the_watch() {
+    const WANTED: &str = "NOTIFY SET (personal (MessageNew MessageExpunge))\r\n";
+    let mut world = World::new();
+    for number in 0..494 {
+        let name = MailboxName::parse(&format!("m{number}")).unwrap();
+        let mailbox = NewMailbox { name, special_use: None };
+        world.store.create_mailbox(world.anna, mailbox, now()).unwrap();
+    }
+    let connection = world.connect(true);
+    world.feed(&connection, format!("a LOGIN anna {PASSWORD}\r\nb {WANTED}").as_bytes());
+    assert!(text(&connection).ends_with("b OK NOTIFY completed\r\n"));
+    let other = world.connect(true);
+    world.feed(&other, format!("a LOGIN anna {PASSWORD}\r\nb CREATE Uno\r\n").as_bytes());
+    let told = "* OK [NOTIFICATIONOVERFLOW] Too many mailboxes: nothing is told\r\n";
+    assert_eq!(text(&connection), told);
+    world.feed(&other, b"c APPEND INBOX {5+}\r\nuno\r\n\r\n");
+    assert_eq!(text(&connection), "");
+    world.feed(&connection, format!("c {WANTED}").as_bytes());
+    let refused = "c NO [NOTIFICATIONOVERFLOW] Too many mailboxes to be watched: name fewer\r\n";
+    assert_eq!(text(&connection), refused);
 }
 
 /// `BODY[1.MIME]` followed by `BODY[1]` are the octets that the signature covers, RFC 1847 §2.1.

@@ -13,12 +13,34 @@ const ACCOUNT_CHANGES: usize = 64;
 /// Where the store's and the operator's changes are handed on to sessions.
 pub(crate) struct Hub {
     mailboxes: Mutex<HashMap<MailboxId, watch::Sender<()>>>,
+    watched: Mutex<Watched>,
     accounts: broadcast::Sender<AccountId>,
+}
+
+/// Accounts with sessions that want to hear of all their mailboxes (NOTIFY).
+#[derive(Default)]
+struct Watched {
+    owners: HashMap<MailboxId, AccountId>,
+    senders: HashMap<AccountId, watch::Sender<()>>,
+}
+
+impl Watched {
+    fn tell(&mut self, account: AccountId) {
+        if self.senders.get(&account).is_some_and(|sender| sender.send(()).is_err()) {
+            // The last session that watched is gone.
+            self.senders.remove(&account);
+            self.owners.retain(|_, owner| *owner != account);
+        }
+    }
 }
 
 impl Hub {
     pub(crate) fn new() -> Self {
-        Self { mailboxes: Mutex::default(), accounts: broadcast::channel(ACCOUNT_CHANGES).0 }
+        Self {
+            mailboxes: Mutex::default(),
+            watched: Mutex::default(),
+            accounts: broadcast::channel(ACCOUNT_CHANGES).0,
+        }
     }
 
     /// Something in this mailbox changed. Called by the store's writer: returns at once.
@@ -28,6 +50,27 @@ impl Hub {
             // The last session that had it open is gone.
             mailboxes.remove(&mailbox);
         }
+        drop(mailboxes);
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = watched.owners.get(&mailbox).copied() {
+            watched.tell(account);
+        }
+    }
+
+    /// Names, subscriptions or annotations of this account changed.
+    pub(crate) fn names_changed(&self, account: AccountId) {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).tell(account);
+    }
+
+    /// To be told from now on of changes of these mailboxes, which are the account's, and of its names.
+    pub(crate) fn watch_all(
+        &self,
+        account: AccountId,
+        mailboxes: &[MailboxId],
+    ) -> watch::Receiver<()> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.owners.extend(mailboxes.iter().map(|mailbox| (*mailbox, account)));
+        watched.senders.entry(account).or_insert_with(|| watch::channel(()).0).subscribe()
     }
 
     /// To be told of changes of a mailbox from now on.
@@ -64,5 +107,23 @@ mod tests {
         drop(watcher);
         hub.mailbox_changed(MailboxId(1));
         assert!(hub.mailboxes.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_watches_an_account_hears_of_each_of_its_mailboxes_and_of_no_other() {
+        let hub = Hub::new();
+        let mut watcher = hub.watch_all(AccountId(1), &[MailboxId(1), MailboxId(2)]);
+        hub.mailbox_changed(MailboxId(3));
+        hub.names_changed(AccountId(2));
+        assert!(!watcher.has_changed().unwrap());
+        hub.mailbox_changed(MailboxId(2));
+        assert!(watcher.has_changed().unwrap());
+        watcher.mark_unchanged();
+        hub.names_changed(AccountId(1));
+        assert!(watcher.has_changed().unwrap());
+        drop(watcher);
+        hub.mailbox_changed(MailboxId(1));
+        let watched = hub.watched.lock().unwrap();
+        assert!(watched.owners.is_empty() && watched.senders.is_empty());
     }
 }

@@ -59,6 +59,7 @@ pub(crate) async fn serve(
         channel: sasl::Channel { exporter: connection.exporter() },
         account: None,
         watched: None,
+        account_watched: None,
         sign_in_until: tokio::time::Instant::now() + LOGIN_WAIT,
     };
     let mut accounts = site.hub.watch_accounts();
@@ -75,6 +76,10 @@ pub(crate) async fn serve(
         if desk.watch(session.selected()) {
             // What changed between its opening and now was told to nobody.
             session.handle_changed();
+            continue;
+        }
+        if desk.watch_account(&session) {
+            session.handle_notified();
             continue;
         }
         let patience = if session.is_authenticated() {
@@ -95,7 +100,10 @@ pub(crate) async fn serve(
                     break;
                 }
             },
-            () = desk.changed() => session.handle_changed(),
+            told = desk.changed() => match told {
+                Told::Selected => session.handle_changed(),
+                Told::Account => session.handle_notified(),
+            },
             () = tokio::time::sleep_until(patience) => session.handle_timeout(),
             () = tokio::time::sleep(keepalive) => session.handle_keepalive(),
             () = stopped(&mut stop) => session.handle_shutdown(),
@@ -130,6 +138,7 @@ async fn act(
             }
             Step::Perform(job) => {
                 let site = desk.site.clone();
+                let touched = session.account().filter(|_| job.touches_account());
                 // Closed never.
                 let turn = match job.may_hold_messages() {
                     true => MESSAGES_IN_MEMORY.acquire().await.ok(),
@@ -140,6 +149,9 @@ async fn act(
                     job.run(&*site.store, site.clock.now())
                 });
                 session.finish(run.await.map_err(io::Error::other)?);
+                if let Some(account) = touched {
+                    desk.site.hub.names_changed(account);
+                }
             }
             Step::StartTls => {
                 connection.start_tls(desk.site.tls.acceptor()).await?;
@@ -163,6 +175,25 @@ async fn act(
     Ok(true)
 }
 
+/// Waits until something is heard; for ever, when there is nobody to hear it from.
+async fn heard(receiver: Option<&mut watch::Receiver<()>>) {
+    let changed = match receiver {
+        Some(receiver) => receiver.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What a session is to hear of.
+enum Told {
+    /// The selected mailbox changed.
+    Selected,
+    /// Something changed that NOTIFY watches.
+    Account,
+}
+
 /// Where what the session asks for is found.
 struct Desk {
     site: Arc<Site>,
@@ -170,6 +201,8 @@ struct Desk {
     channel: sasl::Channel,
     account: Option<Box<Account>>,
     watched: Option<(MailboxId, watch::Receiver<()>)>,
+    /// What NOTIFY watches: which set of mailboxes.
+    account_watched: Option<(u64, watch::Receiver<()>)>,
     sign_in_until: tokio::time::Instant,
 }
 
@@ -270,14 +303,28 @@ impl Desk {
         self.watched.is_some()
     }
 
-    /// Waits until the selected mailbox changes; for ever, when none is selected.
-    async fn changed(&mut self) {
-        let changed = match &mut self.watched {
-            Some((_, receiver)) => receiver.changed().await.is_ok(),
-            None => false,
+    /// Listens to all mailboxes that NOTIFY watches now. Whether they are others than before.
+    fn watch_account(&mut self, session: &Session) -> bool {
+        let (Some((version, mailboxes)), Some(account)) = (session.watched(), session.account())
+        else {
+            self.account_watched = None;
+            return false;
         };
-        if !changed {
-            std::future::pending::<()>().await;
+        if self.account_watched.as_ref().is_some_and(|(known, _)| *known == version) {
+            return false;
+        }
+        let receiver = self.site.hub.watch_all(account, &mailboxes);
+        self.account_watched = Some((version, receiver));
+        true
+    }
+
+    /// Waits until something changes that the session is to hear of; for ever, when there is nothing.
+    async fn changed(&mut self) -> Told {
+        let selected = self.watched.as_mut().map(|(_, receiver)| receiver);
+        let account = self.account_watched.as_mut().map(|(_, receiver)| receiver);
+        tokio::select! {
+            () = heard(selected) => Told::Selected,
+            () = heard(account) => Told::Account,
         }
     }
 }

@@ -55,6 +55,8 @@ macro_rules! contract_cases {
             mailboxes::one_mailbox_too_many_is_refused,
             mailboxes::one_subscription_too_many_is_refused,
             mailboxes::hostile_names_are_only_names,
+            mailboxes::annotations_are_kept_with_what_they_are_about,
+            mailboxes::annotations_are_bounded,
             messages::what_is_appended_is_read_back,
             messages::several_are_added_together_or_not_at_all,
             messages::one_is_replaced_by_another_in_one_step,

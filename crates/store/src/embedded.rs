@@ -16,6 +16,7 @@
 //! Not here: full-text search.
 
 mod accounts;
+mod annotations;
 mod backup;
 mod check;
 mod codec;
@@ -78,11 +79,11 @@ use self::upkeep::{Done, Pace};
 use self::writer::{Command, Fault, Outcome, Unlink, Writer};
 use crate::tree::Hash;
 use crate::{
-    Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Committed, Compacted,
-    Copied, Digest, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf,
-    LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox,
-    NewMessage, NewSeal, Octets, Opened, Overdue, Seal, Spool, Store, StoreError, Summary,
-    Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
+    Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Charge, Committed,
+    Compacted, Copied, Digest, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter,
+    LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount,
+    NewMailbox, NewMessage, NewSeal, Octets, Opened, Overdue, Seal, Spool, Store, StoreError,
+    Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
@@ -408,6 +409,23 @@ impl Store for EmbeddedStore {
     ) -> Result<(), StoreError> {
         let name = name.clone();
         self.write(vec![], move |txn, _| mailboxes::subscribe(txn.db, account, &name, subscribed))
+    }
+
+    fn annotations(
+        &self,
+        account: AccountId,
+        mailbox: Option<MailboxId>,
+    ) -> Result<Annotations, StoreError> {
+        self.shared.readers.read(|db| annotations::all(db, account, mailbox))
+    }
+
+    fn annotate(
+        &self,
+        account: AccountId,
+        mailbox: Option<MailboxId>,
+        changes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        self.write(vec![], move |txn, _| annotations::change(txn, account, mailbox, changes))
     }
 
     fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, StoreError> {

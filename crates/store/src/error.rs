@@ -27,6 +27,9 @@ pub enum StoreError {
     /// name of a mailbox below longer or deeper than names may be.
     #[error("too many mailboxes")]
     TooManyMailboxes,
+    /// The annotations of the mailbox or account would be too many, or too long.
+    #[error("too many annotations")]
+    TooManyAnnotations,
     /// The mailbox has as many different keywords as it may.
     #[error("too many keywords")]
     TooManyKeywords,

@@ -11,6 +11,7 @@ pub mod embedded;
 pub mod memory;
 
 mod account;
+mod annotation;
 mod error;
 mod flags;
 mod log;
@@ -26,6 +27,9 @@ pub mod tree;
 mod upkeep;
 
 pub use account::{Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Role, State};
+pub use annotation::{
+    ANNOTATION_OCTETS_MAX, ANNOTATIONS_MAX, ANNOTATIONS_OCTETS_MAX, Annotations, ENTRY_OCTETS_MAX,
+};
 pub use error::StoreError;
 pub use flags::{FlagChange, Flags, KEYWORD_OCTETS_MAX, KEYWORDS_MAX, Keyword, SystemFlags};
 pub use jiff::Timestamp;
@@ -157,6 +161,29 @@ pub trait Store: Send + Sync {
         account: AccountId,
         name: &MailboxName,
         subscribed: bool,
+    ) -> Result<(), StoreError>;
+    /// What clients keep beside a mailbox or, for `None`, beside the account.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`], also when it is another account's; [`StoreError::NoSuchAccount`].
+    fn annotations(
+        &self,
+        account: AccountId,
+        mailbox: Option<MailboxId>,
+    ) -> Result<Annotations, StoreError>;
+    /// Changes entries there or, for `None`, removes them, all or none. What changes a mailbox's
+    /// counts as a change of the mailbox. They go with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`annotations`](Self::annotations); [`StoreError::TooManyAnnotations`] when they would be too
+    /// many or too long.
+    fn annotate(
+        &self,
+        account: AccountId,
+        mailbox: Option<MailboxId>,
+        changes: Vec<(String, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError>;
     /// The numbers of a mailbox, kept as they change: costs the same at any size.
     ///

@@ -4,6 +4,7 @@
 //! it happens whole or not at all by construction. Counters are counted and usage is summed when
 //! somebody asks. Not here: speed, and durability.
 
+mod annotations;
 mod log;
 mod pipeline;
 mod state;
@@ -16,10 +17,10 @@ use self::state::{Octet, State};
 use crate::rules::clip;
 use crate::tree::Hash;
 use crate::{
-    Account, AccountChange, AccountId, Appended, BlobId, Changes, Committed, Copied, Digest,
-    FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox,
-    MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal,
-    Opened, Overdue, Seal, Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked,
+    Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Committed, Copied,
+    Digest, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord,
+    Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage,
+    NewSeal, Opened, Overdue, Seal, Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked,
     Transaction, Uid, UidSet, UidValidity, Usage,
 };
 
@@ -148,6 +149,23 @@ impl Store for MemoryStore {
     ) -> Result<(), StoreError> {
         // One step, checked before it is done: it needs no copy.
         self.state().subscribe(account, name, subscribed)
+    }
+
+    fn annotations(
+        &self,
+        account: AccountId,
+        mailbox: Option<MailboxId>,
+    ) -> Result<Annotations, StoreError> {
+        self.state().annotations(account, mailbox)
+    }
+
+    fn annotate(
+        &self,
+        account: AccountId,
+        mailbox: Option<MailboxId>,
+        changes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        self.change(|state| state.annotate(account, mailbox, changes))
     }
 
     fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, StoreError> {

@@ -32,6 +32,9 @@ pub(crate) fn list(settings: &Settings, tls: bool, binds: bool, authenticated: b
         "PARTIAL",
         "UIDONLY",
         "INPROGRESS",
+        "METADATA",
+        "LIST-METADATA",
+        "NOTIFY",
     ]);
     // The same for all mailboxes: RFC 7889 §2.
     words.push(format!("APPENDLIMIT={}", settings.append_octets_max));

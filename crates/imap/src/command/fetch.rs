@@ -29,7 +29,7 @@ use crate::grammar::words::Window;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::response::{Code, Output, email_id, mod_seq, since};
-use crate::selected::{Places, Selected};
+use crate::selected::{Places, Selected, Tell};
 use crate::source::Source;
 
 /// Messages that one job answers for at most.
@@ -89,6 +89,8 @@ pub(crate) struct Fetch {
     missed: bool,
     /// Some part is in an encoding that nobody here can undo.
     unknown_encoding: bool,
+    /// Nobody asked just now: NOTIFY.
+    unasked: bool,
 }
 
 impl Fetch {
@@ -146,6 +148,7 @@ impl Fetch {
             all: 0,
             missed: false,
             unknown_encoding: false,
+            unasked: false,
         };
         if fetch.changed_since.is_some() && !fetch.asks_item(&Item::ModSeq) {
             fetch.items.push(Item::ModSeq);
@@ -155,6 +158,11 @@ impl Fetch {
             fetch.items.retain(|item| !matches!(item, Item::Uid));
         }
         Ok(fetch)
+    }
+
+    /// The same as part of what NOTIFY tells: nothing is seen by it, and nothing else is told.
+    pub(crate) fn unasked(self) -> Self {
+        Self { unasked: true, marks_seen: false, ..self }
     }
 
     pub(crate) fn progress(&self) -> Option<(usize, usize)> {
@@ -257,6 +265,9 @@ impl Fetch {
         if !left.is_empty() {
             self.left = Some(left);
             return Ok(Flow::More(Work::Fetch(Box::new(self))));
+        }
+        if self.unasked {
+            return Ok(Done::text("FETCH completed").tell(Tell::Nothing).into());
         }
         if self.unknown_encoding {
             let text = "Some parts are in an encoding that is not known here: fetch their BODY";

@@ -140,6 +140,13 @@ impl<'o> Words<'o> {
         (depth == 0 && self.left() < before).then_some(())
     }
 
+    /// The octets of an item of a list, whatever stands within its brackets.
+    pub(crate) fn item_octets(&mut self) -> Option<&'o [u8]> {
+        let before = self.rest;
+        self.item()?;
+        Some(&before[..before.len() - self.left()])
+    }
+
     /// How many octets are left.
     pub(crate) fn left(&self) -> usize {
         self.rest.len()

@@ -63,7 +63,6 @@ impl Session {
 
     pub(super) fn sign_in(&mut self, tag: &str, account: AccountId) {
         self.place = Place::Authenticated(account);
-        self.login_failures = 0;
         self.framer = Framer::new(true);
         self.bad = 0;
         let list = self.capabilities();
@@ -80,6 +79,8 @@ impl Session {
         self.place = Place::NotAuthenticated;
         self.framer = Framer::new(false);
         self.enabled = Enabled::default();
+        self.watch = None;
+        self.notified = false;
         self.changed = false;
         if std::mem::take(&mut self.compressed) {
             // What came compressed behind it is of no use.

@@ -118,7 +118,14 @@ impl Session {
                 self.close("DONE ends IDLE, and nothing else");
                 false
             }
-            None if self.changed && matches!(self.place, Place::Selected(..)) => {
+            None if self.must_tell() => {
+                self.perform(Work::Notified { idle: true }, Doing::IdleJob { tag, line });
+                false
+            }
+            None if self.changed
+                && self.watch.is_none()
+                && matches!(self.place, Place::Selected(..)) =>
+            {
                 self.perform(Work::Sync, Doing::IdleJob { tag, line });
                 false
             }

@@ -24,6 +24,8 @@ pub(crate) struct World {
     pub(crate) anna: AccountId,
     pub(crate) settings: Settings,
     changed: Arc<Mutex<BTreeSet<MailboxId>>>,
+    /// Names, subscriptions or annotations changed.
+    touched: std::cell::Cell<bool>,
     pub(crate) sessions: Vec<Rc<RefCell<Connection>>>,
 }
 
@@ -68,7 +70,14 @@ impl World {
             unauthenticate: true,
             zone: jiff::tz::TimeZone::get("Europe/Rome").unwrap(),
         };
-        Self { store, anna, settings, changed, sessions: Vec::new() }
+        Self {
+            store,
+            anna,
+            settings,
+            changed,
+            touched: std::cell::Cell::new(false),
+            sessions: Vec::new(),
+        }
     }
 
     pub(crate) fn limit(&self, octets_max: u64) {
@@ -122,8 +131,14 @@ impl World {
     pub(crate) fn tell(&self) {
         loop {
             let changed = std::mem::take(&mut *self.changed.lock().unwrap());
-            if changed.is_empty() {
+            if changed.is_empty() && !self.touched.take() {
                 return;
+            }
+            for session in &self.sessions {
+                if session.borrow().session.watched().is_some() {
+                    session.borrow_mut().session.handle_notified();
+                    self.drain(session);
+                }
             }
             for session in &self.sessions {
                 let selected = session.borrow().session.selected();
@@ -167,6 +182,7 @@ impl World {
                     }
                 }
                 Step::Perform(job) => {
+                    self.touched.set(self.touched.get() || job.touches_account());
                     let answer = job.run(&*self.store, now());
                     here.session.finish(answer);
                 }

@@ -1,7 +1,10 @@
 //! Mailboxes.
 
 use super::*;
-use crate::{MAILBOXES_MAX, NAME_OCTETS_MAX, SUBSCRIPTIONS_MAX, SpecialUse, assert_refused};
+use crate::{
+    ANNOTATION_OCTETS_MAX, ANNOTATIONS_MAX, ENTRY_OCTETS_MAX, MAILBOXES_MAX, ModSeq,
+    NAME_OCTETS_MAX, SUBSCRIPTIONS_MAX, SpecialUse, assert_refused,
+};
 
 fn names(store: &dyn Store, account: AccountId) -> Vec<String> {
     let own = store.mailboxes(account).unwrap().into_iter().filter(|mailbox| !mailbox.system);
@@ -192,4 +195,69 @@ pub fn hostile_names_are_only_names(make: Make<'_>) {
         let blob = store.summaries(id, &UidSet::all(), 9).unwrap()[0].blob;
         assert_eq!(store.read(blob, 0, 99).unwrap(), text.as_bytes());
     }
+}
+
+pub fn annotations_are_kept_with_what_they_are_about(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let carla = store.add_account(holder("carla@pec.example", octets_max(9)), at(1)).unwrap();
+    let other = create(&*store, anna, "Altro");
+    let set = |mailbox, changes: &[(&str, Option<&str>)]| {
+        let changes = changes.iter().map(|(entry, value)| {
+            ((*entry).to_owned(), value.map(|value| value.as_bytes().to_vec()))
+        });
+        store.annotate(anna, mailbox, changes.collect())
+    };
+    let kept = |mailbox| {
+        let kept = store.annotations(anna, mailbox).unwrap();
+        let text = |value: Vec<u8>| String::from_utf8(value).unwrap();
+        kept.into_iter().map(|(entry, value)| (entry, text(value))).collect::<Vec<_>>()
+    };
+    let entry = |entry: &str, value: &str| (entry.to_owned(), value.to_owned());
+    let before = store.status(inbox).unwrap().mod_seq;
+    set(Some(inbox), &[("/private/comment", Some("uno")), ("/shared/b", Some(""))]).unwrap();
+    assert_eq!(kept(Some(inbox)), [entry("/private/comment", "uno"), entry("/shared/b", "")]);
+    assert_eq!(store.status(inbox).unwrap().mod_seq, ModSeq(before.0 + 1));
+    set(Some(inbox), &[("/private/comment", Some("due")), ("/shared/b", None)]).unwrap();
+    set(Some(inbox), &[("/private/comment", Some("due")), ("/shared/c", None)]).unwrap();
+    assert_eq!(kept(Some(inbox)), [entry("/private/comment", "due")]);
+    assert_eq!(store.status(inbox).unwrap().mod_seq, ModSeq(before.0 + 2));
+    set(None, &[("/private/comment", Some("tre"))]).unwrap();
+    set(Some(other), &[("/private/comment", Some("quattro"))]).unwrap();
+    assert_eq!(kept(None), [entry("/private/comment", "tre")]);
+    store.rename_mailbox(other, &name("Nuovo"), at(2)).unwrap();
+    assert_eq!(kept(Some(other)), [entry("/private/comment", "quattro")]);
+    // Nobody else's, and nothing that is gone.
+    assert_refused!(store.annotations(carla, Some(inbox)), StoreError::NoSuchMailbox);
+    assert_refused!(store.annotate(carla, Some(inbox), vec![]), StoreError::NoSuchMailbox);
+    store.delete_mailbox(other).unwrap();
+    assert_refused!(store.annotations(anna, Some(other)), StoreError::NoSuchMailbox);
+    store.remove_account(anna).unwrap();
+    assert_refused!(store.annotations(anna, None), StoreError::NoSuchAccount);
+    assert_refused!(store.annotate(anna, None, vec![]), StoreError::NoSuchAccount);
+}
+
+pub fn annotations_are_bounded(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let entry = |number: usize| format!("/private/{number}");
+    let set = |mailbox, numbers: std::ops::Range<usize>, octets: usize| {
+        let changes = numbers.map(|number| (entry(number), Some(vec![b'x'; octets])));
+        store.annotate(anna, mailbox, changes.collect())
+    };
+    let too_many = |result: Result<(), StoreError>| {
+        assert_refused!(result, StoreError::TooManyAnnotations);
+    };
+    set(Some(inbox), 0..ANNOTATIONS_MAX, 1).unwrap();
+    too_many(set(Some(inbox), 0..ANNOTATIONS_MAX + 1, 2));
+    assert_eq!(store.annotations(anna, Some(inbox)).unwrap()[&entry(0)], b"x");
+    too_many(set(None, 0..1, ANNOTATION_OCTETS_MAX + 1));
+    set(None, 0..50, ANNOTATION_OCTETS_MAX).unwrap();
+    // All of an account's together.
+    let other = create(&*store, anna, "Altro");
+    too_many(set(Some(other), 0..50, ANNOTATION_OCTETS_MAX));
+    set(Some(other), 0..10, ANNOTATION_OCTETS_MAX).unwrap();
+    store.delete_mailbox(other).unwrap();
+    let other = create(&*store, anna, "Altro");
+    set(Some(other), 0..10, ANNOTATION_OCTETS_MAX).unwrap();
+    let long = "/".repeat(ENTRY_OCTETS_MAX + 1);
+    too_many(store.annotate(anna, None, vec![(long, Some(vec![]))]));
 }

@@ -220,9 +220,11 @@ pub(super) fn remove(txn: &mut Txn<'_>, id: AccountId) -> Result<(), StoreError>
     for login in account.user_id.into_iter().chain([account.address.to_string()]) {
         txn.db.prepare_cached("DELETE FROM logins WHERE login = ?")?.execute([key(&login)])?;
     }
-    for table in
-        ["DELETE FROM subscriptions WHERE account = ?", "DELETE FROM accounts WHERE id = ?"]
-    {
+    for table in [
+        "DELETE FROM subscriptions WHERE account = ?",
+        "DELETE FROM annotations WHERE account = ?",
+        "DELETE FROM accounts WHERE id = ?",
+    ] {
         txn.db.prepare_cached(table)?.execute([id.0.cast_signed()])?;
     }
     Ok(())

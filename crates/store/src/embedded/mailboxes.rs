@@ -176,6 +176,7 @@ pub(super) fn remove(txn: &mut Txn<'_>, id: MailboxId) -> Result<(), StoreError>
         "DELETE FROM messages WHERE mailbox = ?",
         "DELETE FROM expunged WHERE mailbox = ?",
         "DELETE FROM keywords WHERE mailbox = ?",
+        "DELETE FROM annotations WHERE mailbox = ?",
         "DELETE FROM mailboxes WHERE id = ?",
     ] {
         txn.db.prepare_cached(table)?.execute([id.0.cast_signed()])?;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use crate::StoreError;
 
 /// The version of the tables and of the records in segments. A store of a higher one is refused.
-pub(super) const FORMAT: i64 = 3;
+pub(super) const FORMAT: i64 = 4;
 
 /// Marks the database as ours: "cera".
 const APPLICATION: i64 = 0x6365_7261;
@@ -100,6 +100,13 @@ CREATE TABLE pieces (
 CREATE UNIQUE INDEX pieces_hash ON pieces (hash) WHERE hash IS NOT NULL;
 ";
 
+/// What clients keep beside mailboxes, and (mailbox 0) beside accounts: since format 4.
+const ANNOTATIONS: &str = "
+CREATE TABLE annotations (
+    account INTEGER NOT NULL, mailbox INTEGER NOT NULL, entry TEXT NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (account, mailbox, entry)) WITHOUT ROWID;
+";
+
 /// What format 2 has more: the log by account and time, and its seals.
 const SEALED_LOG: &str = "
 CREATE TABLE log_parties (
@@ -175,7 +182,8 @@ fn create(db: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::Medium("the database is not a store".into()));
     }
     db.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} {OCTETS} {SEALED_LOG} PRAGMA application_id = {APPLICATION};
+        "BEGIN IMMEDIATE; {TABLES} {OCTETS} {SEALED_LOG} {ANNOTATIONS}
+         PRAGMA application_id = {APPLICATION};
          PRAGMA user_version = {FORMAT}; COMMIT;"
     ))?;
     Ok(())
@@ -215,6 +223,9 @@ fn upgrade(db: &Connection, format: i64) -> Result<(), StoreError> {
         }
         if format < 3 {
             super::upgrade::to_pieces(db)?;
+        }
+        if format < 4 {
+            db.execute_batch(ANNOTATIONS)?;
         }
         db.pragma_update(None, "user_version", FORMAT)?;
         Ok(db.execute_batch("COMMIT")?)

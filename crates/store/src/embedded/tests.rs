@@ -67,9 +67,9 @@ fn what_is_not_a_store_of_ours_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(EmbeddedStore::open(dir.path(), small()).unwrap());
     let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
-    db.pragma_update(None, "user_version", 4).unwrap();
+    db.pragma_update(None, "user_version", 5).unwrap();
     drop(db);
-    let newer = "the medium failed: the store has format 4, this program knows up to 3";
+    let newer = "the medium failed: the store has format 5, this program knows up to 4";
     assert_eq!(refused(dir.path()), newer);
 
     let dir = TempDir::new().unwrap();
@@ -382,7 +382,8 @@ fn a_store_of_format_2_is_brought_forward() {
          INSERT INTO blobs_2 VALUES (4, 1, (SELECT end FROM segments), 0, 1);
          UPDATE segments SET live = live - {record} + 24, end = end + 24;
          DROP TABLE blobs; DROP TABLE pieces; ALTER TABLE blobs_2 RENAME TO blobs;
-         ALTER TABLE counters DROP COLUMN piece; PRAGMA user_version = 2;"
+         ALTER TABLE counters DROP COLUMN piece; DROP TABLE annotations;
+         PRAGMA user_version = 2;"
     ))
     .unwrap();
     drop(db);

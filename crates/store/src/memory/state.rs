@@ -10,8 +10,8 @@ use crate::flags::KEYWORDS_MAX;
 use crate::mailbox::{MAILBOXES_MAX, SUBSCRIPTIONS_MAX};
 use crate::rules::{self, kept, uid};
 use crate::{
-    Account, AccountChange, AccountId, Appended, BlobId, Changes, Charge, Copied, Digest,
-    FlagChange, FlagUpdate, Flags, Job, JobId, Keyword, Mailbox, MailboxId, MailboxName,
+    Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Charge, Copied,
+    Digest, FlagChange, FlagUpdate, Flags, Job, JobId, Keyword, Mailbox, MailboxId, MailboxName,
     MailboxStatus, ModSeq, NewAccount, NewMessage, Octets, Opened, SpecialUse, StoreError, Summary,
     SystemFlags, Timestamp, Tracked, Uid, UidSet, UidValidity, Usage,
 };
@@ -24,6 +24,7 @@ pub(super) struct State {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     mailboxes: BTreeMap<MailboxId, Arc<Kept>>,
     subscriptions: BTreeSet<(AccountId, MailboxName)>,
+    pub(super) annotations: BTreeMap<(AccountId, Option<MailboxId>), Annotations>,
     blobs: BTreeMap<BlobId, Octet>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) tracker: BTreeMap<String, Arc<Followed>>,
@@ -56,7 +57,7 @@ pub(super) struct Kept {
     expunged: BTreeMap<Uid, ModSeq>,
     keywords: Vec<Keyword>,
     uid_next: u32,
-    mod_seq: u64,
+    pub(super) mod_seq: u64,
     recent_from: u32,
 }
 
@@ -201,6 +202,7 @@ impl State {
         self.changed.extend(its.map(|kept| kept.mailbox.id));
         self.mailboxes.retain(|_, kept| kept.mailbox.account != id);
         self.subscriptions.retain(|(account, _)| *account != id);
+        self.annotations.retain(|(account, _), _| *account != id);
         Ok(())
     }
 
@@ -231,7 +233,7 @@ impl State {
     }
 
     /// For a change to the messages in it: listeners hear of it.
-    fn kept_mut(&mut self, id: MailboxId) -> Result<&mut Kept, StoreError> {
+    pub(super) fn kept_mut(&mut self, id: MailboxId) -> Result<&mut Kept, StoreError> {
         let kept = self.mailboxes.get_mut(&id).ok_or(StoreError::NoSuchMailbox)?;
         self.changed.insert(id);
         Ok(Arc::make_mut(kept))
@@ -333,6 +335,7 @@ impl State {
             return Err(StoreError::HasChildren);
         }
         self.mailboxes.remove(&id);
+        self.annotations.retain(|(_, mailbox), _| *mailbox != Some(id));
         self.changed.insert(id);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use store::StoreError;
 
-use super::super::status;
+use super::super::{metadata, status};
 use super::{Line, Verb};
 use crate::grammar::words::Words;
 use crate::job::Context;
@@ -47,6 +47,8 @@ impl Selection {
 pub(super) struct Returned {
     pub(super) subscribed: bool,
     pub(super) status: Option<status::Items>,
+    /// RFC 9590 §3.
+    metadata: Option<metadata::Entries>,
 }
 
 impl Returned {
@@ -66,6 +68,11 @@ impl Returned {
                     options.words.space().ok_or_else(Refusal::malformed)?;
                     let items = status::Items::read(options.words);
                     returned.status = Some(items.ok_or_else(Refusal::malformed)??);
+                }
+                "METADATA" => {
+                    options.words.space().ok_or_else(Refusal::malformed)?;
+                    let entries = metadata::Entries::read(options.words);
+                    returned.metadata = Some(entries.ok_or_else(Refusal::malformed)??);
                 }
                 _ => return Err(Refusal::bad("No such thing to return of mailboxes")),
             }
@@ -93,8 +100,12 @@ impl Returned {
             out.text(&format!(" (\"CHILDINFO\" ({}))", by.join(" ")));
         }
         out.text("\r\n");
-        if let (Some(items), Some(mailbox)) = (&self.status, &line.mailbox) {
-            match items.write(mailbox, context) {
+        let Some(mailbox) = &line.mailbox else { return Ok(()) };
+        let status = self.status.as_ref().map(|items| items.write(mailbox, context));
+        let metadata = &self.metadata;
+        let metadata = metadata.as_ref().map(|it| it.write(&mailbox.name, mailbox.id, context));
+        for told in [status, metadata].into_iter().flatten() {
+            match told {
                 // Deleted meanwhile: of what is gone nothing is told, RFC 5819 §2.
                 Ok(()) | Err(StoreError::NoSuchMailbox) => {}
                 Err(error) => return Err(error.into()),
