@@ -1,9 +1,10 @@
-//! SMTP, the receiving side: the grammar of each command, every reply that is ever sent, and the
-//! session machine, without a socket, a clock or a random number in it.
+//! SMTP: the grammar of each command, every reply that is ever sent, and the two session machines,
+//! without a socket, a clock or a random number in them.
 //!
 //! | File | Holds |
 //! | --- | --- |
 //! | [`server`] | [`Session`]: one client's conversation |
+//! | [`client`] | [`Client`]: one conversation with a host that takes mail for others |
 //! | [`step`] | what goes between a session and its shell: [`Step`]s, [`Question`]s and [`Answer`]s |
 //! | [`command`] | the grammar of each command line |
 //! | [`dsn`] | what a sender asks to be told, and how |
@@ -17,6 +18,7 @@
 //! the operator wants it; on purpose not SMTPUTF8, because certified mail travels in 7 bits.
 //! Not here: who may send what to whom. That is asked of the shell, question by question.
 
+pub mod client;
 pub mod command;
 mod content;
 pub mod dsn;
@@ -26,6 +28,7 @@ pub mod sasl;
 pub mod server;
 pub mod step;
 
+pub use client::{Client, ClientSettings, ClientStep, Outgoing};
 pub use command::MailOptions;
 pub use dsn::{Dsn, RecipientDsn};
 pub use reply::{Reply, Status};
