@@ -127,18 +127,28 @@ impl Demo {
     ///
     /// As [`start`](Self::start).
     pub fn start_with(data: &Path, base: u16, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let mut command = Command::new(program()?);
+        command.arg("demo").arg("--data").arg(data);
+        command.args(["--port-base", &base.to_string(), "--json"]).envs(env.iter().copied());
+        Self::spawn(command, data)
+    }
+
+    /// Starts `ceralacca serve` on the provider that `init` made in this folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn serve(data: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new(program()?);
+        command.arg("serve").arg("--config").arg(data.join("ceralacca.toml")).arg("--json");
+        Self::spawn(command, data)
+    }
+
+    fn spawn(mut command: Command, data: &Path) -> anyhow::Result<Self> {
         let log = data.with_extension("log");
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let mut child = Command::new(program()?)
-            .arg("demo")
-            .arg("--data")
-            .arg(data)
-            .args(["--port-base", &base.to_string(), "--json"])
-            .envs(env.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
         let (sender, line) = std::sync::mpsc::sync_channel(1);
         std::thread::spawn(move || {

@@ -3,6 +3,8 @@
 //! TLS 1.2 and 1.3 only (PEC-SEC-04; RFC 8996 forbids what is older). All the rest is rustls' own
 //! choice of what is sound. STARTTLS, and when it must have happened, is the protocols' matter.
 
+mod peer;
+
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -12,6 +14,8 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use peer::{PeerCertificate, Seen, danger_peer_config};
 
 /// Why there is no such configuration.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,13 @@ use crate::incoming::AnomalyReason;
 use crate::moment::Moment;
 use crate::receipt::{Event, Notice};
 
+/// The subject of a report that a message did not reach an ordinary recipient.
+pub const UNDELIVERED_SUBJECT: &str = "Mancato recapito di un messaggio";
+/// Its text, before the recipients and what was said of each.
+pub const UNDELIVERED: &str = "\
+Il messaggio non e' stato recapitato ai seguenti destinatari di posta\r
+ordinaria, e non verra' ritentato. Accanto a ciascuno, il motivo.";
+
 /// A model: the title of its HTML form, and its lines.
 ///
 /// In braces: `data`, `ora`, `zona`, `oggetto`, `mittente`, `destinatario`, `identificativo`,

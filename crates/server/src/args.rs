@@ -468,10 +468,24 @@ pub(crate) enum QueueCommand {
     #[command(after_help = "Example: ceralacca queue show 4711")]
     Show(QueueShow),
     /// Have a job that was put off tried again now, or all of them
-    ///
-    /// There is no way to cancel one: a certified message or its receipt never vanishes.
     #[command(after_help = "Example: ceralacca queue retry 4711")]
     Retry(QueueRetry),
+    /// Give up a message that waits for another host
+    ///
+    /// The log says so for each recipient. The sender of a certified message is told in the end that
+    /// it was not delivered. What is done here cannot be cancelled: a message that was accepted, or
+    /// its receipt, never vanishes.
+    #[command(after_help = "Example: ceralacca queue cancel 4711")]
+    Cancel(QueueCancel),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueCancel {
+    /// The number of the job
+    #[arg(value_name = "ID")]
+    pub(crate) job: u64,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
 }
 
 #[derive(Debug, Args)]
@@ -691,7 +705,7 @@ mod tests {
             "ceralacca account add a@b.example --password-stdin --no-password",
             "ceralacca account add a@b.example --ordinary-mail bounce",
             "ceralacca account quota a@b.example lots",
-            "ceralacca queue cancel 1",
+            "ceralacca queue cancel",
             "ceralacca queue show",
             "ceralacca queue retry all",
             "ceralacca log find",

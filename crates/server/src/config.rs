@@ -312,6 +312,24 @@ pub(crate) struct Listen {
     pub(crate) proxy_from: Vec<Network>,
 }
 
+/// Where mail for a domain goes, whatever DNS says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// A name, or an address.
+    pub(crate) host: String,
+    /// Its port.
+    pub(crate) port: u16,
+}
+
+/// `[routes]` and `[transport]`: how other hosts are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transport {
+    /// `[routes]`.
+    pub(crate) routes: BTreeMap<Domain, Route>,
+    /// `transport.verify = "required"`: a host whose TLS certificate does not hold gets nothing.
+    pub(crate) verify_required: bool,
+}
+
 /// `[trust]`
 #[derive(Debug, Clone)]
 pub(crate) struct TrustConfig {
@@ -441,6 +459,10 @@ pub(crate) struct Config {
     pub(crate) provider: Provider,
     /// `[listen]`
     pub(crate) listen: Listen,
+    /// `[routes]`, `[transport]`
+    pub(crate) transport: Transport,
+    /// `[deadlines]`
+    pub(crate) deadlines: Deadlines,
     /// `index.source`
     pub(crate) index: IndexSource,
     /// `[trust]`
@@ -455,8 +477,6 @@ pub(crate) struct Config {
     pub(crate) submission: Submission,
     /// `receipts.brief_hash`
     pub(crate) brief_hash: Hashed,
-    /// `[deadlines]`
-    pub(crate) deadlines: Deadlines,
     /// `dns.nameservers`; empty: the machine's own.
     pub(crate) nameservers: Vec<SocketAddr>,
     /// `[abuse]`

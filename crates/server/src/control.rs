@@ -129,6 +129,8 @@ pub(crate) enum Request {
     RetryJobs { after: u64 },
     /// Space is to be brought back: one segment's.
     Compact,
+    /// It is given up: another host had to be reached for it.
+    CancelJob { job: u64 },
     /// Records that no seal covers are to be sealed now.
     SealLog,
     /// The seals of the log after number `after`, a page of them.
@@ -371,6 +373,7 @@ fn attempt(
         Request::ListJobs { after } => jobs::list(store, after).map(|listed| (listed, None)),
         Request::ShowJob { job } => jobs::show(store, job).map(|shown| (shown, None)),
         Request::RetryJob { job } => jobs::retry(store, job, at).map(|done| (done, None)),
+        Request::CancelJob { job } => jobs::cancel(store, job, at).map(|done| (done, None)),
         Request::RetryJobs { after } => {
             jobs::retry_all(store, after, at).map(|retried| (retried, None))
         }

@@ -19,6 +19,7 @@
 
 pub(crate) mod access;
 mod anomaly;
+pub(crate) mod bounce;
 mod certify;
 pub(crate) mod deadlines;
 mod deliver;
@@ -122,9 +123,14 @@ pub(crate) struct Arrived {
 }
 
 impl Task {
-    /// As a job, due at once: also when the clock is set back after this event.
+    /// As a job of the pipeline, due at once: also when the clock is set back after this event.
     fn queued(&self, octets: Option<Source>) -> anyhow::Result<NewJob> {
-        Ok(NewJob { due: Timestamp::UNIX_EPOCH, payload: serde_json::to_vec(self)?, octets })
+        Ok(NewJob {
+            due: Timestamp::UNIX_EPOCH,
+            payload: serde_json::to_vec(self)?,
+            octets,
+            lane: None,
+        })
     }
 }
 
@@ -136,8 +142,8 @@ impl Task {
 pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
     let task: Task = serde_json::from_slice(&job.payload).context("the job cannot be read")?;
     let done = match task {
-        Task::Certify { accepted, receipt, wishes: _ } => {
-            certify::certify(site, job, &accepted, receipt)
+        Task::Certify { accepted, receipt, wishes } => {
+            certify::certify(site, job, &accepted, receipt, &wishes)
         }
         Task::Refuse { refused, notice } => certify::refuse(site, job, &refused, notice),
         Task::Incoming { reverse_path, forward_paths, arrived } => {
@@ -146,7 +152,7 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
         Task::Deliver { identifier: _, reverse_path, recipient } => {
             deliver::deliver(site, job, reverse_path, &recipient)
         }
-        Task::Relay(_) => Err(anyhow::anyhow!("no other host can be reached yet")),
+        Task::Relay(_) => Err(anyhow::anyhow!("another host has to be reached for this")),
         Task::Notify { to, arrived } => notify::take_in(site, job, &to, arrived),
         Task::Enclose(anomaly) => anomaly::enclose(site, job, &anomaly),
         Task::Place { to } => notify::place(site, job, &to),
@@ -160,6 +166,7 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
         },
         Ok(()) => {
             site.queue.wake();
+            site.transport.wake();
             Ok(())
         }
     }
@@ -167,9 +174,7 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
 
 /// Whether somebody did this job already.
 fn is_gone(site: &Site, job: JobId) -> Result<bool, StoreError> {
-    let before = JobId(job.0.saturating_sub(1));
-    let next = site.store.jobs_due(Timestamp::MAX, Some(before), 1)?;
-    Ok(next.first().is_none_or(|next| next.id != job))
+    Ok(site.store.job(job)?.is_none())
 }
 
 /// The octets that a job is about.

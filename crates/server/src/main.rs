@@ -39,6 +39,7 @@ mod signer;
 mod site;
 mod submission;
 mod tls;
+mod transport;
 mod verify;
 
 use std::io::Write;

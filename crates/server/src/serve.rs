@@ -30,6 +30,7 @@ use crate::seal::Seals;
 use crate::signer::SignerProcess;
 use crate::site::{Site, WORK_KIB_MAX};
 use crate::tls::Tls;
+use crate::transport::{self, Transport};
 use crate::{check, control, http, mailbox_service, material, proxy, reload, submission};
 
 /// How long sessions have to end by themselves when the program stops.
@@ -134,6 +135,7 @@ async fn serve(
             }
         }
     }
+    tasks.spawn(transport::run(site.clone(), stopping.clone()));
     let control = control::Server::bind(&site.config.load().control_socket())?;
     let (hub, reloaded, sealed) = (site.hub.clone(), site.clone(), site.clone());
     let desk = control::Desk {
@@ -223,6 +225,7 @@ pub(crate) fn assemble(
         watch: Watch::default(),
         resolver: OnceLock::new(),
         seals: Seals::new(),
+        transport: Transport::new(),
         work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
     }))
 }

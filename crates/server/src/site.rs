@@ -19,6 +19,7 @@ use crate::queue::Queue;
 use crate::rates::Rates;
 use crate::seal::Seals;
 use crate::tls::Tls;
+use crate::transport::Transport;
 
 /// KiB of messages that are being worked on at once, in memory. One more than fits waits for its
 /// turn.
@@ -55,6 +56,7 @@ pub(crate) struct Site {
     pub(crate) resolver: OnceLock<TokioResolver>,
     /// Seals the log.
     pub(crate) seals: Arc<Seals>,
+    pub(crate) transport: Arc<Transport>,
     /// Bounds the memory of messages that are worked on, in KiB.
     pub(crate) work: Arc<Semaphore>,
 }

@@ -100,6 +100,7 @@ fn the_queue_with_the_server_stopped_and_running() {
         due: "2100-01-01T00:00:00Z".parse().unwrap(),
         payload: format!(r#"{{"Place":{{"to":"{anna}"}}}}"#).into_bytes(),
         octets: Some(Source::New(0)),
+        lane: None,
     };
     let transaction = Transaction {
         at: "2026-07-01T10:00:00Z".parse().unwrap(),

@@ -329,6 +329,9 @@ impl Client {
     /// The next octets of the content, all of them in the end; `last`: nothing follows. A piece
     /// becomes a chunk of its own where the peer takes chunks.
     pub fn content(&mut self, octets: &[u8], last: bool) {
+        if !matches!(self.state, State::Content(_)) {
+            return;
+        }
         let State::Content(mut transaction) = std::mem::replace(&mut self.state, State::Over)
         else {
             return;

@@ -22,6 +22,7 @@ mod check;
 mod codec;
 mod compact;
 mod disk;
+mod lanes;
 mod list;
 mod log;
 mod mailboxes;
@@ -598,9 +599,10 @@ impl Store for EmbeddedStore {
     }
 
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
-        let Transaction { at, consume, octets, deliver, enqueue, follow, track, once, log } =
+        let Transaction { at, consume, amend, octets, deliver, enqueue, follow, track, once, log } =
             transaction;
-        let step = pipeline::Step { at, consume, deliver, enqueue, follow, track, once, log };
+        let step =
+            pipeline::Step { at, consume, amend, deliver, enqueue, follow, track, once, log };
         self.write(octets, move |txn, blobs| pipeline::commit(txn, step, blobs))
     }
 
@@ -611,6 +613,27 @@ impl Store for EmbeddedStore {
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         self.shared.readers.read(|db| pipeline::jobs_due(db, now, after, limit))
+    }
+
+    fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError> {
+        self.shared.readers.read(|db| pipeline::jobs(db, after, limit))
+    }
+
+    fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.shared.readers.read(|db| pipeline::one_job(db, id))
+    }
+
+    fn lanes(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
+        self.shared.readers.read(|db| lanes::lanes(db, after, limit))
+    }
+
+    fn lane_due(
+        &self,
+        now: Timestamp,
+        destination: &str,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        self.shared.readers.read(|db| lanes::due(db, now, destination, limit))
     }
 
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {

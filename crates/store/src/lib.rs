@@ -43,7 +43,7 @@ pub use message::{
     Appended, BlobId, Changes, Copied, FlagUpdate, NewMessage, Octets, Opened, Spool, Spooled,
     Summary,
 };
-pub use queue::{Job, JobId, NewJob};
+pub use queue::{Amended, Job, JobId, Lane, NewJob, Urgency};
 pub use quota::{Charge, Quota, Usage};
 pub use seal::{
     Format, LogEntry, LogLeaf, NewSeal, NoStatement, STATEMENT_OCTETS_MAX, Seal, Statement,
@@ -358,21 +358,38 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::JobGone`] when a job to consume is not there any more: somebody did this step
+    /// [`StoreError::JobGone`] when a job to consume or amend is not there any more: somebody did this step
     /// already. [`StoreError::OverQuota`] names the account at fault; [`StoreError::NoSuchAccount`]
     /// when a delivery is to none; [`StoreError::NoSuchMessage`] when a [`Source`] is nothing;
     /// [`StoreError::Overtaken`] when a [`Track::only_from`] is not so; [`StoreError::Marked`] when a
     /// mark is there already. In all these cases nothing has happened.
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError>;
-    /// The jobs due at `now`, by number, which is oldest first, at most `limit`, with a number above
-    /// `after`.
+    /// The jobs of the pipeline, those in no [`Lane`], due at `now`, by number, which is oldest
+    /// first, at most `limit`, with a number above `after`.
     fn jobs_due(
         &self,
         now: Timestamp,
         after: Option<JobId>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
-    /// How many jobs wait, and when the first is due.
+    /// All jobs, due or not and of whatever lane, by number, at most `limit`, with a number above
+    /// `after`.
+    fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError>;
+    /// One job.
+    fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+    /// The destinations that have a lane with jobs in it, by name, after `after`, at most `limit`.
+    /// Costs as much as it returns, however many jobs wait.
+    fn lanes(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError>;
+    /// The jobs of one lane that are due at `now`, in the order in which they are to be done, at
+    /// most `limit`. Those that were put off are at most half of them while others wait. Costs as
+    /// much as it returns, however many jobs wait.
+    fn lane_due(
+        &self,
+        now: Timestamp,
+        destination: &str,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
+    /// How many jobs wait, and when the first of those in no lane is due.
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError>;
     /// Puts a job off: its step failed, which is counted, and is tried again at `due`.
     ///

@@ -284,13 +284,38 @@ impl Store for MemoryStore {
     ) -> Result<Vec<Job>, StoreError> {
         let now = crate::rules::kept(now);
         let state = self.state();
-        let due = state.jobs.values().filter(|job| job.due <= now && Some(job.id) > after);
+        let of_pipeline = state.jobs.values().filter(|job| !state.berths.contains_key(&job.id));
+        let due = of_pipeline.filter(|job| job.due <= now && Some(job.id) > after);
         Ok(due.take(limit).cloned().collect())
+    }
+
+    fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let state = self.state();
+        let all = state.jobs.values().filter(|job| Some(job.id) > after);
+        Ok(all.take(limit).cloned().collect())
+    }
+
+    fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        Ok(self.state().jobs.get(&id).cloned())
+    }
+
+    fn lanes(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
+        Ok(self.state().lanes(after, limit))
+    }
+
+    fn lane_due(
+        &self,
+        now: Timestamp,
+        destination: &str,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        Ok(self.state().lane_due(now, destination, limit))
     }
 
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
         let state = self.state();
-        Ok((state.jobs.len() as u64, state.jobs.values().map(|job| job.due).min()))
+        let of_pipeline = state.jobs.values().filter(|job| !state.berths.contains_key(&job.id));
+        Ok((state.jobs.len() as u64, of_pipeline.map(|job| job.due).min()))
     }
 
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError> {

@@ -25,6 +25,32 @@ pub struct Job {
     pub blob: Option<BlobId>,
 }
 
+/// How urgent it is to reach another host for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Urgency {
+    /// A receipt: somebody counts the hours to it.
+    Receipt,
+    /// A transport envelope.
+    Envelope,
+    /// Anything else.
+    Ordinary,
+}
+
+/// Another host has to be reached for the job: it waits in that host's lane, where it slows nobody
+/// else down.
+///
+/// In a lane the more urgent go first, and among equals accounts take turns: one that queues a
+/// thousand does not hold up another's first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// The domain it goes to, in lower case.
+    pub destination: String,
+    /// How urgent it is.
+    pub urgency: Urgency,
+    /// Who takes turns.
+    pub account: String,
+}
+
 /// A job to be queued.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -34,4 +60,20 @@ pub struct NewJob {
     pub payload: Vec<u8>,
     /// The octets it is about.
     pub octets: Option<Source>,
+    /// Its lane; `None`: it is done here, by the pipeline.
+    pub lane: Option<Lane>,
+}
+
+/// A job that a step has done a part of and that stays, with its number, its age, its octets and
+/// its lane. That it was tried is counted, as [`postpone`](crate::Store::postpone) counts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amended {
+    /// Which.
+    pub job: JobId,
+    /// When the rest is due.
+    pub due: Timestamp,
+    /// The rest.
+    pub payload: Vec<u8>,
+    /// Why it is not all done.
+    pub reason: String,
 }

@@ -9,7 +9,7 @@ use mail::Address;
 use crate::mailbox::{NAME_DEPTH_MAX, NAME_OCTETS_MAX, SEPARATOR};
 use crate::{
     FlagChange, Flags, LogRecord, MailboxName, Overdue, StoreError, SystemFlags, Timestamp,
-    TrackState, Uid, UidValidity,
+    TrackState, Uid, UidValidity, Urgency,
 };
 
 /// A time as it is kept: to the microsecond.
@@ -26,6 +26,35 @@ pub(crate) fn time(micros: i64) -> Timestamp {
 /// A time after it was kept.
 pub(crate) fn kept(at: Timestamp) -> Timestamp {
     time(micros(at))
+}
+
+/// The class of jobs that were put off: they wait for their time, and not for their turn.
+pub(crate) const CLASS_PUT_OFF: u8 = 8;
+
+/// The class of a job in its lane; lower ones go first.
+pub(crate) fn class_of(urgency: Urgency) -> u8 {
+    match urgency {
+        Urgency::Receipt => 0,
+        Urgency::Envelope => 1,
+        Urgency::Ordinary => 2,
+    }
+}
+
+/// The turn of a job that comes into a lane: after the last of its account's, and not before the
+/// first of all that wait. So an account that comes later does not wait for all that another has
+/// queued (start-time fair queueing).
+pub(crate) fn turn(first_of_all: Option<i64>, last_of_account: Option<i64>) -> i64 {
+    let own = last_of_account.map_or(0, |last| last.saturating_add(1));
+    own.max(first_of_all.unwrap_or(0))
+}
+
+/// Of a lane's jobs that never failed and those put off, each in its order, those that are to be
+/// done: at most `limit`.
+pub(crate) fn mix<T>(mut fresh: Vec<T>, mut put_off: Vec<T>, limit: usize) -> Vec<T> {
+    put_off.truncate(limit - fresh.len().min(limit - limit / 2).min(limit));
+    fresh.truncate(limit - put_off.len());
+    fresh.append(&mut put_off);
+    fresh
 }
 
 /// What somebody signs in with, or an address in the log, for comparison: case aside, and an

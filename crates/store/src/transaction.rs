@@ -3,8 +3,8 @@
 use mail::Address;
 
 use crate::{
-    Appended, BlobId, Charge, Flags, Follow, JobId, LogRecord, MailboxName, Mark, NewJob, Octets,
-    Timestamp, Track,
+    Amended, Appended, BlobId, Charge, Flags, Follow, JobId, LogRecord, MailboxName, Mark, NewJob,
+    Octets, Timestamp, Track,
 };
 
 /// Octets that a transaction speaks of.
@@ -38,6 +38,8 @@ pub struct Transaction {
     pub at: Timestamp,
     /// Jobs that this step does.
     pub consume: Vec<JobId>,
+    /// Jobs of which this step does a part. One may not be consumed too.
+    pub amend: Vec<Amended>,
     /// Octets that are new: each stored once, however often it is named below.
     pub octets: Vec<Octets>,
     /// Messages.

@@ -1,4 +1,4 @@
-//! `queue`: what waits to be done, why, and having it tried again.
+//! `queue`: what waits to be done, why, having it tried again, and giving it up.
 
 use std::io::Write;
 
@@ -31,10 +31,14 @@ pub(crate) fn run(command: QueueCommand) -> anyhow::Result<bool> {
                 other => control::refused(other),
             }
         }
+        QueueCommand::Cancel(cancel) => {
+            let config = Config::load(&cancel.config.path())?;
+            told(&config, Request::CancelJob { job: cancel.job })
+        }
         QueueCommand::Retry(retry) => {
             let config = Config::load(&retry.config.path())?;
             match retry.job {
-                Some(job) => retry_one(&config, job),
+                Some(job) => told(&config, Request::RetryJob { job }),
                 None => retry_all(&config),
             }
         }
@@ -59,8 +63,9 @@ fn print_all(config: &Config, as_json: bool) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn retry_one(config: &Config, job: u64) -> anyhow::Result<bool> {
-    match Reach::new(config).ask(Request::RetryJob { job })? {
+/// Asks for something, and prints what was done.
+fn told(config: &Config, request: Request) -> anyhow::Result<bool> {
+    match Reach::new(config).ask(request)? {
         Response::Done { text } => writeln!(std::io::stdout(), "{text}")?,
         other => return control::refused(other),
     }

@@ -18,7 +18,8 @@ use super::values::{
 use super::{
     Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, Deadlines, IndexSource, KeyPair,
     Limits, Listen, LogConfig, LogFormat, Machine, OrdinaryMail, OrdinaryMailConfig, Provider,
-    Rate, Refuse, Service, StampSource, Submission, Timestamps, TrustConfig, check_provider_name,
+    Rate, Refuse, Route, Service, StampSource, Submission, Timestamps, Transport, TrustConfig,
+    check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
@@ -37,7 +38,8 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
 
     let provider = read_provider(reader, root.section("provider"));
     let listen = read_listen(root.section("listen"));
-    read_routes(reader, root.section("routes"), &mut unbuilt);
+    let routes = read_routes(reader, root.section("routes"));
+    let transport = read_transport(root.section("transport"), routes);
     let index = read_index(root.section("index"), folder, &mut unbuilt);
     let trust = read_trust(root.section("trust"), folder, &mut unbuilt);
 
@@ -101,6 +103,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         data: data.unwrap_or_else(|| folder.to_owned()),
         provider: provider?,
         listen,
+        transport,
         index,
         trust,
         clamd,
@@ -198,26 +201,45 @@ fn read_listen(mut section: Section<'_, '_>) -> Listen {
     }
 }
 
-fn read_routes(reader: &Reader<'_>, section: Section<'_, '_>, unbuilt: &mut Unbuilt<'_, '_>) {
+fn read_routes(reader: &Reader<'_>, section: Section<'_, '_>) -> BTreeMap<Domain, Route> {
+    let mut routes = BTreeMap::new();
     for (name, line, value) in section.entries() {
         let complain = |what: String, suggestion: &str| {
             reader.complain(line, format!("routes: {what}"), suggestion.to_owned());
         };
-        if Domain::parse(&name).is_err() {
+        let Ok(domain) = Domain::parse(&name) else {
             complain(format!("`{name}` is no domain"), ROUTE_EXAMPLE);
             continue;
-        }
+        };
         let Some(target) = value.as_str() else {
             complain(format!("`{name}` has no target"), ROUTE_EXAMPLE);
             continue;
         };
-        let port = target.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none_or(|port| port == 0) {
+        let split = target.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let split = split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        let Some((host, port)) = split.filter(|(_, port)| *port != 0) else {
             complain(format!("`{target}` is no host with a port"), ROUTE_EXAMPLE);
             continue;
-        }
-        unbuilt.add(line, "mail to other providers", "remove the route");
+        };
+        // An IPv6 address stands in brackets before its port, RFC 3986 §3.2.2.
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        routes.insert(domain, Route { host: host.to_owned(), port });
     }
+    routes
+}
+
+/// `[transport]`, beside the routes.
+fn read_transport(mut section: Section<'_, '_>, routes: BTreeMap<Domain, Route>) -> Transport {
+    let verify_required = section.get("verify", |v| match read_text(v)? {
+        "opportunistic" => Ok(false),
+        "required" => Ok(true),
+        other => {
+            let what = format!("`{other}` is neither way to look at a certificate");
+            Err(wrong(what, "write verify = \"opportunistic\" or \"required\""))
+        }
+    });
+    section.finish();
+    Transport { routes, verify_required: verify_required.unwrap_or(false) }
 }
 
 const ROUTE_EXAMPLE: &str = "write \"pec.beta.example\" = \"127.0.0.1:20025\", with the quotes";

@@ -267,14 +267,40 @@ fn what_is_not_built_is_remembered_and_not_ignored() {
     let config = with(
         "[antivirus]\nclamd = \"127.0.0.1:3310\"\n\
          [index]\nsource = \"https://i.example/i.p7m\"\n[ordinary_mail]\npolicy = \"reject\"\n\
-         [trust]\ncrls = [\"http://c.example/crl\"]\nsigners = [\"s.pem\"]\n[routes]\n\"b.example\" = \"b.example:25\"",
+         [trust]\ncrls = [\"http://c.example/crl\"]\nsigners = [\"s.pem\"]",
     );
     let mut lines: Vec<usize> = config.unbuilt.iter().map(|complaint| complaint.line).collect();
     lines.sort_unstable();
-    assert_eq!(lines, [5, 7, 11, 12, 14]);
+    assert_eq!(lines, [5, 7, 11, 12]);
     assert_eq!(with("[index]\nsource = \"i.ldif.p7m\"").unbuilt.len(), 1);
     let config = with("[antivirus]\nclamd = \"off\"\n[timestamp]\nauthority = \"internal\"");
     assert!(config.unbuilt.is_empty());
+}
+
+#[test]
+fn routes_say_where_mail_goes() {
+    let config = with(
+        "[routes]\n\"b.example\" = \"mx.b.example:2525\"\n\"C.example\" = \"[::1]:25\"\n\
+         [transport]\nverify = \"required\"\n[deadlines]\nqueue = \"6s\"",
+    );
+    let routes: Vec<(&str, &str, u16)> = config
+        .transport
+        .routes
+        .iter()
+        .map(|(domain, route)| (domain.as_str(), route.host.as_str(), route.port))
+        .collect();
+    assert_eq!(routes, [("b.example", "mx.b.example", 2525), ("c.example", "::1", 25)]);
+    assert!(config.transport.verify_required);
+    assert_eq!(config.deadlines.queue, Duration::from_secs(6));
+    let config = with("");
+    assert!(!config.transport.verify_required && config.transport.routes.is_empty());
+    assert_eq!(config.deadlines.queue, Duration::from_secs(24 * 3_600));
+    for (text, what) in
+        [("[transport]\nverify = \"never\"", "`never` is neither way to look at a certificate")]
+    {
+        let errors = parse(&format!("{LEAST}{text}\n")).unwrap_err();
+        assert!(errors.iter().any(|error| error.contains(what)), "{errors:?}");
+    }
 }
 
 #[test]

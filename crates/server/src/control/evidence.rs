@@ -130,7 +130,7 @@ impl Sought {
     fn look_through_queue(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let mut after = None;
         loop {
-            let jobs = store.jobs_due(Timestamp::MAX, after, JOBS_AT_A_TIME)?;
+            let jobs = store.jobs(after, JOBS_AT_A_TIME)?;
             let Some(last) = jobs.last() else { return Ok(()) };
             after = Some(last.id);
             for blob in jobs.iter().filter_map(|job| job.blob) {

@@ -1,15 +1,17 @@
 //! The queue as an operator sees it: what is to be done, for whom, and why it was not done yet.
 //!
-//! A job can be hastened and never cancelled: it is a certified message or its receipt, and must not
-//! vanish.
+//! A job can be hastened. One that another host has to be reached for can be given up: the log says
+//! so, and the sender of a certified message hears of it by the notices of late delivery. The others
+//! cannot: each is a certified message or its receipt, and must not vanish.
 
 use mail::{Address, Message};
 use serde::{Deserialize, Serialize};
-use store::{BlobId, Job, JobId, Store, StoreError, Timestamp};
+use store::{BlobId, Job, JobId, LogRecord, Store, StoreError, Timestamp, Transaction};
 
 use super::page::{PAGE_MEMBERS_MAX, page};
 use super::{Response, fault};
 use crate::flow::Task;
+use crate::flow::dispatch::RelayRecipient;
 
 /// Octets of a message that are looked through for its identifier: more than any header that
 /// clients write.
@@ -70,6 +72,39 @@ pub(super) fn retry_all(store: &dyn Store, after: u64, now: Timestamp) -> Result
     Ok(Response::Retried { count, next: jobs.last().map(|job| job.id.0).filter(|_| full) })
 }
 
+/// Gives up a message that waits for another host: a log record for each recipient, in the commit
+/// that takes the job away.
+pub(super) fn cancel(store: &dyn Store, number: u64, now: Timestamp) -> Result<Response, String> {
+    let job = find(store, number)?;
+    let Ok(Task::Relay(relay)) = serde_json::from_slice(&job.payload) else {
+        return Err(format!(
+            "job {number} is not for another host and cannot be given up: see what it is with \
+             `ceralacca queue show {number}`"
+        ));
+    };
+    let record = |to: &RelayRecipient| LogRecord {
+        time: now,
+        event: "errore-trasmissione".to_owned(),
+        identificativo: relay.content.identifier().map(str::to_owned),
+        message_id: relay.content.message_id().map(str::to_owned),
+        consegna: Some(to.address.to_string()),
+        errore: Some("altro".to_owned()),
+        errore_esteso: Some("given up by the operator".to_owned()),
+        ..LogRecord::default()
+    };
+    let step = Transaction {
+        at: now,
+        consume: vec![job.id],
+        log: relay.recipients.iter().map(record).collect(),
+        ..Transaction::default()
+    };
+    match store.commit(step) {
+        Ok(_) => Ok(Response::Done { text: format!("job {number} is given up") }),
+        Err(StoreError::JobGone(_)) => Err(format!("job {number} was done meanwhile")),
+        Err(error) => Err(fault(&error)),
+    }
+}
+
 /// Whether it was put off, and is due now.
 fn hasten(store: &dyn Store, job: &Job, now: Timestamp) -> Result<bool, String> {
     if job.due <= now {
@@ -86,12 +121,11 @@ fn hasten(store: &dyn Store, job: &Job, now: Timestamp) -> Result<bool, String> 
 
 fn jobs_after(store: &dyn Store, after: u64, limit: usize) -> Result<Vec<Job>, String> {
     let after = Some(JobId(after)).filter(|after| after.0 > 0);
-    store.jobs_due(Timestamp::MAX, after, limit).map_err(|error| fault(&error))
+    store.jobs(after, limit).map_err(|error| fault(&error))
 }
 
 fn find(store: &dyn Store, number: u64) -> Result<Job, String> {
-    let next = jobs_after(store, number.saturating_sub(1), 1)?.into_iter().next();
-    next.filter(|job| job.id.0 == number).ok_or_else(|| {
+    store.job(JobId(number)).map_err(|error| fault(&error))?.ok_or_else(|| {
         format!("there is no job {number}, or it is done: see `ceralacca queue list`")
     })
 }

@@ -285,6 +285,7 @@ fn jobs_are_shown_and_hastened_page_by_page() {
         due: later,
         payload: payload.as_bytes().to_vec(),
         octets,
+        lane: None,
     };
     let place = r#"{"Place":{"to":"anna@pec.alfa.example"}}"#;
     let message = b"Message-ID: <r1@pec.alfa.example>\r\n\r\nx".to_vec();

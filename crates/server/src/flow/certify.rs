@@ -9,7 +9,8 @@ use pec::exchange::PecId;
 use pec::{envelope, receipt};
 use store::{Job, Octets, Source, StoreError, Transaction};
 
-use super::dispatch::{Content, Parcel, hand_over};
+use super::access::Wishes;
+use super::dispatch::{Content, Parcel, hand_over_as_wished};
 use super::{author_path, commit, fresh, fresh_token, octets_of, place_or_queue, seal, sign};
 use crate::site::Site;
 
@@ -20,6 +21,7 @@ pub(super) fn certify(
     job: &Job,
     accepted: &Accepted,
     receipt_id: PecId,
+    wishes: &Wishes,
 ) -> anyhow::Result<()> {
     let original = octets_of(site, job)?;
     let (exchange, at) = (accepted.exchange(), accepted.at());
@@ -45,7 +47,7 @@ pub(super) fn certify(
             ..Transaction::default()
         };
         place_or_queue(&mut transaction, &exchange.sender, Source::New(0), placed)?;
-        hand_over(site, &parcel, &envelope, &mut transaction)?;
+        hand_over_as_wished(site, &parcel, wishes, &envelope, &mut transaction)?;
         Ok(transaction)
     };
     commit_receipt(site, with_receipt, "certify")

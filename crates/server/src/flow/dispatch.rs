@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mail::{Address, Domain, ReversePath};
-use pec::exchange::PecId;
+use pec::exchange::{PecId, RecipientKind};
 use serde::{Deserialize, Serialize};
-use store::{NewJob, Octets, Source, Transaction};
+use store::{Lane, NewJob, Octets, Source, Transaction, Urgency};
 
 use super::Task;
+use super::access::Wishes;
 use crate::site::Site;
 
 /// What a message is, for whoever carries it: how urgent, and what becomes of it when nobody takes
@@ -36,6 +37,24 @@ pub(crate) enum Content {
     Anomaly(PecId),
     /// Ordinary mail.
     Ordinary,
+}
+
+impl Content {
+    /// The `Message-ID` of the message itself, where it is known.
+    pub(crate) fn message_id(&self) -> Option<&str> {
+        match self {
+            Self::Envelope(id) | Self::Anomaly(id) | Self::Receipt { id, .. } => Some(id.as_str()),
+            Self::Ordinary => None,
+        }
+    }
+
+    /// The PEC msgid of the certified message that it is, or is about.
+    pub(crate) fn identifier(&self) -> Option<&str> {
+        match self {
+            Self::Envelope(id) | Self::Receipt { about: id, .. } => Some(id.as_str()),
+            Self::Anomaly(_) | Self::Ordinary => None,
+        }
+    }
 }
 
 /// What is handed over, and to whom.
@@ -62,6 +81,9 @@ pub(crate) struct Relay {
     pub(crate) recipients: Vec<RelayRecipient>,
     /// What it is.
     pub(crate) content: Content,
+    /// What its sender asks to be told, and by way of what: of ordinary recipients only.
+    #[serde(default)]
+    pub(crate) wishes: Wishes,
     /// On whose behalf it travels.
     #[serde(with = "pec::exchange::as_text")]
     pub(crate) account: Address,
@@ -89,6 +111,21 @@ pub(crate) fn hand_over(
     octets: &Arc<[u8]>,
     step: &mut Transaction,
 ) -> anyhow::Result<()> {
+    hand_over_as_wished(site, parcel, &Wishes::default(), octets, step)
+}
+
+/// As [`hand_over`], with what the sender asked for.
+///
+/// # Errors
+///
+/// When a job cannot be written down.
+pub(super) fn hand_over_as_wished(
+    site: &Site,
+    parcel: &Parcel<'_>,
+    wishes: &Wishes,
+    octets: &Arc<[u8]>,
+    step: &mut Transaction,
+) -> anyhow::Result<()> {
     let ours: Vec<Address> =
         parcel.recipients.iter().filter(|to| site.manages(to.domain())).cloned().collect();
     if !ours.is_empty() {
@@ -111,7 +148,7 @@ pub(crate) fn hand_over(
         }
     }
     let source = Source::New(step.octets.len());
-    let relays = relays(site, parcel, source)?;
+    let relays = relays_as_wished(site, parcel, wishes, source)?;
     if !relays.is_empty() {
         step.octets.push(Octets::Inline(octets.clone()));
         step.enqueue.extend(relays);
@@ -129,6 +166,15 @@ pub(crate) fn relays(
     parcel: &Parcel<'_>,
     octets: Source,
 ) -> anyhow::Result<Vec<NewJob>> {
+    relays_as_wished(site, parcel, &Wishes::default(), octets)
+}
+
+fn relays_as_wished(
+    site: &Site,
+    parcel: &Parcel<'_>,
+    wishes: &Wishes,
+    octets: Source,
+) -> anyhow::Result<Vec<NewJob>> {
     let mut domains: BTreeMap<&Domain, Vec<RelayRecipient>> = BTreeMap::new();
     for to in parcel.recipients.iter().filter(|to| !site.manages(to.domain())) {
         let recipient = RelayRecipient { address: to.clone(), last: None };
@@ -137,16 +183,46 @@ pub(crate) fn relays(
     domains
         .into_iter()
         .map(|(domain, recipients)| {
-            Task::Relay(Relay {
+            let urgency = match parcel.content {
+                Content::Receipt { .. } => Urgency::Receipt,
+                Content::Envelope(_) => Urgency::Envelope,
+                Content::Anomaly(_) | Content::Ordinary => Urgency::Ordinary,
+            };
+            let lane = Lane {
+                destination: domain.to_string(),
+                urgency,
+                account: parcel.account.to_string(),
+            };
+            let task = Task::Relay(Relay {
                 reverse_path: parcel.reverse_path.clone(),
                 domain: domain.to_string(),
+                wishes: wishes_of(site, wishes, domain, &recipients),
                 recipients,
                 content: parcel.content.clone(),
                 account: parcel.account.clone(),
-            })
-            .queued(Some(octets))
+            });
+            Ok(NewJob { lane: Some(lane), ..task.queued(Some(octets))? })
         })
         .collect()
+}
+
+/// What of a sender's wishes concerns these recipients. Of certified ones the receipts tell.
+fn wishes_of(
+    site: &Site,
+    wishes: &Wishes,
+    domain: &Domain,
+    recipients: &[RelayRecipient],
+) -> Wishes {
+    if site.providers.load().kind(domain) == RecipientKind::Certified {
+        return Wishes::default();
+    }
+    let of = recipients.iter().map(|recipient| recipient.address.to_string());
+    let asked = of.filter_map(|to| Some((to.clone(), wishes.recipients.get(&to)?.clone())));
+    Wishes {
+        mail: wishes.mail.clone(),
+        require_tls: wishes.require_tls,
+        recipients: asked.collect(),
+    }
 }
 
 /// A message as it lies in a mailbox of ours: with the reverse-path it came with at its head

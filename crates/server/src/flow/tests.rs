@@ -2,6 +2,7 @@
 
 mod duties;
 mod ordinary;
+mod relay;
 mod scene;
 
 use mail::{Address, Message};

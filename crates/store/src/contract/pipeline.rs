@@ -2,10 +2,22 @@
 
 use super::log::record;
 use super::*;
-use crate::{BlobId, FlagChange, Follow, JobId, LogFilter, Mark, NewJob, assert_refused};
+use crate::{
+    Amended, BlobId, FlagChange, Follow, Job, JobId, Lane, LogFilter, Mark, NewJob, Urgency,
+    assert_refused,
+};
 
 fn job(due: i64, payload: &[u8], octets: Option<Source>) -> NewJob {
-    NewJob { due: at(due), payload: payload.to_vec(), octets }
+    NewJob { due: at(due), payload: payload.to_vec(), octets, lane: None }
+}
+
+fn relay(destination: &str, urgency: Urgency, account: &str, due: i64) -> NewJob {
+    let lane = Lane { destination: destination.into(), urgency, account: account.into() };
+    NewJob { lane: Some(lane), ..job(due, account.as_bytes(), Some(Source::New(0))) }
+}
+
+fn lane(store: &dyn Store, destination: &str, now: i64, limit: usize) -> Vec<u64> {
+    store.lane_due(at(now), destination, limit).unwrap().iter().map(|job| job.id.0).collect()
 }
 
 fn enqueue(store: &dyn Store, job: NewJob) -> JobId {
@@ -47,6 +59,7 @@ pub fn a_step_does_all_it_says(make: Make<'_>) {
     let step = Transaction {
         at: at(40),
         consume: vec![first],
+        amend: vec![],
         octets: vec![inline(b"new octets")],
         deliver: vec![to_sent, elsewhere, delivery("bruno@pec.example", Charge::Quota)],
         enqueue: vec![job(50, b"two", Some(Source::New(0))), job(50, b"three", None)],
@@ -80,6 +93,7 @@ pub fn a_refused_step_leaves_nothing(make: Make<'_>) {
     let step = |deliver, consume, source| Transaction {
         at: at(40),
         consume,
+        amend: vec![],
         octets: vec![inline(b"new octets")],
         deliver,
         enqueue: vec![job(0, b"two", Some(source))],
@@ -170,6 +184,99 @@ pub fn a_job_is_put_off(make: Make<'_>) {
     assert_eq!((after.due, after.queued), (at(70), at(3)));
     assert_eq!((after.payload, after.blob), (before.payload, before.blob));
     assert_refused!(store.postpone(JobId(99), at(1), "x"), StoreError::JobGone(JobId(99)));
+}
+
+pub fn a_lane_holds_up_nobody_else(make: Make<'_>) {
+    let store = make();
+    let here = enqueue(&*store, job(0, b"here", None));
+    let ids: Vec<u64> = ["b.example", "a.example", "b.example"]
+        .map(|to| enqueue(&*store, relay(to, Urgency::Envelope, "anna", 0)).0)
+        .into();
+    assert_eq!(due(&*store, 99), [here.0]);
+    assert_eq!(store.jobs_waiting().unwrap(), (4, Some(at(0))));
+    let all = store.jobs(None, 99).unwrap();
+    assert_eq!(all.iter().map(|job| job.id.0).collect::<Vec<_>>(), [&[here.0], &ids[..]].concat());
+    assert_eq!(store.jobs(Some(here), 1).unwrap()[0].id.0, ids[0]);
+    assert_eq!(store.job(here).unwrap().unwrap().payload, b"here");
+    assert_eq!(store.job(JobId(99)).unwrap(), None);
+    assert_eq!(store.lanes(None, 9).unwrap(), ["a.example", "b.example"]);
+    assert_eq!(store.lanes(None, 1).unwrap(), ["a.example"]);
+    assert_eq!(store.lanes(Some("a.example"), 9).unwrap(), ["b.example"]);
+    assert_eq!(lane(&*store, "b.example", 3, 9), [ids[0], ids[2]]);
+    assert_eq!(lane(&*store, "b.example", 3, 1), [ids[0]]);
+    assert_eq!(lane(&*store, "c.example", 3, 9), [0; 0]);
+    store.commit(Transaction { consume: vec![JobId(ids[1])], ..Default::default() }).unwrap();
+    assert_eq!(store.lanes(None, 9).unwrap(), ["b.example"]);
+}
+
+pub fn in_a_lane_accounts_take_turns(make: Make<'_>) {
+    use Urgency::{Envelope, Ordinary, Receipt};
+    let store = make();
+    let put = |urgency, account| enqueue(&*store, relay("x.example", urgency, account, 0)).0;
+    let bulk: Vec<u64> = (0..3).map(|_| put(Ordinary, "anna")).collect();
+    let bruno = [put(Ordinary, "bruno"), put(Ordinary, "bruno")];
+    let (envelope, receipt) = (put(Envelope, "anna"), put(Receipt, "anna"));
+    let order = [receipt, envelope, bulk[0], bruno[0], bulk[1], bruno[1], bulk[2]];
+    assert_eq!(lane(&*store, "x.example", 3, 9), order);
+    // Who comes later does not wait for all that was there, and takes no turns that are past.
+    let done = [receipt, envelope, bulk[0], bruno[0], bulk[1]].map(JobId).into();
+    store.commit(Transaction { consume: done, ..Default::default() }).unwrap();
+    let carla = [put(Ordinary, "carla"), put(Ordinary, "carla")];
+    assert_eq!(
+        lane(&*store, "x.example", 3, 9),
+        [bruno[1], carla[0], bulk[2], carla[1]],
+        "{bulk:?} {bruno:?} {carla:?}"
+    );
+}
+
+pub fn in_a_lane_what_was_put_off_waits_for_its_time(make: Make<'_>) {
+    let store = make();
+    let put = |due| enqueue(&*store, relay("x.example", Urgency::Envelope, "anna", due)).0;
+    let ids: Vec<u64> = (0..4).map(|_| put(0)).collect();
+    let later = put(50);
+    store.postpone(JobId(ids[0]), at(20), "no answer").unwrap();
+    store.postpone(JobId(ids[1]), at(10), "no answer").unwrap();
+    assert_eq!(lane(&*store, "x.example", 9, 9), ids[2..]);
+    assert_eq!(lane(&*store, "x.example", 20, 9), [ids[2], ids[3], ids[1], ids[0]]);
+    // Neither kind can starve the other.
+    assert_eq!(lane(&*store, "x.example", 50, 2), [ids[2], ids[1]]);
+    assert_eq!(lane(&*store, "x.example", 50, 9), [ids[2], ids[3], ids[1], ids[0], later]);
+    assert_eq!(store.jobs_waiting().unwrap(), (5, None));
+}
+
+pub fn a_job_is_done_in_part(make: Make<'_>) {
+    let store = make();
+    let id = enqueue(&*store, relay("x.example", Urgency::Envelope, "anna", 0));
+    let before = store.job(id).unwrap().unwrap();
+    let amend = |job, reason: &str| Transaction {
+        amend: vec![Amended {
+            job,
+            due: at(60),
+            payload: b"the rest".into(),
+            reason: reason.into(),
+        }],
+        log: vec![record("trasmissione", 4)],
+        ..Transaction::default()
+    };
+    store.commit(amend(id, "two are full")).unwrap();
+    let after = store.job(id).unwrap().unwrap();
+    let rest = Job {
+        due: at(60),
+        attempts: 1,
+        last_error: Some("two are full".into()),
+        payload: b"the rest".into(),
+        ..before
+    };
+    assert_eq!(after, rest);
+    assert_eq!(
+        (lane(&*store, "x.example", 59, 9), lane(&*store, "x.example", 60, 9)),
+        (vec![], vec![id.0])
+    );
+    assert_refused!(store.commit(amend(JobId(99), "x")), StoreError::JobGone(JobId(99)));
+    let both = Transaction { consume: vec![id], ..amend(id, "x") };
+    assert_refused!(store.commit(both), StoreError::JobGone(gone) if gone == id);
+    assert_eq!(store.log(&LogFilter::default(), 0, 9).unwrap().len(), 1);
+    assert_eq!(store.job(id).unwrap(), Some(rest));
 }
 
 pub fn a_job_keeps_its_octets(make: Make<'_>) {

@@ -35,7 +35,7 @@ fn varied(dir: &Path) -> EmbeddedStore {
     store.append(inbox, message(b"deleted", system(SystemFlags::DELETED))).unwrap();
     store.copy(inbox, &uids(&[1, 3, 5]), create(&store, anna, "other"), at(1)).unwrap();
     store.expunge(inbox, None).unwrap();
-    let job = NewJob { due: at(1), payload: vec![1], octets: Some(Source::New(0)) };
+    let job = NewJob { due: at(1), payload: vec![1], octets: Some(Source::New(0)), lane: None };
     let step = Transaction {
         octets: vec![inline(&[4; 5_000])],
         deliver: vec![delivery("anna@pec.example", Charge::Quota)],

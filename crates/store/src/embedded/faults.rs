@@ -57,7 +57,7 @@ const SCRIPT: [Act; 10] = [
     },
     |store, _, inbox| store.expunge(inbox, None).map(|_| ()),
     |store, _, _| {
-        let job = NewJob { due: at(1), payload: vec![1], octets: Some(Source::New(0)) };
+        let job = NewJob { due: at(1), payload: vec![1], octets: Some(Source::New(0)), lane: None };
         let step = Transaction {
             octets: vec![inline(&[4; 5_000])],
             deliver: vec![delivery("anna@pec.example", Charge::Quota)],
@@ -90,10 +90,14 @@ pub(super) fn picture(store: &dyn Store) -> Vec<String> {
             }
         }
     }
-    for mut job in store.jobs_due(Timestamp::MAX, None, usize::MAX).unwrap() {
+    for mut job in store.jobs(None, usize::MAX).unwrap() {
         let octets = job.blob.map(|blob| crc32c::crc32c(&store.read(blob, 0, u64::MAX).unwrap()));
         job.blob = None;
         picture.push(format!("{job:?} {octets:?}"));
+    }
+    for lane in store.lanes(None, usize::MAX).unwrap() {
+        let due = store.lane_due(Timestamp::MAX, &lane, 1_000).unwrap();
+        picture.push(format!("{lane} {:?}", due.iter().map(|job| job.id).collect::<Vec<_>>()));
     }
     picture.push(format!("{:?}", store.jobs_waiting().unwrap()));
     picture.push(format!("{:?}", store.tracked("id").unwrap()));
@@ -394,7 +398,7 @@ fn a_crash_at_any_step_loses_nothing_acknowledged() {
                     let done = if number % 2 == 0 {
                         store.append(ours, message(&octets, Flags::default())).map(|to| (ours, to))
                     } else {
-                        let job = NewJob { due: at(1), payload: vec![], octets: None };
+                        let job = NewJob { due: at(1), payload: vec![], octets: None, lane: None };
                         let step = Transaction {
                             octets: vec![inline(&octets)],
                             deliver: vec![delivery("anna@pec.example", Charge::Quota)],

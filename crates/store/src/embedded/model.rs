@@ -11,8 +11,8 @@ use super::*;
 use crate::contract::*;
 use crate::memory::MemoryStore;
 use crate::{
-    Charge, Delivery, FlagChange, Flags, Follow, Mark, NewJob, Quota, Source, SystemFlags, Track,
-    TrackState,
+    Amended, Charge, Delivery, FlagChange, Flags, Follow, Lane, Mark, NewJob, Quota, Source,
+    SystemFlags, Track, TrackState, Urgency,
 };
 
 /// A call, its arguments small so that they often meet.
@@ -133,8 +133,26 @@ fn perform(store: &dyn Store, call: &Call) -> String {
                 octets: Source::New(*source),
                 ..delivery(to, *charge)
             });
-            let job = NewJob { due: at(60), payload: vec![1], octets: Some(Source::New(0)) };
             let (state, only_from, mark) = *state;
+            let lane = (deliveries.len() != 1).then(|| Lane {
+                destination: WHO[deliveries.len() / 2].into(),
+                urgency: if state == TrackState::Sent {
+                    Urgency::Receipt
+                } else {
+                    Urgency::Ordinary
+                },
+                account: format!("{state:?}"),
+            });
+            let due = at(if state == TrackState::Failed { 65 } else { 60 });
+            let octets = Some(Source::New(0));
+            let job = NewJob { due, payload: vec![1], octets, lane };
+            let amend = consume.iter().filter(|_| state == TrackState::Delivered);
+            let amend = amend.map(|job| Amended {
+                job: JobId(job + 1),
+                due: at(71),
+                payload: vec![2],
+                reason: "in part".into(),
+            });
             let track = Track {
                 identificativo: "id".into(),
                 recipient: address(WHO[0]),
@@ -153,6 +171,7 @@ fn perform(store: &dyn Store, call: &Call) -> String {
             told(store.commit(Transaction {
                 at: at(62),
                 consume: consume.iter().map(|job| JobId(*job)).collect(),
+                amend: amend.collect(),
                 octets: vec![inline(&[1; 700]), inline(b"")],
                 deliver: deliver.collect(),
                 enqueue: enqueue.then_some(job).into_iter().collect(),

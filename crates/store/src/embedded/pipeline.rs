@@ -4,17 +4,18 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::messages::{self, Incoming};
 use super::txn::Txn;
-use super::{accounts, log, mailboxes, tracker};
-use crate::rules::{micros, time};
+use super::{accounts, lanes, log, mailboxes, tracker};
+use crate::rules::{self, micros, time};
 use crate::{
-    BlobId, Committed, Delivery, Follow, Job, JobId, LogRecord, MailboxName, Mark, NewJob, Source,
-    StoreError, Timestamp, Track,
+    Amended, BlobId, Committed, Delivery, Follow, Job, JobId, LogRecord, MailboxName, Mark, NewJob,
+    Source, StoreError, Timestamp, Track,
 };
 
 /// All of a transaction but its octets, which are there already.
 pub(super) struct Step {
     pub(super) at: Timestamp,
     pub(super) consume: Vec<JobId>,
+    pub(super) amend: Vec<Amended>,
     pub(super) deliver: Vec<Delivery>,
     pub(super) enqueue: Vec<NewJob>,
     pub(super) follow: Vec<Follow>,
@@ -32,6 +33,12 @@ pub(super) fn commit(
     let mut done = Committed::default();
     for job in step.consume {
         consume(txn, job)?;
+    }
+    for amended in step.amend {
+        postpone(txn, amended.job, amended.due, &amended.reason)?;
+        txn.db
+            .prepare_cached("UPDATE jobs SET payload = ? WHERE id = ?")?
+            .execute(params![amended.payload, amended.job.0.cast_signed()])?;
     }
     // The row of a blob lives until the command settles, so that what a consumed job held can be
     // named here.
@@ -79,9 +86,9 @@ fn blob(txn: &Txn<'_>, source: Source, new: &[BlobId]) -> Result<BlobId, StoreEr
 
 // --- jobs
 
-const JOB: &str = "id, due, queued, attempts, last_error, payload, blob";
+pub(super) const JOB: &str = "id, due, queued, attempts, last_error, payload, blob";
 
-fn job(row: &Row<'_>) -> Result<Job, rusqlite::Error> {
+pub(super) fn job(row: &Row<'_>) -> Result<Job, rusqlite::Error> {
     Ok(Job {
         id: JobId(row.get::<_, i64>(0)?.cast_unsigned()),
         due: time(row.get(1)?),
@@ -127,6 +134,9 @@ fn enqueue(
     if let Some(blob) = blob {
         txn.refer(blob, 1);
     }
+    if let Some(lane) = &job.lane {
+        lanes::enter(txn, id, lane, job.due, at)?;
+    }
     Ok(id)
 }
 
@@ -136,10 +146,16 @@ pub(super) fn postpone(
     due: Timestamp,
     reason: &str,
 ) -> Result<(), StoreError> {
-    let set = "UPDATE jobs SET due = ?, attempts = min(attempts + 1, 4294967295), last_error = ?
-               WHERE id = ?";
-    let set =
-        txn.db.prepare_cached(set)?.execute(params![micros(due), reason, job.0.cast_signed()])?;
+    // One that is in a lane waits there for its time now, no longer for its turn.
+    let set = "UPDATE jobs SET due = ?1, attempts = min(attempts + 1, 4294967295), last_error = ?2,
+                   class = iif(class IS NULL, NULL, ?3), turn = iif(turn IS NULL, NULL, ?1)
+               WHERE id = ?4";
+    let set = txn.db.prepare_cached(set)?.execute(params![
+        micros(due),
+        reason,
+        rules::CLASS_PUT_OFF,
+        job.0.cast_signed()
+    ])?;
     if set == 0 { Err(StoreError::JobGone(job)) } else { Ok(()) }
 }
 
@@ -152,7 +168,8 @@ pub(super) fn jobs_due(
     // The index of due times holds the numbers too: those that wait for later cost nothing.
     let get = format!(
         "SELECT {JOB} FROM jobs WHERE id IN (
-             SELECT id FROM jobs INDEXED BY jobs_due WHERE due <= ? AND id > ?
+             SELECT id FROM jobs INDEXED BY jobs_due
+             WHERE destination IS NULL AND due <= ? AND id > ?
              ORDER BY id LIMIT ?)
          ORDER BY id"
     );
@@ -162,8 +179,26 @@ pub(super) fn jobs_due(
     Ok(jobs.collect::<Result<_, _>>()?)
 }
 
+pub(super) fn jobs(
+    db: &Connection,
+    after: Option<JobId>,
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let get = format!("SELECT {JOB} FROM jobs WHERE id > ? ORDER BY id LIMIT ?");
+    let after = after.map_or(0, |job| job.0.cast_signed());
+    let mut get = db.prepare_cached(&get)?;
+    let jobs = get.query_map(params![after, clamp(limit)], job)?;
+    Ok(jobs.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn one_job(db: &Connection, id: JobId) -> Result<Option<Job>, StoreError> {
+    let get = format!("SELECT {JOB} FROM jobs WHERE id = ?");
+    Ok(db.prepare_cached(&get)?.query_row([id.0.cast_signed()], job).optional()?)
+}
+
 pub(super) fn jobs_waiting(db: &Connection) -> Result<(u64, Option<Timestamp>), StoreError> {
-    let get = "SELECT (SELECT jobs FROM counters), (SELECT min(due) FROM jobs)";
+    let get =
+        "SELECT (SELECT jobs FROM counters), (SELECT min(due) FROM jobs WHERE destination IS NULL)";
     Ok(db.prepare_cached(get)?.query_row([], |row| {
         let jobs: i64 = row.get(0)?;
         Ok((jobs.cast_unsigned(), row.get::<_, Option<i64>>(1)?.map(time)))

@@ -258,7 +258,8 @@ fn perform(store: &dyn Store, call: &Call) -> Result<(), StoreError> {
         }
         Call::Expunge(of) => store.expunge(m(of), None).map(drop),
         Call::Step(seed, length, consume) => {
-            let job = NewJob { due: at(1), payload: vec![1], octets: Some(Source::New(0)) };
+            let job =
+                NewJob { due: at(1), payload: vec![1], octets: Some(Source::New(0)), lane: None };
             let step = Transaction {
                 at: at(5),
                 consume: consume.iter().copied().map(JobId).collect(),

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use crate::StoreError;
 
 /// The version of the tables and of the records in segments. A store of a higher one is refused.
-pub(super) const FORMAT: i64 = 4;
+pub(super) const FORMAT: i64 = 5;
 
 /// Marks the database as ours: "cera".
 const APPLICATION: i64 = 0x6365_7261;
@@ -67,7 +67,6 @@ CREATE TABLE doomed (blob INTEGER PRIMARY KEY);
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY, due INTEGER NOT NULL, queued INTEGER NOT NULL,
     attempts INTEGER NOT NULL, last_error TEXT, payload BLOB NOT NULL, blob INTEGER);
-CREATE INDEX jobs_due ON jobs (due);
 CREATE TABLE tracker (
     identificativo TEXT NOT NULL, recipient_key TEXT NOT NULL, recipient TEXT NOT NULL,
     state INTEGER NOT NULL, sent INTEGER NOT NULL, since INTEGER NOT NULL,
@@ -119,6 +118,19 @@ CREATE TABLE seals (
     expired INTEGER);
 CREATE INDEX seals_first ON seals (first);
 CREATE INDEX seals_unstamped ON seals (number) WHERE stamp IS NULL;
+";
+
+/// What format 5 has more: lanes. A job of the pipeline has no destination; in a lane jobs go by
+/// class, then by turn, which for those put off is the time they are due.
+const LANES: &str = "
+ALTER TABLE jobs ADD COLUMN destination TEXT;
+ALTER TABLE jobs ADD COLUMN class INTEGER;
+ALTER TABLE jobs ADD COLUMN account TEXT;
+ALTER TABLE jobs ADD COLUMN turn INTEGER;
+CREATE INDEX jobs_due ON jobs (due) WHERE destination IS NULL;
+CREATE INDEX jobs_lane ON jobs (destination, class, turn, id) WHERE destination IS NOT NULL;
+CREATE INDEX jobs_turn ON jobs (destination, class, account, turn)
+    WHERE destination IS NOT NULL;
 ";
 
 /// What refers to octets: each row of these tables counts once in the `refs` of its blob.
@@ -182,7 +194,7 @@ fn create(db: &Connection) -> Result<(), StoreError> {
         return Err(StoreError::Medium("the database is not a store".into()));
     }
     db.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} {OCTETS} {SEALED_LOG} {ANNOTATIONS}
+        "BEGIN IMMEDIATE; {TABLES} {OCTETS} {SEALED_LOG} {ANNOTATIONS} {LANES}
          PRAGMA application_id = {APPLICATION};
          PRAGMA user_version = {FORMAT}; COMMIT;"
     ))?;
@@ -226,6 +238,10 @@ fn upgrade(db: &Connection, format: i64) -> Result<(), StoreError> {
         }
         if format < 4 {
             db.execute_batch(ANNOTATIONS)?;
+        }
+        if format < 5 {
+            db.execute_batch("DROP INDEX jobs_due;")?;
+            db.execute_batch(LANES)?;
         }
         db.pragma_update(None, "user_version", FORMAT)?;
         Ok(db.execute_batch("COMMIT")?)

@@ -1,6 +1,6 @@
 //! What the steps of the pipeline do to the model: jobs and the tracker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mail::Address;
@@ -8,9 +8,18 @@ use mail::Address;
 use super::state::{Followed, State};
 use crate::rules::{self, kept};
 use crate::{
-    BlobId, Committed, Follow, Job, JobId, MailboxName, Mark, Overdue, Source, StoreError,
+    BlobId, Committed, Follow, Job, JobId, Lane, MailboxName, Mark, Overdue, Source, StoreError,
     Timestamp, Track, TrackState, Tracked, Transaction,
 };
+
+/// Where a job waits in its lane.
+#[derive(Debug, Clone)]
+pub(super) struct Berth {
+    destination: String,
+    account: String,
+    class: u8,
+    turn: i64,
+}
 
 impl State {
     pub(super) fn commit(&mut self, transaction: Transaction) -> Result<Committed, StoreError> {
@@ -19,6 +28,12 @@ impl State {
         // Jobs go first; what they hold stays until the end (see `drop_dead_blobs`).
         for job in transaction.consume {
             self.jobs.remove(&job).ok_or(StoreError::JobGone(job))?;
+            self.berths.remove(&job);
+        }
+        for amended in transaction.amend {
+            self.postpone(amended.job, amended.due, &amended.reason)?;
+            let job = self.jobs.get_mut(&amended.job).ok_or(StoreError::JobGone(amended.job))?;
+            job.payload = amended.payload;
         }
         let new: Result<Vec<BlobId>, _> =
             transaction.octets.into_iter().map(|octets| self.keep(octets)).collect();
@@ -43,6 +58,10 @@ impl State {
             let blob = job.octets.map(|source| blob_of(self, source)).transpose()?;
             self.last_job += 1;
             let id = JobId(self.last_job);
+            if let Some(lane) = job.lane {
+                let berth = self.berth(lane, kept(job.due), kept(at));
+                self.berths.insert(id, berth);
+            }
             let job = Job {
                 id,
                 due: kept(job.due),
@@ -68,6 +87,41 @@ impl State {
             self.write_log(record)?;
         }
         Ok(done)
+    }
+
+    fn berth(&self, lane: Lane, due: Timestamp, at: Timestamp) -> Berth {
+        let Lane { destination, urgency, account } = lane;
+        if due > at {
+            let (class, turn) = (rules::CLASS_PUT_OFF, rules::micros(due));
+            return Berth { destination, account, class, turn };
+        }
+        let class = rules::class_of(urgency);
+        let same = self.berths.values().filter(|p| p.destination == destination);
+        let same = same.filter(|p| p.class == class);
+        let own = same.clone().filter(|p| p.account == account).map(|p| p.turn).max();
+        let turn = rules::turn(same.map(|p| p.turn).min(), own);
+        Berth { destination, account, class, turn }
+    }
+
+    pub(super) fn lanes(&self, after: Option<&str>, limit: usize) -> Vec<String> {
+        let all: BTreeSet<&str> = self.berths.values().map(|p| p.destination.as_str()).collect();
+        let after = all.into_iter().filter(|name| after.is_none_or(|after| *name > after));
+        after.take(limit).map(str::to_owned).collect()
+    }
+
+    pub(super) fn lane_due(&self, now: Timestamp, destination: &str, limit: usize) -> Vec<Job> {
+        let mut lane: Vec<(&Berth, &JobId)> = self
+            .berths
+            .iter()
+            .filter(|(_, place)| place.destination == destination)
+            .map(|(id, place)| (place, id))
+            .collect();
+        lane.sort_by_key(|(place, id)| (place.class, place.turn, **id));
+        let is_fresh = |place: &Berth| place.class != rules::CLASS_PUT_OFF;
+        let job = |(_, id): &(&Berth, &JobId)| self.jobs.get(*id).cloned();
+        let fresh = lane.iter().filter(|(place, _)| is_fresh(place)).filter_map(job).collect();
+        let put_off = lane.iter().filter(|(place, _)| !is_fresh(place)).filter_map(job);
+        rules::mix(fresh, put_off.filter(|job| job.due <= kept(now)).collect(), limit)
     }
 
     fn follow(&mut self, follow: Follow) {
@@ -142,7 +196,11 @@ impl State {
         due: Timestamp,
         reason: &str,
     ) -> Result<(), StoreError> {
-        let job = self.jobs.get_mut(&job).ok_or(StoreError::JobGone(job))?;
+        let id = job;
+        let job = self.jobs.get_mut(&id).ok_or(StoreError::JobGone(id))?;
+        if let Some(place) = self.berths.get_mut(&id) {
+            (place.class, place.turn) = (rules::CLASS_PUT_OFF, rules::micros(due));
+        }
         job.due = kept(due);
         job.attempts = job.attempts.saturating_add(1);
         job.last_error = Some(reason.to_owned());

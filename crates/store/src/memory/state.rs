@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) annotations: BTreeMap<(AccountId, Option<MailboxId>), Annotations>,
     blobs: BTreeMap<BlobId, Octet>,
     pub(super) jobs: BTreeMap<JobId, Job>,
+    /// Where those wait that wait in a lane.
+    pub(super) berths: BTreeMap<JobId, super::pipeline::Berth>,
     pub(super) tracker: BTreeMap<String, Arc<Followed>>,
     pub(super) marks: BTreeMap<Digest, Digest>,
     pub(super) log: BTreeMap<u64, Arc<Record>>,

@@ -197,15 +197,6 @@ impl Scene {
         !due.is_empty()
     }
 
-    /// Does each job that is due once, but for those that another host has to be reached for.
-    pub(super) fn step_ours(&self) {
-        for job in self.site.store.jobs_due(now(), None, 100).unwrap() {
-            if !job.payload.starts_with(b"{\"Relay\"") {
-                crate::flow::perform(&self.site, &job).unwrap();
-            }
-        }
-    }
-
     /// Does jobs until none is due.
     pub(super) fn run(&self) {
         while self.step() {}

@@ -1,0 +1,131 @@
+//! The report to a user of ours that a message did not reach an ordinary recipient.
+//!
+//! RFC 3464; PEC-BT-15. It is ordinary mail with the null reverse-path (RFC 3464 §2), and comes to its
+//! reader as all ordinary mail does: in an anomaly envelope, where the holder takes ordinary mail
+//! (pec.md §1.5). Certified recipients are never in one (doubt D-12).
+
+use mail::{Address, Message, ReversePath};
+use pec::incoming::AnomalyReason;
+use pec::moment::Moment;
+use store::{Job, Octets, Source, Transaction};
+
+use super::anomaly;
+use super::dispatch::{Relay, with_return_path};
+use super::fresh_id;
+use crate::site::Site;
+
+/// Octets of the original's header that a report brings back: more than any that is written.
+const HEADER_OCTETS_MAX: u64 = 64 * 1024;
+
+/// Adds to a step the report about these recipients, each with the reason.
+///
+/// # Errors
+///
+/// When the store cannot be read, or the job not be written.
+pub(crate) fn report(
+    site: &Site,
+    job: &Job,
+    relay: &Relay,
+    failed: &[(Address, String)],
+    step: &mut Transaction,
+) -> anyhow::Result<()> {
+    let ReversePath::Address(sender) = &relay.reverse_path else { return Ok(()) };
+    if !site.manages(sender.domain()) {
+        return Ok(());
+    }
+    let at = Moment::of(step.at);
+    let header = match job.blob {
+        Some(blob) => {
+            let length = site.store.octets(blob)?.min(HEADER_OCTETS_MAX);
+            header_of(&site.store.read(blob, 0, length)?)
+        }
+        None => Vec::new(),
+    };
+    let octets = compose(site, sender, failed, &header, at);
+    let path = ReversePath::Null;
+    let source = Source::New(step.octets.len());
+    let placed = Octets::Inline(with_return_path(&path, &octets).into());
+    let message = anomaly::Message {
+        octets: &octets,
+        reverse_path: &path,
+        forward_paths: std::slice::from_ref(sender),
+        reason: AnomalyReason::NotSigned,
+        at,
+        notes: vec!["a report of ours that a message could not be handed over".to_owned()],
+    };
+    // Who takes no ordinary mail is told by what the log keeps.
+    if anomaly::divert(site, message, Some(source), step)?.is_empty() {
+        step.octets.push(placed);
+    }
+    Ok(())
+}
+
+/// The header of a message, with the empty line that ends it.
+fn header_of(octets: &[u8]) -> Vec<u8> {
+    let body = Message::lenient(octets).body().len();
+    let header = &octets[..octets.len() - body];
+    // One whose end was not read is cut at a line's end.
+    let end = header.iter().rposition(|&octet| octet == b'\n').map_or(0, |at| at + 1);
+    header[..end].to_vec()
+}
+
+/// `multipart/report` (RFC 6522 §3) of what people read, what programs read (RFC 3464 §2), and the
+/// header of the message.
+fn compose(
+    site: &Site,
+    sender: &Address,
+    failed: &[(Address, String)],
+    header: &[u8],
+    at: Moment,
+) -> Vec<u8> {
+    let host = site.host();
+    let boundary = format!("report-{}", crate::site::fresh_word());
+    let date = at.header();
+    let id = fresh_id(site, at);
+    let mut text = String::new();
+    let mut status = format!("Reporting-MTA: dns; {host}\r\n");
+    for (address, why) in failed {
+        let why = printable(why);
+        text.push_str(&format!("  {address}\r\n    {why}\r\n"));
+        status.push_str(&format!(
+            "\r\nFinal-Recipient: rfc822; {address}\r\nAction: failed\r\nStatus: {}\r\n\
+             Diagnostic-Code: x-ceralacca; {why}\r\n",
+            status_in(&why)
+        ));
+    }
+    let mut octets = format!(
+        "From: Mail Delivery System <postmaster@{host}>\r\nTo: <{sender}>\r\n\
+         Subject: {}\r\nDate: {date}\r\nMessage-ID: {}\r\nAuto-Submitted: auto-replied\r\n\
+         MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;\r\n\
+         \tboundary=\"{boundary}\"\r\n\r\n\
+         --{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n{}\r\n\r\n{text}\r\n\
+         --{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n{status}\r\n\
+         --{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n",
+        pec::text::UNDELIVERED_SUBJECT,
+        id.in_brackets(),
+        pec::text::UNDELIVERED,
+    )
+    .into_bytes();
+    octets.extend_from_slice(header);
+    octets.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    octets
+}
+
+/// A peer's words on one line of ASCII.
+fn printable(why: &str) -> String {
+    let plain = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
+    why.chars().map(plain).take(600).collect()
+}
+
+/// The enhanced code that a peer gave (RFC 3463 §2), or the one for all else.
+fn status_in(why: &str) -> &str {
+    let is_status = |word: &&str| {
+        let mut parts = word.split('.');
+        parts.next() == Some("5")
+            && parts.clone().count() == 2
+            && parts.all(|part| {
+                (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
+            })
+    };
+    why.split(' ').find(is_status).unwrap_or("5.0.0")
+}

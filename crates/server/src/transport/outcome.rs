@@ -1,0 +1,159 @@
+//! What a peer's answers become: one commit that takes away whoever has the message or never will,
+//! and puts off the rest.
+//!
+//! | a recipient is | then |
+//! | --- | --- |
+//! | delivered | a log record `trasmissione` |
+//! | deferred | tried again ([`retry`]); after `deadlines.queue` it has failed (PEC-BT-14) |
+//! | failed, certified | a log record: the sender hears of it by the notices of late delivery (doubt D-12) |
+//! | failed, ordinary | a log record, and a report to the sender ([`crate::flow::bounce`], PEC-BT-15) |
+//! | failed, of a receipt | a log record, and nothing else (doubt D-11) |
+
+use mail::{Address, ReversePath};
+use smtp::client::Fate;
+use store::{Amended, Job, LogRecord, StoreError, Transaction};
+
+use super::retry;
+use crate::flow::Task;
+use crate::flow::bounce;
+use crate::flow::dispatch::{Content, Relay, RelayRecipient};
+use crate::site::Site;
+
+/// What becomes of each recipient, and who says so; nothing yet of one that was not tried.
+pub(super) type Verdicts = Vec<(Address, Option<Fate>, String)>;
+
+/// Octets of a reason that are kept in the job: enough for any reply.
+const REASON_OCTETS_MAX: usize = 400;
+
+/// Commits what became of a job.
+///
+/// # Errors
+///
+/// Nothing has happened then, and the job is due as before.
+pub(super) fn conclude(
+    site: &Site,
+    job: &Job,
+    relay: &Relay,
+    verdicts: &Verdicts,
+    notes: &[String],
+) -> anyhow::Result<()> {
+    let now = site.clock.now();
+    let idle_max = site.config.load().deadlines.queue;
+    let scatter = u64::from_be_bytes(crypto::random());
+    let due = retry::next(job.queued, now, job.attempts, idle_max, scatter);
+    let mut step = Transaction { at: now, ..Transaction::default() };
+    let (mut untried, mut rest, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for (address, fate, why) in verdicts {
+        match (fate, due) {
+            (Some(Fate::Delivered), _) => {
+                let record = record(site, relay, "trasmissione", address);
+                let notes = [std::slice::from_ref(why), notes].concat();
+                step.log.push(LogRecord { time: now, notes, ..record });
+            }
+            (None, _) => {
+                let recipient = RelayRecipient { address: address.clone(), last: None };
+                untried.push(recipient);
+            }
+            (Some(Fate::Deferred), Some(_)) => {
+                let last = Some(shortened(why));
+                rest.push(RelayRecipient { address: address.clone(), last });
+            }
+            (Some(Fate::Deferred), None) => {
+                failed
+                    .push((address.clone(), format!("the time in the queue is over; last {why}")));
+            }
+            (Some(Fate::Failed), _) => failed.push((address.clone(), why.clone())),
+        }
+    }
+    for (address, why) in &failed {
+        let record = record(site, relay, "errore-trasmissione", address);
+        step.log.push(LogRecord {
+            time: now,
+            errore: Some("altro".to_owned()),
+            errore_esteso: Some(why.clone()),
+            notes: notes.to_vec(),
+            ..record
+        });
+    }
+    let count = |word: &'static str, by: usize| {
+        metrics::counter!("ceralacca_relayed_total", "outcome" => word).increment(by as u64);
+    };
+    count("delivered", verdicts.len() - untried.len() - rest.len() - failed.len());
+    count("deferred", rest.len());
+    count("failed", failed.len());
+    for (address, why) in &failed {
+        tracing::warn!(target: "transport", job = job.id.0, recipient = %address, why, "a message is given up");
+    }
+    // Who was not tried is next, at once, and the others in the transaction after that.
+    let due = if untried.is_empty() { due } else { Some(now) };
+    let reason = rest.iter().find_map(|recipient| recipient.last.clone());
+    untried.append(&mut rest);
+    match due {
+        Some(due) if !untried.is_empty() => {
+            let reason = reason.unwrap_or_else(|| "more recipients follow".to_owned());
+            tracing::info!(target: "transport", job = job.id.0, destination = %relay.domain, why = %reason, "a message is tried again");
+            let relay = Relay { recipients: untried, ..relay.clone() };
+            let payload = serde_json::to_vec(&Task::Relay(relay))?;
+            step.amend = vec![Amended { job: job.id, due, payload, reason }];
+        }
+        _ => step.consume = vec![job.id],
+    }
+    let reported: Vec<(Address, String)> =
+        failed.into_iter().filter(|(address, _)| is_reported(site, relay, address)).collect();
+    if !reported.is_empty() {
+        bounce::report(site, job, relay, &reported, &mut step)?;
+    }
+    let log = step.log.clone();
+    match site.store.commit(step) {
+        // Cancelled meanwhile. What a peer has it has, and the log says so.
+        Err(StoreError::JobGone(_)) => {
+            site.store.commit(Transaction { at: now, log, ..Transaction::default() })?;
+        }
+        done => {
+            done?;
+            site.queue.wake();
+        }
+    }
+    Ok(())
+}
+
+/// Whether the sender is told of a recipient's failure by a report.
+fn is_reported(site: &Site, relay: &Relay, recipient: &Address) -> bool {
+    // RFC 3461 §4.1: who asks for NOTIFY without FAILURE is not told of one.
+    let wished = relay.wishes.recipients.get(&recipient.to_string());
+    if wished.is_some_and(|asked| asked.contains("NOTIFY=") && !asked.contains("FAILURE")) {
+        return false;
+    }
+    let ordinary = pec::RecipientKind::Ordinary;
+    match &relay.content {
+        Content::Receipt { .. } => false,
+        Content::Envelope(_) => site.providers.load().kind(recipient.domain()) == ordinary,
+        Content::Anomaly(_) | Content::Ordinary => relay.reverse_path != ReversePath::Null,
+    }
+}
+
+/// A record of what happened to a message for one recipient, with what is known without reading it.
+pub(crate) fn record(site: &Site, relay: &Relay, event: &str, recipient: &Address) -> LogRecord {
+    let mittente = match (&relay.content, &relay.reverse_path) {
+        // The sender of the message that a receipt is about is not who sends the receipt.
+        (Content::Receipt { .. }, _) | (_, ReversePath::Null) => None,
+        (_, ReversePath::Address(address)) => Some(address.to_string()),
+    };
+    LogRecord {
+        event: event.to_owned(),
+        identificativo: relay.content.identifier().map(str::to_owned),
+        message_id: relay.content.message_id().map(str::to_owned),
+        mittente,
+        gestore: Some(site.provider.name.clone()),
+        consegna: Some(recipient.to_string()),
+        ..LogRecord::default()
+    }
+}
+
+fn shortened(why: &str) -> String {
+    let mut end = why.len().min(REASON_OCTETS_MAX);
+    while !why.is_char_boundary(end) {
+        end -= 1;
+    }
+    why[..end].to_owned()
+}

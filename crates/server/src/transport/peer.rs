@@ -1,0 +1,310 @@
+//! A connection to a peer: the socket and the TLS around a machine of [`smtp::client`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use smtp::client::{Fault, TlsUse, Verdict, Why};
+use smtp::{Client, ClientSettings, ClientStep, Outgoing};
+use store::BlobId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::site::Site;
+use crate::submission::blocking;
+
+/// How long a host may take to accept a connection: RFC 5321 names no time for it; after half a
+/// minute the next address is the better try.
+const CONNECT_WAIT: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(30);
+/// After a write failed: how long the peer's last words are waited for.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
+/// Octets taken from a socket at once: replies are short.
+const READ_OCTETS: usize = 4 * 1024;
+/// Octets of a message that are in memory at once for a connection, and in one chunk (RFC 3030).
+const PIECE_OCTETS: u64 = 256 * 1024;
+
+enum Stream {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    Gone,
+}
+
+/// A connection on which messages can be sent.
+pub(super) struct Peer {
+    stream: Stream,
+    client: Client,
+    name: String,
+    address: SocketAddr,
+    /// What TLS was agreed on, and what was seen of the certificate.
+    tls: Option<String>,
+    over: Option<Why>,
+}
+
+/// Why there is no connection.
+pub(super) struct OpenFailure {
+    pub(super) why: String,
+    /// It was the handshake that failed.
+    pub(super) in_tls: bool,
+}
+
+/// What the machine waits for.
+enum Event {
+    Ready,
+    Content,
+    Done(Vec<Verdict>),
+    Over,
+}
+
+impl Peer {
+    /// Connects, and comes to where messages can be sent.
+    pub(super) async fn open(
+        site: &Arc<Site>,
+        name: &str,
+        address: SocketAddr,
+        tls: TlsUse,
+    ) -> Result<Self, OpenFailure> {
+        let failure = |why: String| OpenFailure { why, in_tls: false };
+        let socket = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
+            Err(_) => return Err(failure("no connection in time".to_owned())),
+            Ok(Err(error)) => return Err(failure(error.to_string())),
+            Ok(Ok(socket)) => socket,
+        };
+        // Small commands leave at once: two peers that wait for each other stall without it.
+        socket.set_nodelay(true).map_err(|error| failure(error.to_string()))?;
+        let client = Client::new(ClientSettings { host: site.host(), tls });
+        let mut peer = Self {
+            stream: Stream::Clear(socket),
+            client,
+            name: name.to_owned(),
+            address,
+            tls: None,
+            over: None,
+        };
+        loop {
+            match peer.next(Some(site)).await {
+                Ok(Event::Ready) => return Ok(peer),
+                Ok(Event::Over) => {
+                    let why = peer.over.take().unwrap_or(Why::Fault(Fault::Lost));
+                    return Err(failure(why.to_string()));
+                }
+                // Nothing was begun.
+                Ok(Event::Content | Event::Done(_)) => {}
+                Err(why) => return Err(OpenFailure { why, in_tls: true }),
+            }
+        }
+    }
+
+    /// Recipients of one transaction at most.
+    pub(super) fn recipients_max(&self) -> usize {
+        self.client.recipients_max()
+    }
+
+    /// Whether another message can be sent.
+    pub(super) fn takes_another(&self) -> bool {
+        self.client.takes_another()
+    }
+
+    /// Whether the connection broke off.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// Where messages went, for the log.
+    pub(super) fn described(&self) -> String {
+        match &self.tls {
+            Some(tls) => format!("sent to {} [{}] with {tls}", self.name, self.address),
+            None => format!("sent to {} [{}] in clear", self.name, self.address),
+        }
+    }
+
+    /// Sends a message. The verdicts, one for each recipient, are there the moment the peer has
+    /// answered, before anything else is said to it.
+    pub(super) async fn send(
+        &mut self,
+        site: &Arc<Site>,
+        message: Outgoing,
+        blob: BlobId,
+    ) -> Vec<Verdict> {
+        let count = message.recipients.len();
+        let octets = message.octets;
+        self.client.send(message);
+        let mut sent = 0;
+        loop {
+            match self.next(None).await {
+                Ok(Event::Done(verdicts)) => return verdicts,
+                Ok(Event::Content) => {
+                    let end = octets.min(sent + PIECE_OCTETS);
+                    let here = site.clone();
+                    let piece = blocking(move || here.store.read(blob, sent, end)).await;
+                    match piece {
+                        Ok(Ok(piece)) => {
+                            sent = end;
+                            self.client.content(&piece, sent >= octets);
+                        }
+                        other => {
+                            // Ours cannot be read: the peer must not take half of it for all.
+                            tracing::error!(target: "transport", ?blob, error = ?other.err(), "a message cannot be read");
+                            self.stream = Stream::Gone;
+                            self.client.handle_closed();
+                        }
+                    }
+                }
+                Ok(Event::Ready) => {}
+                Ok(Event::Over) | Err(_) => {
+                    // Of a transaction that had begun the verdicts came before: it was over already.
+                    let why = self.over.clone().unwrap_or(Why::Fault(Fault::Lost));
+                    let verdict = Verdict { fate: smtp::client::Fate::Deferred, why };
+                    return vec![verdict; count];
+                }
+            }
+        }
+    }
+
+    /// Comes back to where a message can be sent: what was begun and came to nothing is taken back.
+    pub(super) async fn settle(&mut self) {
+        while !self.client.is_ready() && self.over.is_none() {
+            if !matches!(self.next(None).await, Ok(Event::Ready | Event::Content | Event::Done(_)))
+            {
+                return;
+            }
+        }
+    }
+
+    /// Says goodbye, and closes.
+    pub(super) async fn quit(mut self) {
+        self.client.quit();
+        while let Ok(Event::Ready | Event::Content | Event::Done(_)) = self.next(None).await {}
+    }
+
+    /// Does what the machine wants until it wants something of us. An error: the TLS handshake.
+    async fn next(&mut self, site: Option<&Arc<Site>>) -> Result<Event, String> {
+        loop {
+            while let Some(step) = self.client.poll() {
+                match step {
+                    ClientStep::Send(octets) => {
+                        if self.write(&octets).await.is_err() {
+                            self.hear_last_words().await;
+                        }
+                    }
+                    ClientStep::StartTls => {
+                        let Some(site) = site else {
+                            self.client.handle_closed();
+                            continue;
+                        };
+                        self.start_tls(site).await?;
+                        self.client.handle_tls_started();
+                    }
+                    ClientStep::Ready => return Ok(Event::Ready),
+                    ClientStep::Content => return Ok(Event::Content),
+                    ClientStep::Done(verdicts) => return Ok(Event::Done(verdicts)),
+                    ClientStep::Failed(why) => self.over = Some(why),
+                    ClientStep::Close => {
+                        self.close().await;
+                        return Ok(Event::Over);
+                    }
+                }
+            }
+            if matches!(self.stream, Stream::Gone) {
+                return Ok(Event::Over);
+            }
+            let patience = self.client.patience();
+            match tokio::time::timeout(patience, self.read()).await {
+                Err(_) => self.client.handle_timeout(),
+                Ok(Ok(octets)) if octets.is_empty() => self.client.handle_closed(),
+                Ok(Ok(octets)) => self.client.handle_octets(&octets),
+                Ok(Err(_)) => self.client.handle_closed(),
+            }
+        }
+    }
+
+    /// A peer that stops reading may have said why.
+    async fn hear_last_words(&mut self) {
+        match tokio::time::timeout(LAST_WORDS_WAIT, self.read()).await {
+            Ok(Ok(octets)) if !octets.is_empty() => self.client.handle_octets(&octets),
+            _ => self.client.handle_closed(),
+        }
+    }
+
+    async fn start_tls(&mut self, site: &Arc<Site>) -> Result<(), String> {
+        let Stream::Clear(socket) = std::mem::replace(&mut self.stream, Stream::Gone) else {
+            return Err("TLS is on already".to_owned());
+        };
+        let required = site.config.load().transport.verify_required;
+        let (config, seen) =
+            crypto::tls::danger_peer_config(site.trust.load().authorities(), required)
+                .map_err(|error| error.to_string())?;
+        let name = ServerName::try_from(self.name.clone())
+            .map_err(|_| format!("{} is no name for TLS", self.name))?;
+        let handshake = TlsConnector::from(config).connect(name, socket);
+        let tls = match tokio::time::timeout(HANDSHAKE_WAIT, handshake).await {
+            Err(_) => return Err("no TLS handshake in time".to_owned()),
+            Ok(Err(error)) => return Err(format!("the TLS handshake failed: {error}")),
+            Ok(Ok(tls)) => tls,
+        };
+        let (_, session) = tls.get_ref();
+        let version = session.protocol_version().map(|v| format!("{v:?}")).unwrap_or_default();
+        let suite = session.negotiated_cipher_suite();
+        let suite = suite.map(|suite| format!("{:?}", suite.suite())).unwrap_or_default();
+        let certificate = match seen.certificate() {
+            None => "no certificate".to_owned(),
+            Some(certificate) => match certificate.verified {
+                Ok(()) => format!("certificate {} verified", certificate.sha256),
+                Err(why) => format!("certificate {} not verified: {why}", certificate.sha256),
+            },
+        };
+        self.tls = Some(format!("{version} {suite}, {certificate}"));
+        self.stream = Stream::Tls(Box::new(tls));
+        Ok(())
+    }
+
+    async fn read(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut octets = vec![0; READ_OCTETS];
+        let count = match &mut self.stream {
+            Stream::Clear(socket) => socket.read(&mut octets).await?,
+            Stream::Tls(tls) => tls.read(&mut octets).await?,
+            Stream::Gone => 0,
+        };
+        octets.truncate(count);
+        Ok(octets)
+    }
+
+    async fn write(&mut self, octets: &[u8]) -> std::io::Result<()> {
+        // A peer that takes a block slowly is waited for, block by block (RFC 5321 §4.5.3.2.5).
+        for block in octets.chunks(64 * 1024) {
+            tokio::time::timeout(smtp::client::wait::BLOCK, async {
+                match &mut self.stream {
+                    Stream::Clear(socket) => socket.write_all(block).await,
+                    Stream::Tls(tls) => tls.write_all(block).await,
+                    Stream::Gone => Err(std::io::ErrorKind::NotConnected.into()),
+                }
+            })
+            .await??;
+        }
+        tokio::time::timeout(smtp::client::wait::BLOCK, async {
+            match &mut self.stream {
+                Stream::Clear(socket) => socket.flush().await,
+                Stream::Tls(tls) => tls.flush().await,
+                Stream::Gone => Ok(()),
+            }
+        })
+        .await?
+    }
+
+    async fn close(&mut self) {
+        let mut stream = std::mem::replace(&mut self.stream, Stream::Gone);
+        let goodbye = async {
+            match &mut stream {
+                Stream::Clear(socket) => socket.shutdown().await,
+                Stream::Tls(tls) => tls.shutdown().await,
+                Stream::Gone => Ok(()),
+            }
+        };
+        // The peer may be gone, or may not read: either way the connection ends here.
+        let _ = tokio::time::timeout(LAST_WORDS_WAIT, goodbye).await;
+    }
+}

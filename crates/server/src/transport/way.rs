@@ -1,0 +1,332 @@
+//! Where mail for a domain goes: the operator's routes first, then DNS.
+//!
+//! RFC 5321 §5.1: the hosts of the MX records by preference, or the domain itself when it has none; a
+//! null MX takes no mail (RFC 7505 §3). Every list that DNS gives is bounded.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{RData, RecordType};
+
+use crate::config::Route;
+
+/// Hosts of a domain that are tried at most: RFC 5321 §5.1 has a sender try at least two.
+const HOSTS_MAX: usize = 8;
+/// Addresses of a host that are tried at most.
+const ADDRESSES_MAX: usize = 4;
+/// How long one question to DNS may take, aliases that are followed included.
+const DNS_WAIT: Duration = Duration::from_secs(20);
+/// The port of hosts that DNS names.
+const SMTP_PORT: u16 = 25;
+
+/// A host to try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Host {
+    /// By which its certificate is looked at.
+    pub(super) name: String,
+    /// IPv6 and IPv4 as they came.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NoWay {
+    /// Whether asking again is of no use.
+    pub(super) is_permanent: bool,
+    /// Why.
+    pub(super) why: String,
+}
+
+impl NoWay {
+    fn later(why: String) -> Self {
+        Self { is_permanent: false, why }
+    }
+
+    fn never(why: String) -> Self {
+        Self { is_permanent: true, why }
+    }
+}
+
+/// Whoever finds ways: with a resolver of names, or the reason why there is none.
+pub(super) struct Ways {
+    resolver: Result<TokioResolver, String>,
+}
+
+impl Ways {
+    pub(super) fn new(resolver: anyhow::Result<TokioResolver>) -> Self {
+        Self { resolver: resolver.map_err(|error| format!("{error:#}")) }
+    }
+
+    /// The hosts to try for a domain, in their order.
+    pub(super) async fn to(&self, domain: &str, route: Option<&Route>) -> Result<Vec<Host>, NoWay> {
+        if let Some(route) = route {
+            return Ok(vec![self.host(&route.host, route.port).await?]);
+        }
+        let names = self.exchangers(domain).await?;
+        let mut hosts = Vec::new();
+        let mut last = None;
+        for name in names {
+            match self.host(&name, SMTP_PORT).await {
+                Ok(host) => hosts.push(host),
+                Err(no_way) => last = Some(no_way),
+            }
+        }
+        match last {
+            Some(no_way) if hosts.is_empty() => Err(no_way),
+            _ => Ok(hosts),
+        }
+    }
+
+    /// The names of the hosts that take mail for a domain.
+    async fn exchangers(&self, domain: &str) -> Result<Vec<String>, NoWay> {
+        let mut found: Vec<(u16, String)> = Vec::new();
+        for data in self.ask(domain, RecordType::MX).await? {
+            if let RData::MX(mx) = data {
+                let name = mx.exchange.to_ascii();
+                found.push((mx.preference, name.trim_end_matches('.').to_ascii_lowercase()));
+            }
+        }
+        if found.is_empty() {
+            // RFC 5321 §5.1: as if its one MX were itself.
+            return Ok(vec![domain.to_owned()]);
+        }
+        // RFC 7505 §3: alone, the root says that no mail is taken.
+        found.retain(|(_, name)| !name.is_empty());
+        if found.is_empty() {
+            return Err(NoWay::never(format!("{domain} says in DNS that it takes no mail")));
+        }
+        // Among equals, whichever: RFC 5321 §5.1 wants them tried in random order.
+        let scatter = crypto::random::<1>()[0];
+        found.sort_by_key(|(preference, name)| {
+            (*preference, name.bytes().fold(scatter, |sum, b| sum.wrapping_mul(31).wrapping_add(b)))
+        });
+        found.truncate(HOSTS_MAX);
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    async fn host(&self, name: &str, port: u16) -> Result<Host, NoWay> {
+        let socket = |ip: IpAddr| SocketAddr::new(ip, port);
+        if let Ok(ip) = name.parse::<IpAddr>() {
+            return Ok(Host { name: name.to_owned(), addresses: vec![socket(ip)] });
+        }
+        if name.eq_ignore_ascii_case("localhost") {
+            // RFC 6761 §6.3: nobody is asked.
+            let addresses = vec![socket(IpAddr::from([127, 0, 0, 1]))];
+            return Ok(Host { name: name.to_owned(), addresses });
+        }
+        let (six, four) =
+            tokio::join!(self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A));
+        let mut addresses = Vec::new();
+        let failed = [&six, &four].into_iter().find_map(|asked| asked.as_ref().err().cloned());
+        for data in [six, four]
+            .into_iter()
+            .filter_map(Result::ok)
+            .flat_map(|data| data.into_iter().take(ADDRESSES_MAX / 2))
+        {
+            match data {
+                RData::AAAA(ip) => addresses.push(socket(IpAddr::V6(ip.0))),
+                RData::A(ip) => addresses.push(socket(IpAddr::V4(ip.0))),
+                _ => {}
+            }
+        }
+        if addresses.is_empty() {
+            return Err(failed.unwrap_or_else(|| {
+                NoWay::never(format!("the host {name} has no address in DNS"))
+            }));
+        }
+        Ok(Host { name: name.to_owned(), addresses })
+    }
+
+    /// What DNS has of this kind; empty when the name has none.
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, NoWay> {
+        let resolver = self
+            .resolver
+            .as_ref()
+            .map_err(|why| NoWay::later(format!("no name server can be asked: {why}")))?;
+        // With the dot it is a whole name: no search list is tried.
+        let asked = tokio::time::timeout(DNS_WAIT, resolver.lookup(format!("{name}."), kind)).await;
+        match asked {
+            Err(_) => Err(NoWay::later(format!("DNS did not answer for {name} in time"))),
+            Ok(Ok(found)) => {
+                let records = found.answers().iter().filter(|record| record.record_type() == kind);
+                Ok(records.map(|record| record.data.clone()).collect())
+            }
+            Ok(Err(error)) => match &error {
+                NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+                    ResponseCode::NoError => Ok(Vec::new()),
+                    ResponseCode::NXDomain => {
+                        Err(NoWay::never(format!("there is no {name} in DNS")))
+                    }
+                    other => Err(NoWay::later(format!("DNS says {other} of {name}"))),
+                },
+                _ => Err(NoWay::later(format!("DNS does not tell about {name}: {error}"))),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    const A: u16 = 1;
+    const CNAME: u16 = 5;
+    const MX: u16 = 15;
+    const AAAA: u16 = 28;
+
+    /// A name as it is on the wire, RFC 1035 §3.1.
+    fn on_the_wire(name: &str) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for label in name.split('.').filter(|label| !label.is_empty()) {
+            wire.push(u8::try_from(label.len()).unwrap());
+            wire.extend_from_slice(label.as_bytes());
+        }
+        wire.push(0);
+        wire
+    }
+
+    fn mx(preference: u8, name: &str) -> (u16, Vec<u8>) {
+        (MX, [&[0, preference][..], &on_the_wire(name)].concat())
+    }
+
+    fn a(last: u8) -> (u16, Vec<u8>) {
+        (A, vec![192, 0, 2, last])
+    }
+
+    fn aaaa(last: u8) -> (u16, Vec<u8>) {
+        let mut address = vec![0x20, 1, 0xd, 0xb8];
+        address.extend([0; 11]);
+        address.push(last);
+        (AAAA, address)
+    }
+
+    type Zone = BTreeMap<&'static str, Vec<(u16, Vec<u8>)>>;
+
+    /// A name server that knows these names; others are not there, and `broken.example` is its own
+    /// failure.
+    fn name_server(zone: Zone) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut question = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut question) {
+                let answer = answer(&zone, &question[..length]);
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+        address
+    }
+
+    /// RFC 1035 §4.1: the header, the question again, the answers.
+    fn answer(zone: &Zone, question: &[u8]) -> Vec<u8> {
+        let mut name = String::new();
+        let mut at = 12;
+        while question[at] != 0 {
+            let end = at + 1 + usize::from(question[at]);
+            name += &(String::from_utf8_lossy(&question[at + 1..end]).to_lowercase() + ".");
+            at = end;
+        }
+        let kind = u16::from_be_bytes([question[at + 1], question[at + 2]]);
+        let asked = &question[12..at + 5];
+        let known = zone.get(name.trim_end_matches('.'));
+        let code = match (name.as_str(), known) {
+            ("broken.example.", _) => 2,
+            (_, None) => 3,
+            _ => 0,
+        };
+        let fits = |(of, _): &&(u16, Vec<u8>)| *of == kind || *of == CNAME;
+        let records: Vec<_> = known.into_iter().flatten().filter(fits).collect();
+        let count = u8::try_from(records.len()).unwrap();
+        let mut out = question[..2].to_vec();
+        out.extend([0x84, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
+        out.extend_from_slice(asked);
+        for (kind, data) in records {
+            out.extend_from_slice(&on_the_wire(&name));
+            out.extend(kind.to_be_bytes());
+            out.extend([0, 1, 0, 0, 0, 60]);
+            out.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+            out.extend_from_slice(data);
+        }
+        out
+    }
+
+    fn zone() -> Zone {
+        let many = (0..20).map(|n| mx(n, "mx1.example")).collect();
+        Zone::from([
+            ("two.example", vec![mx(20, "mx2.example"), mx(10, "mx1.example")]),
+            ("mx1.example", vec![a(1), aaaa(1)]),
+            ("mx2.example", vec![a(2)]),
+            ("none.example", vec![mx(0, ".")]),
+            ("bare.example", vec![a(3)]),
+            ("half.example", vec![mx(10, "gone.example"), mx(20, "mx2.example")]),
+            ("lost.example", vec![mx(10, "gone.example")]),
+            ("empty.example", vec![mx(10, "noaddress.example")]),
+            ("noaddress.example", vec![]),
+            ("many.example", many),
+            ("round.example", vec![(CNAME, on_the_wire("about.example"))]),
+            ("about.example", vec![(CNAME, on_the_wire("round.example"))]),
+        ])
+    }
+
+    fn asked(domain: &str, route: Option<&Route>) -> Result<Vec<String>, NoWay> {
+        let server = name_server(zone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let hosts = runtime.block_on(async {
+            Ways::new(crate::dns::resolver(&[server])).to(domain, route).await
+        })?;
+        let told = |host: &Host| {
+            let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+            format!("{} {}", host.name, addresses.join(" "))
+        };
+        Ok(hosts.iter().map(told).collect())
+    }
+
+    // RFC 5321 §5.1
+    #[test]
+    fn hosts_come_by_preference_with_both_kinds_of_addresses() {
+        let (one, two) = ("mx1.example [2001:db8::1]:25 192.0.2.1:25", "mx2.example 192.0.2.2:25");
+        assert_eq!(asked("two.example", None).unwrap(), [one, two]);
+        assert_eq!(asked("bare.example", None).unwrap(), ["bare.example 192.0.2.3:25"]);
+        // One that cannot be found does not hide the others.
+        assert_eq!(asked("half.example", None).unwrap(), [two]);
+    }
+
+    #[test]
+    fn a_route_comes_before_dns() {
+        let route = |host: &str| Route { host: host.to_owned(), port: 2525 };
+        let to = |host: &str| asked("none.example", Some(&route(host))).unwrap();
+        assert_eq!(to("192.0.2.9"), ["192.0.2.9 192.0.2.9:2525"]);
+        assert_eq!(to("::1"), ["::1 [::1]:2525"]);
+        assert_eq!(to("localhost"), ["localhost 127.0.0.1:2525"]);
+        assert_eq!(to("mx2.example"), ["mx2.example 192.0.2.2:2525"]);
+    }
+
+    #[test]
+    fn what_dns_does_not_know_is_final_and_what_it_cannot_tell_is_not() {
+        for (domain, is_permanent, why) in [
+            // RFC 7505 §3
+            ("none.example", true, "none.example says in DNS that it takes no mail"),
+            ("nowhere.example", true, "there is no nowhere.example in DNS"),
+            ("lost.example", true, "there is no gone.example in DNS"),
+            ("empty.example", true, "the host noaddress.example has no address in DNS"),
+            ("broken.example", false, "broken.example"),
+        ] {
+            let no_way = asked(domain, None).unwrap_err();
+            assert_eq!(no_way.is_permanent, is_permanent, "{no_way:?}");
+            assert!(no_way.why.contains(why), "{no_way:?}");
+        }
+    }
+
+    #[test]
+    fn no_list_is_followed_beyond_its_bound() {
+        assert_eq!(asked("many.example", None).unwrap().len(), HOSTS_MAX);
+        // Aliases in a circle end, and no mail is lost for it.
+        assert!(asked("round.example", None).is_err());
+    }
+}
