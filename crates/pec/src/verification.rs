@@ -4,6 +4,7 @@
 //! receipt or envelope. What other providers may do otherwise is a [`Verification::notes`], not a
 //! failure. Not here: the signature and its certificate.
 
+pub mod brief;
 mod header;
 mod text;
 

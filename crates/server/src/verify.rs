@@ -4,6 +4,7 @@
 //! message counts, not today's: a certificate that ended since is no fault (PEC-IDX-12). What could
 //! not be checked, or is of an older practice, is a note; `--strict` makes notes count.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -12,7 +13,10 @@ use anyhow::Context;
 use crypto::{Certificate, Crl, Digest, Revocation, Trust, VerifyError};
 use pec::inspect::{examine, with_crlf};
 use pec::providers::Index;
+use pec::reduce::Hashed;
+use pec::verification::brief::{self, Hashes};
 use pec::verification::{self, Check, Known, Verification};
+use pec::{DeliveryForm, ReceiptKind};
 use serde::Serialize;
 use store::Timestamp;
 
@@ -51,6 +55,9 @@ struct Report {
     #[serde(flatten)]
     certified: Certified,
     signer: Option<Signer>,
+    /// Whether a brief receipt was asked for.
+    #[serde(skip)]
+    is_brief: bool,
     checks: Vec<Check>,
     notes: Vec<String>,
     /// What nobody could tell of who signed, for want of something to believe: a reader of notes
@@ -92,12 +99,18 @@ struct Signer {
 pub(crate) fn run(arguments: &args::Verify) -> anyhow::Result<bool> {
     let ground = ground(arguments)?;
     let mut all_hold = true;
+    let now = Timestamp::now();
+    let originals = originals(&arguments.files);
     let mut out = std::io::stdout().lock();
     for file in &arguments.files {
-        let now = Timestamp::now();
         let looked_at = is_one(file).and_then(|is_bundle| match is_bundle {
             true => bundle::report(file, &ground, arguments.strict, now),
-            false => Ok(report(file, &read(file)?, &ground, arguments.strict, now)),
+            false => {
+                let octets = read(file)?;
+                let mut report = report(file, &octets, &ground, arguments.strict, now);
+                look_at_brief(&mut report, &octets, &originals, arguments.strict);
+                Ok(report)
+            }
         });
         let told = match looked_at {
             Ok(report) => {
@@ -162,6 +175,75 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(octets)
 }
 
+/// The original messages in the transport envelopes among these files, by their identifiers: a brief
+/// receipt names their attachments by hash. What cannot be read is told when its turn comes.
+fn originals(files: &[std::path::PathBuf]) -> BTreeMap<String, Vec<u8>> {
+    let mut originals = BTreeMap::new();
+    if files.len() < 2 {
+        return originals;
+    }
+    let mut room = MESSAGE_OCTETS_MAX;
+    for file in files {
+        let Ok(octets) = read(file) else { continue };
+        let Some((of, original)) = original(&octets) else { continue };
+        if let Some(left) = room.checked_sub(original.len() as u64) {
+            room = left;
+            originals.insert(of, original);
+        }
+    }
+    originals
+}
+
+/// The original message in a transport envelope, with its identifier.
+fn original(octets: &[u8]) -> Option<(String, Vec<u8>)> {
+    let octets = with_crlf(octets);
+    let examination = examine(&octets);
+    examination.message().field("X-Trasporto")?;
+    let parts = examination.parts()?;
+    let [original] = &parts.originals[..] else { return None };
+    let message = mail::Message::lenient(original.body());
+    let id = message.field("Message-ID")?.unfolded();
+    let id = id.trim().trim_start_matches('<').trim_end_matches('>').to_owned();
+    Some((id, original.body().to_vec()))
+}
+
+/// Holds a brief receipt's hashes against the message that they are of, when that is there.
+fn look_at_brief(
+    report: &mut Report,
+    octets: &[u8],
+    originals: &BTreeMap<String, Vec<u8>>,
+    strict: bool,
+) {
+    let octets = with_crlf(octets);
+    let examination = examine(&octets);
+    let Some(parts) = examination.parts() else { return };
+    let delivery = ReceiptKind::Delivery.x_ricevuta();
+    let reduced = match &parts.originals[..] {
+        [reduced] if report.kind == Some(delivery) && report.is_brief => reduced.body(),
+        _ => return,
+    };
+    let of = report.certified.identificativo.as_ref().and_then(|id| originals.get(id));
+    match of.map(|original| brief::hashes(reduced, original)) {
+        Some(found) => {
+            let (ok, text) = match found {
+                Hashes::None => (true, "the message has no attachment"),
+                Hashes::Of(Hashed::Encoded) => {
+                    (true, "the hashes are those of the attachments, as they are encoded")
+                }
+                Hashes::Of(Hashed::File) => (true, "the hashes are those of the attached files"),
+                Hashes::Other => (false, "the hashes are not those of the message's attachments"),
+            };
+            report.checks.push(Check { rule: "PEC-RB-03", ok, text: text.to_owned() });
+        }
+        None => report.notes.push(
+            "a brief receipt: verify it together with its transport envelope to compare the hashes"
+                .to_owned(),
+        ),
+    }
+    let holds = report.checks.iter().all(|check| check.ok);
+    report.verdict = if holds && (!strict || report.notes.is_empty()) { VALID } else { INVALID };
+}
+
 /// What is told of a file that cannot be read: a program must find every file that it named.
 fn unreadable(file: &Path, error: &anyhow::Error) -> Report {
     Report {
@@ -170,6 +252,7 @@ fn unreadable(file: &Path, error: &anyhow::Error) -> Report {
         kind: None,
         certified: Certified::default(),
         signer: None,
+        is_brief: false,
         checks: Vec::new(),
         notes: vec![format!("{error:#}")],
         unproved: Vec::new(),
@@ -217,6 +300,8 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
         _ => check("PEC-PR-01", false, "the message has no signature with its certificate".into()),
     }
     let kind = found.kind.map(verification::SystemKind::word);
+    let asked = found.certification.as_ref().and_then(|data| data.requested);
+    let is_brief = asked == Some(DeliveryForm::Brief);
     let certified = found.certification.as_ref().map(certified).unwrap_or_default();
     checks.extend(found.checks);
     notes.extend(found.notes);
@@ -232,6 +317,7 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
             sha1: certificate.sha1(),
             not_after: certificate.not_after().to_string(),
         }),
+        is_brief,
         checks,
         notes,
         unproved,

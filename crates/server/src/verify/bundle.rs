@@ -5,7 +5,7 @@
 //! its authorities and index of providers. These are used where nobody named others, and then it is
 //! said that who signed is not proved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crypto::{Certificate, Crl, Trust};
@@ -69,6 +69,7 @@ pub(super) fn report(
             ..certified.unwrap_or_default()
         },
         signer: None,
+        is_brief: false,
         checks: found.checks,
         notes: found.notes,
         unproved: found.unproved,
@@ -181,11 +182,18 @@ fn look_at_messages(
         .filter_map(|id| id.as_deref())
         .collect();
     let mut certified = None;
+    let envelope = manifest.files.iter().find(|listed| listed.kind == "posta-certificata");
+    let original = match envelope {
+        Some(listed) => super::original(&bundle.read(&listed.name)?),
+        None => None,
+    };
+    let originals: BTreeMap<_, _> = original.into_iter().collect();
     for listed in &manifest.files {
         let Some(message_id) = &listed.message_id else { continue };
         let name = &listed.name;
         let octets = bundle.read(name)?;
-        let looked_at = super::report(Path::new(name), &octets, ground, false, now);
+        let mut looked_at = super::report(Path::new(name), &octets, ground, false, now);
+        super::look_at_brief(&mut looked_at, &octets, &originals, false);
         for check in looked_at.checks.iter().filter(|check| !check.ok) {
             found.check(check.rule, false, format!("{name}: {}", check.text));
         }

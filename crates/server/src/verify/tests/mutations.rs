@@ -176,7 +176,7 @@ fn of_a_provider(of: &dyn Fn(&str) -> Vec<u8>) -> Vec<Case> {
     };
     let doctype = "<!DOCTYPE postacert [<!ENTITY x \"y\">]>\n<postacert";
     vec![
-        data("03", "tipo=\"accettazione\"", "tipo=\"avvenuta-consegna\"", "PEC-PR-12"),
+        data("03", "tipo=\"accettazione\"", "tipo=\"avvenuta-consegna\"", "PEC-PR-13"),
         data("03", "tipo=\"accettazione\"", "tipo=\"non-accettazione\"", "PEC-PR-13"),
         data("03", "tipo=\"accettazione\"", "tipo=\"ricevuta\"", "PEC-PR-12"),
         data("03", "<mittente>mario.rossi", "<mittente>anna.bianchi", "PEC-GEN-15"),

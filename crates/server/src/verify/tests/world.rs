@@ -144,8 +144,11 @@ fn what_other_providers_do_otherwise_is_taken() {
         count += 1;
     }
     // 14. A recipient in another case than among the recipients.
-    let (from, to) = ("<consegna>protocollo@", "<consegna>Protocollo@");
-    assert_eq!(taken("case", &delivery().data(from, to).sign()), [MODEL; 0]);
+    let octets = delivery()
+        .data("<consegna>protocollo@", "<consegna>Protocollo@")
+        .edit("ed indirizzato a \"protocollo@", "ed indirizzato a \"Protocollo@")
+        .sign();
+    assert_eq!(taken("case", &octets), none);
     count += 1;
     // Parts more, which a provider may add.
     let end = "------=_MIX_0010_PecSpecExample--";
@@ -164,10 +167,37 @@ fn what_other_providers_do_otherwise_is_taken() {
     assert!(A_ADDRESS.contains('@') && count >= 50, "{count}");
 }
 
-/// PEC-RB-03 PEC-RB-04: both readings of what a brief receipt's hash is of.
+/// PEC-RB-03 PEC-RB-04: the hashes are held against the envelope that is verified along with it.
 #[test]
-fn the_brief_receipt_of_the_examples_holds() {
+fn a_brief_receipt_is_held_against_its_envelope() {
     let brief = include_bytes!("../../../../pec/examples/eml/08-avvenuta-consegna-breve.eml");
-    let none: [&str; 0] = [];
-    assert_eq!(taken("breve", &Apart::of(brief).sign()), none);
+    let report = |octets: &[u8], envelope: Option<&[u8]>| {
+        let originals = envelope.and_then(original).into_iter().collect();
+        let mut report = looked_at(octets, &ground_with_a());
+        look_at_brief(&mut report, octets, &originals, false);
+        report
+    };
+    let signed = Apart::of(brief).sign();
+    let held = report(&signed, Some(ENVELOPE));
+    assert_eq!((held.verdict, wrong(&held)), (VALID, vec![]));
+    let last = held.checks.last().unwrap();
+    assert_eq!(last.rule, "PEC-RB-03");
+    assert_eq!(last.text, "the hashes are those of the attachments, as they are encoded");
+    let alone = report(&signed, None);
+    assert!(alone.notes.last().unwrap().starts_with("a brief receipt: "), "{:?}", alone.notes);
+    // The hash of the file, which is the other reading; and of another.
+    let text = String::from_utf8(brief.to_vec()).unwrap();
+    let encoded = "b6bb19352402f691fe7bb5f748c8ab570c5872d5";
+    assert!(text.contains(encoded));
+    let (_, original) = original(ENVELOPE).unwrap();
+    let reduced = pec::reduce::reduce(&original, Hashed::File);
+    let reduced = String::from_utf8(reduced).unwrap();
+    let (_, rest) = reduced.split_once(".hash\"\r\n\r\n").unwrap();
+    let file = &rest[..40];
+    assert_ne!(file, encoded);
+    let held = report(&Apart::of(brief).edit(encoded, file).sign(), Some(ENVELOPE));
+    assert_eq!(held.checks.last().unwrap().text, "the hashes are those of the attached files");
+    let other = encoded.replace('b', "c");
+    let held = report(&Apart::of(brief).edit(encoded, &other).sign(), Some(ENVELOPE));
+    assert_eq!((held.verdict, wrong(&held)), (INVALID, vec!["PEC-RB-03"]));
 }
