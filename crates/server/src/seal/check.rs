@@ -273,19 +273,12 @@ pub(crate) fn look_at_seal(
     believed: Believed<'_>,
 ) -> bool {
     let number = seal.number;
-    let mut at = said.until;
-    if let Some(token) = &seal.stamp {
-        match verify_stamp(token, &seal.signature, believed.stampers) {
-            Ok(stamp) => {
-                at = stamp.time;
-                if stamp.time < said.until {
-                    let text = format!("seal {number} was stamped before its interval had ended");
-                    found.fault(Some(number), None, text);
-                }
-            }
-            Err(error) => found.fault(Some(number), None, format!("seal {number}: {error}")),
-        }
-    }
+    let stamp = seal.stamp.as_ref();
+    let stamp = stamp.map(|token| verify_stamp(token, &seal.signature, believed.stampers));
+    let at = match &stamp {
+        Some(Ok(stamp)) => stamp.time,
+        _ => said.until,
+    };
     match crypto::verify(&seal.signature, &seal.octets, believed.signers, at) {
         Ok(verified) => {
             let names = [verified.signer.organisation(), verified.signer.common_name()];
@@ -299,6 +292,14 @@ pub(crate) fn look_at_seal(
             found.fault(Some(number), None, text);
         }
         Err(error) => found.fault(Some(number), None, format!("seal {number}: {error}")),
+    }
+    match stamp {
+        Some(Ok(stamp)) if stamp.time < said.until => {
+            let text = format!("seal {number} was stamped before its interval had ended");
+            found.fault(Some(number), None, text);
+        }
+        Some(Err(error)) => found.fault(Some(number), None, format!("seal {number}: {error}")),
+        Some(Ok(_)) | None => {}
     }
     seal.stamp.is_some()
 }
