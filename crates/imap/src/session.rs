@@ -98,6 +98,8 @@ pub struct Session {
     /// BAD in a row.
     bad: u32,
     login_failures: u32,
+    /// What the user is told when he has signed in.
+    alert: Option<&'static str>,
     /// The selected mailbox changed, and the client is not told yet.
     changed: bool,
     /// What the client has enabled.
@@ -170,6 +172,7 @@ impl Session {
             out: VecDeque::new(),
             bad: 0,
             login_failures: 0,
+            alert: None,
             changed: false,
             enabled: Enabled::default(),
             watch: None,
@@ -251,6 +254,12 @@ impl Session {
         if matches!(self.doing, Doing::Idle { .. }) {
             self.send(b"* OK Still here\r\n");
         }
+    }
+
+    /// Something that the user must be told, once he has signed in: an untagged `OK [ALERT]`, RFC
+    /// 9051 §7.1. The text is ASCII on one line.
+    pub fn handle_alert(&mut self, text: &'static str) {
+        self.alert = Some(text);
     }
 
     /// The answer to a [`Step::Sasl`].

@@ -329,3 +329,26 @@ proptest! {
         prop_assert_eq!(conversation(&octets, &[usize::MAX]), conversation(&octets, &cuts));
     }
 }
+
+/// RFC 9051 §7.1: what the user must see comes before the tagged answer, once.
+#[test]
+fn an_alert_is_told_when_the_user_has_signed_in() {
+    let world = World::new();
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    let told = |session: &mut Session| {
+        let mut told = String::new();
+        while let Some(step) = session.poll() {
+            if let Step::Send(octets) = step {
+                told += std::str::from_utf8(&octets).unwrap();
+            }
+        }
+        told
+    };
+    told(&mut session);
+    session.handle_octets(b"a LOGIN anna segreto\r\n");
+    told(&mut session);
+    session.handle_alert("La casella e' piena");
+    session.authenticated(SaslAnswer::Success { account: store::AccountId(1), data: None });
+    let told = told(&mut session);
+    assert!(told.starts_with("* OK [ALERT] La casella e' piena\r\na OK "), "{told}");
+}

@@ -392,8 +392,31 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// Why the access point refuses: what follows `a causa di` (PEC-NA-02).
+/// Why the access point refuses, to be read after `a causa di` (PEC-NA-02): what is wrong as a noun,
+/// and then what to change.
 pub fn refusal(refusal: &Refusal) -> String {
+    let wrong = match refusal {
+        Refusal::From | Refusal::Sender => "un errore nel mittente",
+        Refusal::To
+        | Refusal::Cc
+        | Refusal::Bcc
+        | Refusal::Hidden(_)
+        | Refusal::NotRouted(_)
+        | Refusal::Recipients(_)
+        | Refusal::NoRecipient
+        | Refusal::ServiceAddress(_) => "un errore nei destinatari",
+        Refusal::Size => "un errore nelle dimensioni",
+        Refusal::Form
+        | Refusal::Repeated(_)
+        | Refusal::HeaderNotAscii
+        | Refusal::SignedNotAscii
+        | Refusal::Octets
+        | Refusal::Structure => "un errore nel formato",
+    };
+    format!("{wrong}: {}", refusal_in_full(refusal))
+}
+
+fn refusal_in_full(refusal: &Refusal) -> String {
     match refusal {
         Refusal::From => "il campo From è assente o non valido".into(),
         Refusal::To => "il campo To è assente o non valido".into(),
@@ -447,6 +470,11 @@ pub fn anomaly_reason(reason: AnomalyReason) -> &'static str {
         AnomalyReason::Form => "il formato del messaggio non è conforme",
     }
 }
+
+/// What a holder is told who signs in to a mailbox that has no room for receipts (RFC 9051 §7.1:
+/// ASCII on one line).
+pub const MAILBOX_FULL: &str =
+    "La casella e' piena: le ricevute attendono in coda. Eliminare dei messaggi per riceverle.";
 
 /// The description of a failed delivery, NOTA 12 (PEC-NOT-01).
 pub fn failure(failure: &Failure) -> &str {

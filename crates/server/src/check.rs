@@ -17,6 +17,7 @@ use store::Timestamp;
 use crate::config::{Config, OrdinaryMail, Service};
 use crate::control::{self, Request};
 use crate::material;
+use crate::timesource::{self, Standing};
 
 mod profile;
 mod standing;
@@ -202,12 +203,19 @@ fn look_at_permissions(key: &Path, found: &mut Findings) {
 }
 
 fn look_at_clock(found: &mut Findings) {
-    // Written by systemd-timesyncd; other daemons leave no such mark.
-    if !Path::new("/run/systemd/timesync/synchronized").exists() {
-        found.note(
+    match timesource::look() {
+        Standing::Synchronised(_) => {}
+        Standing::Off(Some(off)) => found.doubt(format!(
+            "this machine's clock may be {off:.3} s from UTC, and one second is allowed (DM 2 Nov \
+             2005 art. 9): receipts attest its time, so look at chrony"
+        )),
+        Standing::Off(None) => found.doubt(
+            "this machine's clock is not synchronised: receipts attest its time, so look at chrony",
+        ),
+        Standing::Unknown => found.note(
             "whether this machine's clock is synchronised cannot be told: receipts attest its \
              time, so run chrony or systemd-timesyncd",
-        );
+        ),
     }
 }
 

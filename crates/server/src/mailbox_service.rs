@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imap::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret, Session, Settings, Step};
-use store::{Account, BlobId, MailboxId};
+use store::{Account, AccountId, BlobId, Charge, MailboxId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::drive::Connection;
@@ -133,6 +133,11 @@ async fn act(
             }
             Step::Sasl(step) => {
                 if let Some(answer) = desk.sasl(step, connection.peer().ip()).await {
+                    if let SaslAnswer::Success { account, .. } = &answer
+                        && desk.is_full(*account).await?
+                    {
+                        session.handle_alert(pec::text::MAILBOX_FULL);
+                    }
                     session.authenticated(answer);
                 }
             }
@@ -265,6 +270,14 @@ impl Desk {
                 })
             }
         })
+    }
+
+    /// Whether no receipt fits into the account any more: those that come wait in the queue.
+    async fn is_full(&self, account: AccountId) -> io::Result<bool> {
+        let store = self.site.store.clone();
+        let usage = blocking(move || store.usage(account)).await.map_err(io::Error::other)?;
+        // An account that is gone, or a store that fails, says so at the next command.
+        Ok(usage.is_ok_and(|usage| !usage.has_room(1, 1, Charge::Receipt)))
     }
 
     /// Sends stored octets piece by piece: a large message is never whole in memory.

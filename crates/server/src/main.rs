@@ -38,6 +38,7 @@ mod setup;
 mod signer;
 mod site;
 mod submission;
+mod timesource;
 mod tls;
 mod transport;
 mod verify;

@@ -29,23 +29,29 @@ pub(crate) const FORGED: &str = "X-Riferimento-Message-ID: <falso@client.example
 pub(crate) const REFUSED: [(&str, &str); 10] = [
     (
         "Altro mittente",
-        "l'indirizzo del mittente nei dati di instradamento non coincide con il campo From",
+        "un errore nel mittente: l'indirizzo del mittente nei dati di instradamento non coincide con il campo From",
     ),
-    ("Due mittenti", "il campo From è assente o non valido"),
-    ("Senza From", "il campo From è assente o non valido"),
-    ("Senza To", "il campo To è assente o non valido"),
+    ("Due mittenti", "un errore nel mittente: il campo From è assente o non valido"),
+    ("Senza From", "un errore nel mittente: il campo From è assente o non valido"),
+    ("Senza To", "un errore nei destinatari: il campo To è assente o non valido"),
     (
         "Nascosto",
-        "il destinatario comune@pec.beta.example non compare nei campi To e Cc del messaggio",
+        "un errore nei destinatari: il destinatario comune@pec.beta.example non compare nei campi To e Cc del messaggio",
     ),
     (
         "Non instradato",
-        "l'indirizzo comune@pec.beta.example nei campi To e Cc non compare nei dati di instradamento",
+        "un errore nei destinatari: l'indirizzo comune@pec.beta.example nei campi To e Cc non compare nei dati di instradamento",
     ),
-    ("Bcc", "il messaggio contiene destinatari nel campo Bcc"),
-    ("Grande", "ecceduta la dimensione massima del messaggio"),
-    ("Due volte", "il campo To compare più volte nell'intestazione del messaggio"),
-    ("Firmato a 8 bit", "il messaggio firmato contiene caratteri non codificati a 7 bit"),
+    ("Bcc", "un errore nei destinatari: il messaggio contiene destinatari nel campo Bcc"),
+    ("Grande", "un errore nelle dimensioni: ecceduta la dimensione massima del messaggio"),
+    (
+        "Due volte",
+        "un errore nel formato: il campo To compare più volte nell'intestazione del messaggio",
+    ),
+    (
+        "Firmato a 8 bit",
+        "un errore nel formato: il messaggio firmato contiene caratteri non codificati a 7 bit",
+    ),
 ];
 
 /// What is left when the provider has stopped.

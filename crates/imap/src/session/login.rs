@@ -62,6 +62,9 @@ impl Session {
     }
 
     pub(super) fn sign_in(&mut self, tag: &str, account: AccountId) {
+        if let Some(text) = self.alert.take() {
+            self.send(format!("* OK [ALERT] {text}\r\n").as_bytes());
+        }
         self.place = Place::Authenticated(account);
         self.framer = Framer::new(true);
         self.bad = 0;

@@ -4,7 +4,11 @@ use crate::testing::*;
 const ALL: [&str; 3] = [PROTOCOLLO, ORDINARY, UFFICIO];
 
 fn reason(octets: &[u8], forward: &[&str]) -> Option<String> {
-    submit(octets, forward, &Limits::default()).err().map(|refused| refused.reason().to_owned())
+    let refused = submit(octets, forward, &Limits::default()).err()?;
+    // It is read after `a causa di`, in every notice: a noun, and what to change (PEC-NA-02).
+    let (noun, what) = refused.reason().split_once(": ").unwrap();
+    assert!(noun.starts_with("un errore ne"), "{noun}");
+    Some(what.to_owned())
 }
 
 /// A message to PROTOCOLLO with this header.
@@ -129,7 +133,8 @@ fn that_all_named_are_routed_can_be_left_unasked() {
     assert!(submit(SUBMITTED, &[PROTOCOLLO], &lenient).is_ok());
     assert_eq!(
         submit(SUBMITTED, &[PROTOCOLLO, "x@y.example"], &lenient).unwrap_err().reason(),
-        "il destinatario x@y.example non compare nei campi To e Cc del messaggio"
+        "un errore nei destinatari: il destinatario x@y.example non compare nei campi To e Cc del \
+         messaggio"
     );
     assert!(reason(SUBMITTED, &[PROTOCOLLO]).is_some());
 }

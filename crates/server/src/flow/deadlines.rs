@@ -8,7 +8,7 @@
 //! the machine was off.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pec::exchange::Exchange;
@@ -18,9 +18,12 @@ use store::{Octets, Overdue, Source, StoreError, Track, TrackState, Transaction}
 
 use super::{author_path, commit, fresh, fresh_id, now_after, place_or_queue, record, seal};
 use crate::site::Site;
+use crate::timesource;
 
 /// How often it is looked whether a notice is due: the law counts in hours.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the clock, which all deadlines go by, keeps to UTC.
+const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(300);
 /// Notices in memory at once; each with what its message is about.
 const NOTICES_IN_MEMORY_MAX: usize = 64;
 /// Notices that are signed and committed at the same time: a provider that is away can owe
@@ -50,7 +53,17 @@ impl Deadlines {
 
     /// Gives notices until [`stop`](Self::stop).
     pub(crate) fn run(&self, site: &Arc<Site>) {
+        let mut looked: Option<Instant> = None;
         loop {
+            // Beside the notices: it can take seconds until nobody has answered.
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_AT_CLOCK_EVERY) {
+                looked = Some(Instant::now());
+                let name = "clock".to_owned();
+                let observed = std::thread::Builder::new().name(name).spawn(timesource::observe);
+                if let Err(error) = observed {
+                    tracing::warn!(target: "server", %error, "the clock cannot be looked at");
+                }
+            }
             give_due(site, &|| self.is_stopping());
             let stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
             let (stopping, _) = self

@@ -1,9 +1,13 @@
 //! The life of a message through all points of one provider.
 
+mod days;
 mod duties;
+mod forge;
 mod ordinary;
 mod relay;
 mod scene;
+mod transcripts;
+mod world;
 
 use mail::{Address, Message};
 use pec::certification::CertifiedKind;

@@ -1,0 +1,174 @@
+//! The rule by which an account that suddenly behaves like a spammer's is suspended (`[abuse]`): a
+//! burst of messages, many recipients who are not there, mail in the middle of the night.
+//!
+//! `account resume` lets it go on. What was counted is kept in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use store::{Account, AccountChange, AccountId, LogRecord, State, Transaction};
+
+use crate::config::Abuse;
+use crate::site::Site;
+
+/// Over which a burst is counted.
+const BURST_WINDOW: Duration = Duration::from_secs(600);
+/// Over which recipients who are not there are counted.
+const UNKNOWN_WINDOW: Duration = Duration::from_secs(3_600);
+/// Over which messages of the night are counted: one night.
+const NIGHT_WINDOW: Duration = Duration::from_secs(12 * 3_600);
+/// Accounts that are watched at once, at most; beyond, those seen longest ago are forgotten.
+const ACCOUNTS_MAX: usize = 50_000;
+
+/// What an account did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// It sent a message, at this hour of the legal day.
+    Message { hour: i8 },
+    /// It named a recipient of ours who is not there.
+    UnknownRecipient,
+}
+
+/// Counts what accounts do.
+#[derive(Default)]
+pub(crate) struct Watch {
+    seen: Mutex<HashMap<AccountId, Seen>>,
+}
+
+struct Seen {
+    last: Instant,
+    burst: Count,
+    unknown: Count,
+    night: Count,
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    began: Instant,
+    counted: u32,
+}
+
+impl Count {
+    /// One more in this window; whether they are more than `max` now (0: no rule).
+    fn passes(&mut self, max: u32, window: Duration, now: Instant) -> bool {
+        if now.duration_since(self.began) >= window {
+            *self = Self { began: now, counted: 0 };
+        }
+        self.counted = self.counted.saturating_add(1);
+        max != 0 && self.counted > max
+    }
+}
+
+impl Watch {
+    /// Notes a deed; the reason to suspend its account, if it is one too many.
+    pub(crate) fn note(
+        &self,
+        account: AccountId,
+        deed: Deed,
+        rule: &Abuse,
+        now: Instant,
+    ) -> Option<String> {
+        if !rule.is_set() {
+            return None;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= ACCOUNTS_MAX && !seen.contains_key(&account) {
+            seen.retain(|_, one| now.duration_since(one.last) < BURST_WINDOW);
+            if seen.len() >= ACCOUNTS_MAX {
+                seen.clear();
+            }
+        }
+        let none = Count { began: now, counted: 0 };
+        let one = seen
+            .entry(account)
+            .or_insert(Seen { last: now, burst: none, unknown: none, night: none });
+        one.last = now;
+        let reason = match deed {
+            Deed::Message { hour } => {
+                let night = rule.is_night(hour)
+                    && one.night.passes(rule.night_messages, NIGHT_WINDOW, now);
+                if one.burst.passes(rule.burst, BURST_WINDOW, now) {
+                    Some(format!("more than {} messages in ten minutes", rule.burst))
+                } else {
+                    night.then(|| format!("more than {} messages at night", rule.night_messages))
+                }
+            }
+            Deed::UnknownRecipient => {
+                one.unknown.passes(rule.unknown_recipients, UNKNOWN_WINDOW, now).then(|| {
+                    let count = rule.unknown_recipients;
+                    format!("more than {count} recipients that do not exist in an hour")
+                })
+            }
+        };
+        if reason.is_some() {
+            // Resumed, it begins anew.
+            seen.remove(&account);
+        }
+        reason
+    }
+}
+
+/// Suspends an account, and writes down why. Blocks.
+///
+/// # Errors
+///
+/// When the store cannot do it: then the account goes on, and the log says so.
+pub(crate) fn freeze(site: &Arc<Site>, account: &Account, reason: &str) -> anyhow::Result<()> {
+    let at = site.clock.now();
+    site.store.change_account(account.id, AccountChange::State(State::Suspended))?;
+    metrics::counter!("ceralacca_accounts_frozen_total").increment(1);
+    tracing::warn!(target: "smtp", account = %account.address, reason, "an account is suspended by the rule of [abuse]: see `account resume`");
+    site.hub.account_changed(account.id);
+    let record = LogRecord {
+        time: at,
+        event: "sospensione".to_owned(),
+        mittente: Some(account.address.to_string()),
+        gestore: Some(site.provider.name.clone()),
+        errore_esteso: Some(reason.to_owned()),
+        ..LogRecord::default()
+    };
+    site.store.commit(Transaction { at, log: vec![record], ..Transaction::default() })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANNA: AccountId = AccountId(1);
+    const RULE: Abuse =
+        Abuse { burst: 2, unknown_recipients: 1, night: Some((22, 6)), night_messages: 1 };
+
+    #[test]
+    fn one_past_each_rule_is_a_reason_and_then_it_begins_anew() {
+        let (watch, began) = (Watch::default(), Instant::now());
+        let at = |secs, deed| watch.note(ANNA, deed, &RULE, began + Duration::from_secs(secs));
+        let by_day = Deed::Message { hour: 12 };
+        assert_eq!((at(0, by_day), at(1, by_day)), (None, None));
+        assert_eq!(at(2, by_day).as_deref(), Some("more than 2 messages in ten minutes"));
+        assert_eq!((at(3, by_day), at(4, by_day)), (None, None));
+        assert_eq!(at(603, by_day), None, "the window is over");
+        assert_eq!(at(700, Deed::UnknownRecipient), None);
+        assert_eq!(
+            at(701, Deed::UnknownRecipient).as_deref(),
+            Some("more than 1 recipients that do not exist in an hour")
+        );
+        assert_eq!(at(5_000, Deed::Message { hour: 23 }), None);
+        assert_eq!(
+            at(9_000, Deed::Message { hour: 5 }).as_deref(),
+            Some("more than 1 messages at night")
+        );
+        assert_eq!(at(20_000, Deed::Message { hour: 6 }), None);
+    }
+
+    #[test]
+    fn without_a_rule_nothing_is_noted() {
+        let watch = Watch::default();
+        for _ in 0..1_000 {
+            let deed = Deed::Message { hour: 3 };
+            assert_eq!(watch.note(ANNA, deed, &Abuse::default(), Instant::now()), None);
+        }
+        assert!(watch.seen.lock().unwrap().is_empty());
+    }
+}

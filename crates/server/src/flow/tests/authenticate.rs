@@ -1,0 +1,165 @@
+//! What the owner of a domain says of mail that names it: SPF (RFC 7208), DKIM (RFC 6376), DMARC
+//! (RFC 7489) and ARC (RFC 8617), asked of mail that is not certified.
+//!
+//! What they say is written down as an `Authentication-Results` field (RFC 8601) and in the log
+//! record. Refused is only what the owner of the domain wants refused, and in words that say what
+//! to mend. When no answer comes, nothing is refused for that (RFC 7208 §8.6 leaves the choice).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use mail::{Message, ReversePath};
+use mail_auth::common::auth_results::AuthenticationResults;
+use mail_auth::dmarc::Policy;
+use mail_auth::dmarc::verify::DmarcParameters;
+use mail_auth::spf::verify::SpfParameters;
+use mail_auth::{
+    AuthenticatedMessage, DkimOutput, DkimResult, DmarcOutput, DmarcResult, MessageAuthenticator,
+    SpfOutput, SpfResult,
+};
+use smtp::{Reply, Status};
+
+use crate::config::{Authentication, Refuse};
+
+/// All questions of one message together: RFC 7208 §4.6.4 wants 20 seconds at least for SPF alone,
+/// and a client waits ten minutes for the end of data (RFC 5321 §4.5.3.2.6).
+const ANSWERS_WAIT: Duration = Duration::from_secs(30);
+/// Signatures of DKIM in a message at most: each costs a question and a hash of the whole body
+/// (RFC 6376 §6.1 lets a verifier set a limit).
+const DKIM_SIGNATURES_MAX: usize = 10;
+/// Sets of ARC in a message at most; RFC 8617 §4.2.1 has 50 as the most there can be.
+const ARC_SETS_MAX: usize = 10;
+/// Addresses in `From` at most.
+const AUTHORS_MAX: usize = 10;
+
+/// Whence a message came, as far as it matters here.
+pub(crate) struct Origin {
+    pub(crate) peer: IpAddr,
+    pub(crate) hello: String,
+    pub(crate) reverse_path: ReversePath,
+    /// Our own name.
+    pub(crate) host: String,
+}
+
+/// Asks, and decides. Blocks, on a thread of the runtime's where that is allowed.
+///
+/// # Errors
+///
+/// What the client is told instead of `250`.
+pub(crate) fn authenticate(
+    resolver: TokioResolver,
+    policy: &Authentication,
+    origin: &Origin,
+    message: &[u8],
+) -> Result<String, Reply> {
+    let asking = MessageAuthenticator(resolver);
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return Err(smtp::reply::LOCAL_ERROR);
+    };
+    let verdict = runtime.block_on(async {
+        tokio::time::timeout(ANSWERS_WAIT, ask(&asking, policy, origin, message)).await
+    });
+    match verdict {
+        Ok(verdict) => verdict,
+        // An outage of the DNS is nobody's fault that a sender could mend.
+        Err(_) => Ok(format!("{}; spf=temperror; dkim=temperror; dmarc=temperror", origin.host)),
+    }
+}
+
+async fn ask(
+    asking: &MessageAuthenticator,
+    policy: &Authentication,
+    origin: &Origin,
+    message: &[u8],
+) -> Result<String, Reply> {
+    let sender = match &origin.reverse_path {
+        ReversePath::Null => String::new(),
+        ReversePath::Address(address) => address.to_string(),
+    };
+    // RFC 7208 §2.4: of nobody's mail the host's own name is asked.
+    let spf = asking
+        .verify_spf(if sender.is_empty() {
+            SpfParameters::verify_ehlo(origin.peer, &origin.hello, &origin.host)
+        } else {
+            SpfParameters::verify_mail_from(origin.peer, &origin.hello, &origin.host, &sender)
+        })
+        .await;
+    let spf_domain = sender.rsplit_once('@').map_or(origin.hello.as_str(), |(_, domain)| domain);
+    if spf.result() == SpfResult::Fail && policy.spf == Refuse::Yes {
+        return Err(failed_spf(spf_domain, origin.peer));
+    }
+    let results = AuthenticationResults::new(&origin.host);
+    let results = match sender.is_empty() {
+        true => results.with_spf_ehlo_result(&spf, origin.peer, &origin.hello),
+        false => results.with_spf_mailfrom_result(&spf, origin.peer, &sender, &origin.hello),
+    };
+    let parsed = is_bounded(message).then(|| AuthenticatedMessage::parse(message)).flatten();
+    let Some(parsed) = parsed else {
+        return Ok(format!("{results}; dkim=policy; dmarc=permerror"));
+    };
+    let dkim = asking.verify_dkim(&parsed).await;
+    let arc = asking.verify_arc(&parsed).await;
+    let dmarc =
+        asking.verify_dmarc(DmarcParameters::new(&parsed, &dkim, spf_domain, &spf)).await;
+    if policy.dmarc == Refuse::Yes && is_to_be_refused(&dmarc, &dkim, &spf) {
+        return Err(failed_dmarc(dmarc.domain()));
+    }
+    let results = match dkim.is_empty() {
+        true => format!("{results};\r\n\tdkim=none"),
+        false => results.with_dkim_results(&dkim, parsed.from()).to_string(),
+    };
+    let rest = AuthenticationResults::new("").with_arc_result(&arc, origin.peer);
+    Ok(format!("{results}{}", rest.with_dmarc_result(&dmarc)))
+}
+
+/// Whether there are no more signatures than are looked at.
+fn is_bounded(message: &[u8]) -> bool {
+    let message = Message::lenient(message);
+    let bounded = |name: &str, max: usize| message.all(name).nth(max).is_none();
+    bounded("DKIM-Signature", DKIM_SIGNATURES_MAX)
+        && ["ARC-Seal", "ARC-Message-Signature", "ARC-Authentication-Results"]
+            .into_iter()
+            .all(|name| bounded(name, ARC_SETS_MAX))
+        && bounded("From", 1)
+        && message
+            .field("From")
+            .is_none_or(|from| from.addresses().is_ok_and(|all| all.len() <= AUTHORS_MAX))
+}
+
+/// Both ways failed, the domain asks for refusal, and no answer is outstanding that could have
+/// changed it.
+fn is_to_be_refused(dmarc: &DmarcOutput, dkim: &[DkimOutput<'_>], spf: &SpfOutput) -> bool {
+    let passed = |result: &DmarcResult| *result == DmarcResult::Pass;
+    let pending = |result: &DmarcResult| matches!(result, DmarcResult::TempError(_));
+    let both = [dmarc.spf_result(), dmarc.dkim_result()];
+    dmarc.policy() == Policy::Reject
+        && !both.into_iter().any(passed)
+        && !both.into_iter().any(pending)
+        && spf.result() != SpfResult::TempError
+        && !dkim.iter().any(|one| matches!(one.result(), DkimResult::TempError(_)))
+}
+
+/// RFC 7372 §3.2 has the code.
+fn failed_spf(domain: &str, peer: IpAddr) -> Reply {
+    Reply::refusal(
+        550,
+        Status(5, 7, 23),
+        &format!(
+            "Recipient address rejected: Failed SPF check for {domain}: {peer} is not permitted; \
+             add it to the SPF record or send through a host that the record names"
+        ),
+    )
+}
+
+/// RFC 7372 §3.4.
+fn failed_dmarc(domain: &str) -> Reply {
+    Reply::refusal(
+        550,
+        Status(5, 7, 26),
+        &format!(
+            "Recipient address rejected: Failed DMARC check for {domain}: neither SPF nor DKIM \
+             vouches for it; sign as {domain} or send through a host that its SPF record names"
+        ),
+    )
+}
