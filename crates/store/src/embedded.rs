@@ -438,7 +438,13 @@ impl Store for EmbeddedStore {
         if !recent {
             return self.shared.readers.read(|db| messages::open(db, mailbox));
         }
-        let from = self.write(vec![], move |txn, _| messages::take_recent(txn, mailbox))?;
+        let from = match self.write(vec![], move |txn, _| messages::take_recent(txn, mailbox)) {
+            // What cannot be written can still be read: they are `\Recent` once more.
+            Err(StoreError::NoSpace | StoreError::Medium(_)) => {
+                return self.shared.readers.read(|db| messages::open(db, mailbox));
+            }
+            from => from?,
+        };
         let mut opened = self.shared.readers.read(|db| messages::open(db, mailbox))?;
         opened.recent_from = from;
         opened.status.recent = opened.uids.iter().filter(|uid| **uid >= from).count() as u64;

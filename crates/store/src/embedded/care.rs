@@ -296,3 +296,20 @@ fn nothing_is_unlinked_while_it_is_copied() {
     assert!(count() <= 1);
     store.append(MailboxId(1), message(b"m", Flags::default())).unwrap();
 }
+
+/// Who adds a table that refers to octets must say so, or a check finds faults where there are none.
+#[test]
+fn every_table_that_refers_to_octets_is_known_to_the_check() {
+    let dir = TempDir::new().unwrap();
+    drop(EmbeddedStore::open(dir.path(), small()).unwrap());
+    let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    let get = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c
+               WHERE t.type = 'table' AND c.name = 'blob'
+                   AND t.name NOT IN ('counters', 'doomed') ORDER BY 1";
+    let mut get = db.prepare(get).unwrap();
+    let rows = get.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let mut known: Vec<(String, String)> =
+        schema::BLOB_HOLDERS.iter().map(|(t, c)| ((*t).to_owned(), (*c).to_owned())).collect();
+    known.sort();
+    assert_eq!(rows.collect::<Result<Vec<(String, String)>, _>>().unwrap(), known);
+}

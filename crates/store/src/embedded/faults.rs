@@ -174,6 +174,22 @@ fn a_full_disk_is_full_only_as_long_as_it_is() {
     }
 }
 
+/// A session begins with a write, and must not need it.
+#[test]
+fn a_mailbox_opens_though_nothing_can_be_written() {
+    for with in [ErrorKind::StorageFull, ErrorKind::Other] {
+        let dir = TempDir::new().unwrap();
+        let disk = FailsAt { kind: Step::Commit, number: 3, seen: AtomicUsize::new(0), with };
+        let store = EmbeddedStore::open_on(dir.path(), small(), Arc::new(disk)).unwrap();
+        store.add_account(holder("anna@pec.example", octets_max(99)), at(0)).unwrap();
+        append(&store, MailboxId(1), b"m");
+        for _ in 0..2 {
+            let opened = store.open(MailboxId(1), true).unwrap();
+            assert_eq!((opened.uids, opened.status.recent), (vec![uid(1)], 1));
+        }
+    }
+}
+
 /// The index itself finds no room: the command that needs it is refused, and the rest goes on.
 #[test]
 fn an_index_without_room_refuses_and_goes_on() {
