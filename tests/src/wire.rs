@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use rustix::net::{AddressFamily, SocketType};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 
 /// How long an answer may take on a busy machine.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
@@ -70,17 +72,37 @@ pub fn connect_from(address: Ipv4Addr, to: SocketAddr) -> anyhow::Result<Wire> {
 ///
 /// When that is no certificate.
 pub fn trusting(ca_pem: &[u8]) -> anyhow::Result<Arc<ClientConfig>> {
+    Ok(Arc::new(trust(ca_pem)?.with_no_client_auth()))
+}
+
+/// A client that trusts one authority, and shows this certificate. Whether the key is the
+/// certificate's is the server's to find out.
+///
+/// # Errors
+///
+/// When something of it is not what it should be.
+pub fn showing(
+    ca_pem: &[u8],
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+) -> anyhow::Result<Arc<ClientConfig>> {
+    let certificate = CertificateDer::from_pem_slice(certificate_pem)?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+    let shown = Arc::new(CertifiedKey::new(vec![certificate], key));
+    let resolver = Arc::new(SingleCertAndKey::from(shown));
+    Ok(Arc::new(trust(ca_pem)?.with_client_cert_resolver(resolver)))
+}
+
+fn trust(ca_pem: &[u8]) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem) {
         roots.add(certificate?)?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(Arc::new(
-        ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth(),
-    ))
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots))
 }
 
 /// A connection, in clear or with TLS.

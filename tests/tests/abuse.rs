@@ -47,7 +47,7 @@ fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     ensure!(say(&mut mario, &ours)? == "250 2.1.5 Recipient accepted");
     ensure!(say(&mut mario, there)? == "250 2.1.5 Recipient accepted");
     let told = say(&mut mario, there)?;
-    let words = "450 4.7.1 Too many recipients of this server to that domain in a hour";
+    let words = "450 4.7.1 Too many recipients of this server to that domain in an hour";
     ensure!(is_put_off(&told, words), "{told}");
     ensure!(say(&mut mario, &ours)? == "250 2.1.5 Recipient accepted");
     let told = say(&mut mario, &ours)?;
@@ -58,7 +58,7 @@ fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     }
     say(&mut mario, "RSET")?;
     let told = say(&mut mario, &from)?;
-    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your account in a hour"), "{told}");
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your account in an hour"), "{told}");
     // His sessions are counted too; another account's are not his.
     let second = demo.submit_as("mrossi")?;
     let refused = demo.submit_as("mrossi").err().context("a third session")?.to_string();
@@ -82,7 +82,7 @@ fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     ensure!(is_put_off(&told, "450 4.7.1 Too many recipients of your network in a day"), "{told}");
     say(&mut stranger, "RSET")?;
     let told = say(&mut stranger, "MAIL FROM:<>")?;
-    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your network in a hour"), "{told}");
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your network in an hour"), "{told}");
     let mut other = Smtp { wire: wire::connect_from(ELSEWHERE, demo.address("smtp")?)? };
     other.expect("220")?;
     other.hello()?;
@@ -227,4 +227,75 @@ fn a_balancer_says_whose_its_connections_are_and_nobody_else_may() -> anyhow::Re
     );
     ensure!(demo.stop()?.success());
     Ok(())
+}
+
+/// RFC 4422 appendix A: a machine shows its certificate in the handshake, and needs no password.
+#[test]
+fn a_machine_signs_in_with_its_certificate_and_with_no_other() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    let (pinned, other) = (identity("robot")?, identity("altro")?);
+    let machines = format!("\n[machines.\"{MARIO}\"]\ncertificate = \"robot.pem\"\n");
+    let demo = Demo::start_changed(&data, &[], &machines)?;
+    std::fs::write(data.join("robot.pem"), &pinned.0)?;
+    let ca = std::fs::read(demo.ready["ca"].as_str().context("no ca")?)?;
+    // Whether EXTERNAL is offered to who shows this certificate, and what it is answered.
+    let external = |shown: Option<&(String, String)>,
+                    said: &str|
+     -> anyhow::Result<(bool, String)> {
+        let tls = match shown {
+            Some((certificate, key)) => wire::showing(&ca, certificate.as_bytes(), key.as_bytes())?,
+            None => wire::trusting(&ca)?,
+        };
+        let mut smtp = Smtp::connect(demo.address("submissions")?, &tls)?;
+        let offered = smtp.hello()?.contains("250-AUTH EXTERNAL ");
+        let reply = say(&mut smtp, &format!("AUTH EXTERNAL {said}"))?;
+        if reply.starts_with("235") {
+            smtp.command(&format!("MAIL FROM:<{MARIO}>"), "250")?;
+        }
+        Ok((offered, reply))
+    };
+    const GOOD: &str = "235 2.7.0 Authentication succeeded";
+    const WRONG: &str =
+        "535 5.7.8 Authentication credentials invalid: check user name and password";
+    const NONE: &str = "504 5.5.4 Mechanism not supported: use one that EHLO announced";
+    let own = &pinned;
+    ensure!(external(Some(own), "=")? == (true, GOOD.to_owned()));
+    // As itself by either name, and as nobody else.
+    ensure!(external(Some(own), "bXJvc3Np")? == (true, GOOD.to_owned()));
+    ensure!(external(Some(own), "Y29tdW5l")? == (true, WRONG.to_owned()));
+    ensure!(external(Some(&other), "=")? == (true, WRONG.to_owned()));
+    ensure!(external(None, "=")? == (false, NONE.to_owned()));
+    // The key must be that of the certificate, or there is no handshake.
+    let stolen = (pinned.0.clone(), other.1.clone());
+    ensure!(external(Some(&stolen), "=").is_err());
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+/// A certificate that nobody issued but its owner, and its key, in PEM.
+fn identity(name: &str) -> anyhow::Result<(String, String)> {
+    use openssl::asn1::Asn1Time;
+    use openssl::bn::BigNum;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::PKey;
+    use openssl::x509::{X509, X509NameBuilder};
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+    let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
+    let mut subject = X509NameBuilder::new()?;
+    subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
+    let subject = subject.build();
+    let mut certificate = X509::builder()?;
+    certificate.set_version(2)?;
+    certificate.set_serial_number(&*BigNum::from_u32(1)?.to_asn1_integer()?)?;
+    certificate.set_subject_name(&subject)?;
+    certificate.set_issuer_name(&subject)?;
+    certificate.set_pubkey(&key)?;
+    certificate.set_not_before(&*Asn1Time::days_from_now(0)?)?;
+    certificate.set_not_after(&*Asn1Time::days_from_now(30)?)?;
+    certificate.sign(&key, MessageDigest::sha256())?;
+    let certificate = String::from_utf8(certificate.build().to_pem()?)?;
+    Ok((certificate, String::from_utf8(key.private_key_to_pem_pkcs8()?)?))
 }

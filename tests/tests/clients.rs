@@ -99,7 +99,8 @@ fn smtplib_submits_on_every_port_with_every_mechanism() {
             // PEC-AP-01: no credentials, and so no message, before the channel is protected.
             said += "in clear: no AUTH\n";
         }
-        said += "offered: LOGIN PLAIN SCRAM-SHA-256\nauth: 235 2.7.0 Authentication succeeded\n";
+        said += "offered: LOGIN PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS\n\
+                 auth: 235 2.7.0 Authentication succeeded\n";
         if mechanism == "SCRAM-SHA-256" {
             said += "the server proved that it knows the password: True\n";
         }

@@ -9,11 +9,16 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::client::ClientConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::version::{TLS12, TLS13};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 pub use peer::{PeerCertificate, Seen, danger_peer_config};
 
@@ -42,6 +47,61 @@ pub fn tickets() -> Result<Arc<dyn ProducesTickets>, TlsError> {
     Ok(aws_lc_rs::Ticketer::new()?)
 }
 
+/// Whether clients are asked for a certificate in the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// They are not: mail programs of people would ask their users.
+    NotAsked,
+    /// They are, and may have none. Any certificate is taken whose key the client proves to have:
+    /// whose it is, is for the one to say who knows it, octet for octet, already.
+    Asked,
+}
+
+/// See [`Clients::Asked`].
+#[derive(Debug)]
+struct ProvesKey(WebPkiSupportedAlgorithms);
+
+impl ClientCertVerifier for ProvesKey {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
 /// What a server of ours speaks, with this chain (its own certificate first) and key.
 ///
 /// # Errors
@@ -51,14 +111,20 @@ pub fn server_config(
     chain_pem: &[u8],
     key_pem: &[u8],
     tickets: &Arc<dyn ProducesTickets>,
+    clients: Clients,
 ) -> Result<ServerConfig, TlsError> {
     let (chain, key) = pair(chain_pem, key_pem)?;
     // Named here, not taken from the process: another crate in it must not change what we speak.
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12])?;
+    let mut config = match clients {
         // Users prove who they are by SASL; providers are known by what they sign.
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        Clients::NotAsked => builder.with_no_client_auth(),
+        Clients::Asked => builder.with_client_cert_verifier(Arc::new(ProvesKey(algorithms))),
+    }
+    .with_single_cert(chain, key)?;
     config.ticketer = Arc::clone(tickets);
     // Tickets hold the state, so there is no table of sessions to grow with connections.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -126,14 +192,14 @@ mod tests {
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject as _;
 
-    use super::{ServerConfig, TlsError, server_config, tickets};
+    use super::{Clients, ServerConfig, TlsError, server_config, tickets};
     use crate::testing::{A_KEY, CA};
 
     const CHAIN: &[u8] = include_bytes!("../../../certs/tls.pem");
     const KEY: &[u8] = include_bytes!("../../../certs/tls.key");
 
     fn config() -> ServerConfig {
-        server_config(CHAIN, KEY, &tickets().unwrap()).unwrap()
+        server_config(CHAIN, KEY, &tickets().unwrap(), Clients::NotAsked).unwrap()
     }
 
     fn client(version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
@@ -205,7 +271,7 @@ mod tests {
     #[test]
     fn names_the_file_at_fault() {
         let tickets = tickets().unwrap();
-        let refused = |chain, key| server_config(chain, key, &tickets).unwrap_err();
+        let refused = |chain, key| server_config(chain, key, &tickets, Clients::Asked).unwrap_err();
         assert!(matches!(refused(b"", KEY), TlsError::Chain(_)));
         assert!(matches!(refused(CHAIN, b""), TlsError::Key(_)));
         assert!(matches!(refused(CHAIN, A_KEY), TlsError::Unusable(_)));

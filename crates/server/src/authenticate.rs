@@ -19,12 +19,17 @@ use mail_auth::{
     MessageAuthenticator, SpfOutput, SpfResult,
 };
 use smtp::{Reply, Status};
+use tokio::sync::Semaphore;
 
 use crate::config::{Authentication, Refuse};
 
 /// All questions of one message together: RFC 7208 §4.6.4 wants 20 seconds at least for SPF alone,
 /// and a client waits ten minutes for the end of data (RFC 5321 §4.5.3.2.6).
 const ANSWERS_WAIT: Duration = Duration::from_secs(30);
+/// Messages at once whose domains are being asked about: each holds one of the runtime's threads for
+/// blocking work while a name server thinks, and users need those too.
+const ASKING_MAX: usize = 64;
+static ASKING: Semaphore = Semaphore::const_new(ASKING_MAX);
 /// Signatures of DKIM in a message at most: each costs a question and a hash of the whole body
 /// (RFC 6376 §6.1 lets a verifier set a limit).
 const DKIM_SIGNATURES_MAX: usize = 10;
@@ -53,6 +58,7 @@ pub(crate) fn authenticate(
     origin: &Origin,
     message: &[u8],
 ) -> Result<String, Reply> {
+    let Ok(_turn) = ASKING.try_acquire() else { return Err(smtp::reply::DNS_BUSY) };
     let asking = MessageAuthenticator(resolver);
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return Err(smtp::reply::LOCAL_ERROR);
@@ -161,4 +167,43 @@ fn failed_dmarc(domain: &str) -> Reply {
              vouches for it; sign as {domain} or send through a host that its SPF record names"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_message_past_those_that_are_asked_about_is_put_off() {
+        let held = ASKING.try_acquire_many(ASKING_MAX as u32).unwrap();
+        let resolver = crate::dns::resolver(&["127.0.0.1:9".parse().unwrap()]).unwrap();
+        let origin = Origin {
+            peer: [192, 0, 2, 1].into(),
+            hello: "a.example".to_owned(),
+            reverse_path: ReversePath::Null,
+            host: "pec.example".to_owned(),
+        };
+        let policy = Authentication::default();
+        let told = authenticate(resolver, &policy, &origin, b"From: a@b.example\r\n\r\n");
+        assert_eq!(told.unwrap_err(), smtp::reply::DNS_BUSY);
+        drop(held);
+    }
+
+    #[test]
+    fn one_signature_or_author_past_the_bound_is_not_looked_into() {
+        let message = |name: &str, count: usize| format!("{name}: a@b.example\r\n").repeat(count);
+        for (name, max) in [
+            ("DKIM-Signature", DKIM_SIGNATURES_MAX),
+            ("ARC-Seal", ARC_SETS_MAX),
+            ("ARC-Message-Signature", ARC_SETS_MAX),
+            ("ARC-Authentication-Results", ARC_SETS_MAX),
+            ("From", 1),
+        ] {
+            assert!(is_bounded(message(name, max).as_bytes()), "{name}");
+            assert!(!is_bounded(message(name, max + 1).as_bytes()), "{name}");
+        }
+        let authors = |count: usize| format!("From: {}\r\n", vec!["a@b.example"; count].join(", "));
+        assert!(is_bounded(authors(AUTHORS_MAX).as_bytes()));
+        assert!(!is_bounded(authors(AUTHORS_MAX + 1).as_bytes()));
+    }
 }

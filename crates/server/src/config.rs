@@ -293,6 +293,8 @@ impl Abuse {
 pub(crate) struct Machine {
     /// Where it may sign in from; empty: anywhere.
     pub(crate) networks: Vec<Network>,
+    /// The PEM file of the certificate that it may sign in with, by SASL EXTERNAL.
+    pub(crate) certificate: Option<PathBuf>,
     /// Its own limits; `None`: those of all accounts.
     pub(crate) messages: Option<Rate>,
     /// The same of recipients.
@@ -397,11 +399,11 @@ impl Default for Limits {
             background_connections_max: 8_000,
             unauthenticate: true,
             connections_per_address_max: 100,
-            account_messages: Rate([1_000, 10_000, 50_000]),
-            account_recipients: Rate([10_000, 100_000, 500_000]),
+            account_messages: Rate([0, 20_000, 100_000]),
+            account_recipients: Rate([0, 200_000, 1_000_000]),
             account_sessions_max: 100,
-            network_messages: Rate([6_000, 100_000, 1_000_000]),
-            network_recipients: Rate([60_000, 1_000_000, 10_000_000]),
+            network_messages: Rate([0, 200_000, 2_000_000]),
+            network_recipients: Rate([0, 2_000_000, 20_000_000]),
             destination_recipients: Rate([0, 0, 0]),
             login_failures_max: 10,
             login_window: Duration::from_secs(15 * 60),

@@ -78,6 +78,13 @@ impl Connection {
         Some(format!("{version:?} {:?}", suite.suite()))
     }
 
+    /// The certificate whose key the client has proved to have, in DER.
+    pub(crate) fn client_certificate(&self) -> Option<Vec<u8>> {
+        let Stream::Tls(tls) = &self.stream else { return None };
+        let (_, session) = tls.get_ref();
+        session.peer_certificates()?.first().map(|certificate| certificate.to_vec())
+    }
+
     /// What SCRAM-SHA-256-PLUS is bound to, `tls-exporter` of RFC 9266 §2; of TLS 1.3 only, where it
     /// is unique without any extension.
     pub(crate) fn exporter(&self) -> Option<Vec<u8>> {

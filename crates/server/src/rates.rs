@@ -21,9 +21,9 @@ use crate::limits::customer;
 const SUBJECTS_MAX: usize = 50_000;
 /// The times over which is counted, and what they are called.
 const WINDOWS: [(Duration, &str); 3] = [
-    (Duration::from_secs(60), "minute"),
-    (Duration::from_secs(3_600), "hour"),
-    (Duration::from_secs(86_400), "day"),
+    (Duration::from_secs(60), "a minute"),
+    (Duration::from_secs(3_600), "an hour"),
+    (Duration::from_secs(86_400), "a day"),
 ];
 
 /// How many in a minute, an hour and a day; 0: as many as there are.
@@ -82,7 +82,7 @@ impl Exceeded {
         Reply::refusal(
             450,
             Status(4, 7, 1),
-            &format!("Too many {what} of {whose} in a {window}: try again in {secs} seconds"),
+            &format!("Too many {what} of {whose} in {window}: try again in {secs} seconds"),
         )
     }
 }
@@ -207,16 +207,16 @@ mod tests {
         assert_eq!((at(0), at(10)), (Ok(()), Ok(())));
         let told = |window, secs| {
             Err(format!(
-                "450 4.7.1 Too many messages of your account in a {window}: try again in {secs} \
+                "450 4.7.1 Too many messages of your account in {window}: try again in {secs} \
                  seconds"
             ))
         };
-        assert_eq!(at(20), told("minute", 41));
+        assert_eq!(at(20), told("a minute", 41));
         assert_eq!(at(60), Ok(()));
         // Nothing was counted of what was refused.
-        assert_eq!(at(61), told("hour", 3_540));
+        assert_eq!(at(61), told("an hour", 3_540));
         assert_eq!(at(3_600), Ok(()));
-        assert_eq!(at(3_601), told("day", 82_800));
+        assert_eq!(at(3_601), told("a day", 82_800));
         assert_eq!(at(86_400), Ok(()));
     }
 

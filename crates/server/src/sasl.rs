@@ -1,12 +1,19 @@
 //! The mechanisms of SASL, for SMTP and IMAP alike: PLAIN (RFC 4616), LOGIN, SCRAM-SHA-256 (RFC 7677)
-//! and the same bound to its TLS connection (RFC 5802 §6, RFC 9266). Framing and base64 are the
+//! and the same bound to its TLS connection (RFC 5802 §6, RFC 9266), EXTERNAL (RFC 4422 appendix A)
+//! for machines with a certificate. Framing and base64 are the
 //! sessions'; passwords are [`crate::login`]'s.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crypto::{ChannelBinding, ScramChallenge, ScramServer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use store::{Account, AccountId};
+
+/// The mechanisms; IMAP offers those that need nothing of the connection but TLS.
+pub(crate) use smtp::Mechanism;
 
 use crate::login::{Denied, Logins, admit};
 use crate::site::Site;
@@ -14,20 +21,13 @@ use crate::site::Site;
 /// Octets of a user name at most.
 const LOGIN_OCTETS_MAX: usize = 512;
 
-/// A mechanism that is offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mechanism {
-    Plain,
-    Login,
-    ScramSha256,
-    ScramSha256Plus,
-}
-
 /// What the connection itself can vouch for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Channel {
     /// Its `tls-exporter` value (RFC 9266 §2), where SCRAM-SHA-256-PLUS is offered.
     pub(crate) exporter: Option<Vec<u8>>,
+    /// The certificate, in DER, whose key the client has proved to have.
+    pub(crate) certificate: Option<Vec<u8>>,
 }
 
 impl Channel {
@@ -53,6 +53,8 @@ pub(crate) enum Exchange {
     LoginUser,
     /// LOGIN's password.
     LoginPassword(String),
+    /// EXTERNAL's one message, after an empty challenge: the certificate is there already.
+    External(Option<Vec<u8>>),
     /// SCRAM's first message, after an empty challenge.
     ScramFirst(ChannelBinding),
     /// SCRAM's last.
@@ -113,6 +115,10 @@ impl Exchange {
             (Self::ScramFirst(binding), Some(first)) => scram_first(&first, binding, logins, from),
             (Self::ScramFinal { challenge, login, account }, Some(last)) => {
                 scram_final(*challenge, login, account, &last, logins, from)
+            }
+            // Answered before it comes here: see `step`.
+            (Self::Begin(Mechanism::External, _) | Self::External(_), Some(_)) => {
+                Outcome::Failure(Denied::Malformed, String::new())
             }
             // The sessions give `None` only with `Begin`.
             (_, None) => Outcome::Failure(Denied::Malformed, String::new()),
@@ -215,7 +221,63 @@ pub(crate) async fn step(
     response: Option<Vec<u8>>,
     from: IpAddr,
 ) -> Outcome {
-    run(site, from, move |logins| exchange.step(response, logins, from)).await
+    match (exchange, response) {
+        (Exchange::Begin(Mechanism::External, channel), None) => {
+            Outcome::Challenge(Exchange::External(channel.certificate), Vec::new())
+        }
+        (
+            Exchange::Begin(Mechanism::External, Channel { certificate, .. })
+            | Exchange::External(certificate),
+            Some(authzid),
+        ) => {
+            let here = site.clone();
+            run(site, from, move |_| external(&here, certificate.as_deref(), &authzid)).await
+        }
+        (exchange, response) => {
+            run(site, from, move |logins| exchange.step(response, logins, from)).await
+        }
+    }
+}
+
+/// `[authzid]`, RFC 4422 appendix A: the account that this certificate was written down for, octet
+/// for octet; its dates and its issuer are not asked, since nobody else's word is needed. Blocks.
+fn external(site: &Site, certificate: Option<&[u8]>, authzid: &[u8]) -> Outcome {
+    let failed = |login: &str| Outcome::Failure(Denied::Wrong, login.to_owned());
+    let (Some(certificate), Some(authzid)) = (certificate, text(authzid)) else {
+        return failed("");
+    };
+    let config = site.config.load();
+    let is_its = |path: &PathBuf| match std::fs::read(path)
+        .map(|pem| CertificateDer::from_pem_slice(&pem))
+    {
+        Ok(Ok(pinned)) => pinned.as_ref() == certificate,
+        Ok(Err(error)) => {
+            tracing::warn!(target: "smtp", file = %path.display(), %error, "a machine's certificate cannot be read");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(target: "smtp", file = %path.display(), %error, "a machine's certificate cannot be read");
+            false
+        }
+    };
+    let whose =
+        config.machines.iter().find(|(_, one)| one.certificate.as_ref().is_some_and(is_its));
+    let Some((address, _)) = whose else { return failed("") };
+    let login = address.to_string();
+    match site.store.account_by_address(address) {
+        Ok(Some(account)) => {
+            let is_named = authzid.is_empty()
+                || authzid.eq_ignore_ascii_case(&login)
+                || account.user_id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(authzid));
+            match admit(account) {
+                _ if !is_named => failed(&login),
+                Ok(account) => Outcome::Success(Box::new(account), None),
+                Err(denied) => Outcome::Failure(denied, login),
+            }
+        }
+        Ok(None) => failed(&login),
+        Err(error) => Outcome::Failure(error.into(), login),
+    }
 }
 
 /// As [`step`], for IMAP's LOGIN command, which is no exchange.

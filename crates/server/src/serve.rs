@@ -284,8 +284,15 @@ async fn accept(
                     return;
                 }
             };
-            if matches!(service, Service::Submissions | Service::Imaps)
-                && let Err(error) = connection.start_tls(site.tls.acceptor()).await
+            let acceptor = match service {
+                Service::Submissions => {
+                    Some(site.tls.submission_acceptor(&site.config.load()))
+                }
+                Service::Imaps => Some(site.tls.acceptor()),
+                _ => None,
+            };
+            if let Some(acceptor) = acceptor
+                && let Err(error) = connection.start_tls(acceptor).await
             {
                 metrics::counter!("ceralacca_tls_failures_total").increment(1);
                 tracing::debug!(target: "server", %peer, %error, "no TLS");

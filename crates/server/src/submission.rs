@@ -48,7 +48,7 @@ fn settings(site: &Site, role: Role) -> Arc<Settings> {
 fn offered(connection: &Connection) -> Vec<Mechanism> {
     let here = |mechanism: &Mechanism| match mechanism {
         Mechanism::ScramSha256Plus => connection.exporter().is_some(),
-        Mechanism::External => false,
+        Mechanism::External => connection.client_certificate().is_some(),
         _ => true,
     };
     Mechanism::ALL.into_iter().filter(here).collect()
@@ -126,7 +126,10 @@ async fn act(
                     hello: session.hello().unwrap_or_default().to_owned(),
                     tls: connection.tls_words(),
                 };
-                let channel = sasl::Channel { exporter: connection.exporter() };
+                let channel = sasl::Channel {
+                    exporter: connection.exporter(),
+                    certificate: connection.client_certificate(),
+                };
                 let answer = desk.answer(question, trace, channel).await;
                 session.answer(answer);
             }
@@ -136,7 +139,8 @@ async fn act(
                 desk.sign_out();
             }
             Step::StartTls => {
-                connection.start_tls(desk.site.tls.acceptor()).await?;
+                let acceptor = desk.site.tls.submission_acceptor(&desk.site.config.load());
+                connection.start_tls(acceptor).await?;
                 session.handle_tls_started();
                 session.offer(offered(connection));
             }

@@ -340,9 +340,12 @@ pub const MALFORMED: Reply = Reply::new(
 /// More `Received` fields than a message that is not in a loop has: RFC 5321 §6.3.
 pub const LOOP: Reply =
     Reply::new(554, Status(5, 4, 6), "The message passed too many hosts: it is in a loop");
-/// A limit on messages or recipients.
-pub const RATE_LIMITED: Reply =
-    Reply::new(450, Status(4, 7, 1), "Too many messages in a short time: try again later");
+/// Other messages wait for name servers already.
+pub const DNS_BUSY: Reply = Reply::new(
+    451,
+    Status(4, 4, 3),
+    "Too many messages wait for the DNS to be asked about them: try again later",
+);
 /// The same words for an unknown user and a wrong password.
 pub const AUTH_FAILED: Reply = Reply::new(
     535,
@@ -435,7 +438,7 @@ pub const ALL: [&Reply; 71] = [
     &NOT_SEVEN_BIT,
     &MALFORMED,
     &LOOP,
-    &RATE_LIMITED,
+    &DNS_BUSY,
     &AUTH_FAILED,
     &ACCOUNT_SUSPENDED,
     &AUTH_UNAVAILABLE,

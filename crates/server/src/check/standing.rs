@@ -173,7 +173,7 @@ fn look_at_tls(config: &Config, at: Timestamp, found: &mut Findings) {
     let usable = crypto::tls::tickets().map_err(anyhow::Error::from).and_then(|tickets| {
         let chain = material::octets(&config.tls.certificate)?;
         let key = material::octets(&config.tls.key)?;
-        Ok(crypto::tls::server_config(&chain, &key, &tickets)?)
+        Ok(crypto::tls::server_config(&chain, &key, &tickets, crypto::tls::Clients::NotAsked)?)
     });
     if found.take(usable).is_none() {
         return;

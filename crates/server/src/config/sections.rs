@@ -72,7 +72,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
 
     let limits = read_limits(root.section("limits"));
     let abuse = read_abuse(root.section("abuse"));
-    let machines = read_machines(reader, root.section("machines"), provider.as_ref());
+    let machines = read_machines(reader, root.section("machines"), provider.as_ref(), folder);
     let mut section = root.section("dns");
     let servers = |v: &DeValue<'_>| {
         read_list(v, |text| {
@@ -474,6 +474,7 @@ fn read_machines(
     reader: &Reader<'_>,
     section: Section<'_, '_>,
     provider: Option<&Provider>,
+    folder: &Path,
 ) -> BTreeMap<Address, Machine> {
     let mut machines = BTreeMap::new();
     for (name, line, value) in section.entries() {
@@ -494,6 +495,7 @@ fn read_machines(
         let mut own = Section::named(reader, &name, table, line);
         let machine = Machine {
             networks: own.get("networks", read_networks).unwrap_or_default(),
+            certificate: own.get("certificate", |v| read_path(v, folder)),
             messages: own.get("messages", read_rate),
             recipients: own.get("recipients", read_rate),
         };

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, Deadlines, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Service};
+use super::{
+    Config, Deadlines, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Rate, Refuse, Service,
+};
 
 const LEAST: &str = "[provider]\nname = \"Alfa\"\ndomains = [\"pec.alfa.example\"]\n";
 
@@ -117,6 +119,52 @@ fn limits_take_numbers_and_sizes() {
     assert_eq!(config.limits.unthrottled.len(), 2);
     assert!(config.limits.unthrottled[0].contains([127, 1, 2, 3].into()));
     assert_eq!(config.limits.login_window, Duration::from_secs(90));
+}
+
+#[test]
+fn what_may_send_how_much_and_whom_to_ask() {
+    let config = with(
+        "[dns]\nnameservers = [\"192.0.2.53\", \"127.0.0.1:5353\"]\n\
+         [ordinary_mail]\nspf = \"record\"\ntrusted = []\n\
+         [limits]\naccount_messages = [1, 2, 0]\neight_bit = true\n\
+         [listen]\nproxy_from = [\"192.0.2.0/24\"]\n\
+         [abuse]\nburst = 7\nnight = \"22-6\"\n\
+         [machines.\"robot@pec.alfa.example\"]\nnetworks = [\"192.0.2.7\"]\n\
+         certificate = \"robot.pem\"\nmessages = [9, 0, 0]\n",
+    );
+    let servers: Vec<_> = config.nameservers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "127.0.0.1:5353"]);
+    assert_eq!(config.authentication.spf, Refuse::No);
+    assert_eq!(config.authentication.dmarc, Refuse::Yes);
+    assert!(!config.authentication.trusts([127, 0, 0, 1].into()));
+    assert!(with("").authentication.trusts([127, 0, 0, 1].into()));
+    assert_eq!(config.limits.account_messages, Rate([1, 2, 0]));
+    assert!(config.limits.eight_bit && config.listen.proxy_from.len() == 1);
+    let hours: Vec<i8> = (0..24).filter(|hour| config.abuse.is_night(*hour)).collect();
+    assert_eq!((config.abuse.burst, hours), (7, vec![0, 1, 2, 3, 4, 5, 22, 23]));
+    let (address, machine) = config.machines.first_key_value().unwrap();
+    assert_eq!(address.to_string(), "robot@pec.alfa.example");
+    assert_eq!(machine.certificate.as_deref(), Some(Path::new("/etc/robot.pem")));
+    assert_eq!((machine.messages, machine.recipients), (Some(Rate([9, 0, 0])), None));
+    let table = [
+        ("[dns]\nnameservers = [\"ns.example\"]", "dns.nameservers: `ns.example` is no address"),
+        ("[ordinary_mail]\nspf = \"ask\"", "ordinary_mail.spf: `ask` is neither"),
+        (
+            "[limits]\naccount_messages = [1, 2]",
+            "limits.account_messages: not how many in a minute, an hour and a day",
+        ),
+        ("[abuse]\nnight = \"22-25\"", "abuse.night: `22-25` are no hours"),
+        ("[machines.robot]\n", "machines: `robot` is no address of this provider"),
+        ("[machines]\n\"a@pec.alfa.example\" = 1", "machines: `a@pec.alfa.example` is no table"),
+        (
+            "[machines.\"a@pec.alfa.example\"]\nnetwork = []",
+            "there is no key `network` in [a@pec.alfa.example]; did you mean `networks`?",
+        ),
+    ];
+    for (rest, expected) in table {
+        let told = complaints(rest);
+        assert!(told.len() == 1 && told[0].contains(expected), "{rest}: {told:?}");
+    }
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use mail::{Address, ForwardPath, ReversePath};
 use smtp::{
-    Answer, Dsn, MailOptions, Mechanism, Question, RecipientDsn, Reply, SaslAnswer, SaslStep,
-    Status, reply,
+    Answer, Dsn, MailOptions, Question, RecipientDsn, Reply, SaslAnswer, SaslStep, Status, reply,
 };
 use store::{Account, Spool, StoreError};
 
@@ -99,15 +98,6 @@ impl Desk {
     async fn sasl(&mut self, step: SaslStep, channel: sasl::Channel) -> Answer {
         let (exchange, response) = match step {
             SaslStep::Start { mechanism, initial } => {
-                let mechanism = match mechanism {
-                    Mechanism::Plain => sasl::Mechanism::Plain,
-                    Mechanism::Login => sasl::Mechanism::Login,
-                    Mechanism::ScramSha256 => sasl::Mechanism::ScramSha256,
-                    Mechanism::ScramSha256Plus => sasl::Mechanism::ScramSha256Plus,
-                    Mechanism::External => {
-                        return Answer::Sasl(SaslAnswer::Failure(reply::AUTH_FAILED));
-                    }
-                };
                 (Exchange::Begin(mechanism, channel), initial)
             }
             SaslStep::Response(response) => match self.exchange.take() {
