@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     let mut desk = Desk {
         site: site.clone(),
         exchange: None,
-        channel: sasl::Channel { exporter: connection.exporter() },
+        channel: sasl::Channel { exporter: connection.exporter(), certificate: None },
         account: None,
         watched: None,
         account_watched: None,
@@ -160,7 +160,7 @@ async fn act(
             }
             Step::StartTls => {
                 connection.start_tls(desk.site.tls.acceptor()).await?;
-                desk.channel = sasl::Channel { exporter: connection.exporter() };
+                desk.channel = sasl::Channel { exporter: connection.exporter(), certificate: None };
                 session.handle_tls_started(desk.channel.exporter.is_some());
             }
             Step::Compress => connection.compress(),
