@@ -9,6 +9,7 @@ pub mod imap;
 pub mod ledger;
 pub mod load;
 pub mod pair;
+pub mod peers;
 pub mod process;
 pub mod script;
 pub mod shelf;

@@ -29,6 +29,17 @@ const TOOLS: &[Tool] = &[
         package: "libxml2-utils",
         purpose: "holds daticert.xml against its DTD",
     },
+    Tool {
+        program: "/usr/sbin/clamd",
+        package: "clamav-daemon",
+        purpose: "scans what the tests say is infected",
+    },
+    Tool {
+        program: "/usr/sbin/slapd",
+        package: "slapd",
+        purpose: "an index of providers as a directory",
+    },
+    Tool { program: "softhsm2-util", package: "softhsm2", purpose: "a device that holds a key" },
     Tool { program: "python3", package: "python3", purpose: "smtplib and imaplib are clients" },
     Tool { program: "curl", package: "curl", purpose: "a client of HTTP, IMAP and SMTP" },
     Tool { program: "swaks", package: "swaks", purpose: "a client of SMTP" },

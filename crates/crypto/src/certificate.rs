@@ -157,6 +157,18 @@ impl Certificate {
         names.iter().filter_map(|name| name.email()).map(str::to_owned).collect()
     }
 
+    /// Where revocation lists of its issuer are: each URI of its distribution points, as written.
+    #[must_use]
+    pub fn crl_urls(&self) -> Vec<String> {
+        let Some(points) = self.x509.crl_distribution_points() else { return Vec::new() };
+        let names = points.iter().filter_map(|point| point.distpoint()?.fullname());
+        names
+            .flat_map(|names| {
+                names.iter().filter_map(|name| name.uri().map(str::to_owned)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     /// SHA-1 of the DER in 40 lower-case hexadecimal digits: the key of the index of providers
     /// (PEC-PR-02). Only a key: compare the certificates themselves after.
     #[must_use]

@@ -11,11 +11,13 @@
 //! | [`smime`] | CMS made around a signer |
 //! | [`mod@verify`], [`trust`] | CMS verified; certification paths, revocation, and what is remembered of them |
 //! | [`timestamp`] | time stamps asked for, given and verified |
+//! | [`attached`] | signatures that hold their content, made and opened |
 //! | [`certificate`] | certificates and revocation lists, read |
 //! | [`authority`] | certificates and revocation lists, made |
 //! | [`password`], [`scram`] | what is kept of a password, and proofs that someone knows it |
 //! | [`tls`] | the one TLS configuration |
 
+pub mod attached;
 pub mod authority;
 pub mod certificate;
 mod der;
@@ -49,4 +51,10 @@ pub use verify::{Digest, Verified, VerifyError, signer_certificate, verify};
 #[must_use]
 pub fn sha256(octets: &[u8]) -> [u8; 32] {
     openssl::sha::sha256(octets)
+}
+
+/// SHA-256 of some octets, in lower-case hexadecimal: what a log record binds them with.
+#[must_use]
+pub fn sha256_hex(octets: &[u8]) -> String {
+    certificate::hex(&openssl::sha::sha256(octets))
 }

@@ -73,15 +73,7 @@ impl Trust {
     /// [`TrustError`] names what is wrong with the arguments.
     pub fn new(authorities: Vec<Certificate>, crls: Vec<Crl>) -> Result<Self, TrustError> {
         for crl in &crls {
-            let mut signed = false;
-            for authority in &authorities {
-                let x509 = authority.x509();
-                if same_name(x509.subject_name(), crl.x509().issuer_name()) {
-                    let key = x509.public_key().map_err(|e| TrustError::Authority(e.into()))?;
-                    signed |= matches!(crl.x509().verify(&key), Ok(true));
-                }
-            }
-            if !signed {
+            if !is_signed(crl, &authorities)? {
                 return Err(TrustError::ForeignCrl(crl.issuer()));
             }
         }
@@ -95,6 +87,12 @@ impl Trust {
     /// As [`new`](Self::new).
     pub fn with_crls(&self, crls: Vec<Crl>) -> Result<Self, TrustError> {
         Self::new(self.authorities.clone(), crls)
+    }
+
+    /// Whether one of the authorities signed this list.
+    #[must_use]
+    pub fn vouches_for(&self, crl: &Crl) -> bool {
+        is_signed(crl, &self.authorities).unwrap_or(false)
     }
 
     /// The authorities, as they were given.
@@ -254,6 +252,20 @@ impl Path {
             None => Ok(()),
         }
     }
+}
+
+/// Whether one of `authorities` issued and signed this list.
+fn is_signed(crl: &Crl, authorities: &[Certificate]) -> Result<bool, TrustError> {
+    for authority in authorities {
+        let x509 = authority.x509();
+        if same_name(x509.subject_name(), crl.x509().issuer_name()) {
+            let key = x509.public_key().map_err(|e| TrustError::Authority(e.into()))?;
+            if matches!(crl.x509().verify(&key), Ok(true)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn fault(error: CertificateError) -> VerifyError {

@@ -147,6 +147,7 @@ impl From<StoreError> for Refusal {
             | StoreError::Overtaken
             | StoreError::Marked
             | StoreError::SealOutOfOrder
+            | StoreError::StillKept(_)
             | StoreError::Medium(_)) => Self::fault(error.to_string()),
         }
     }

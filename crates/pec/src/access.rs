@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use original::{Trace, trace_field};
 
+use crate::certification::ErrorKind;
 use crate::exchange::{DeliveryForm, Exchange, PecId, Provider, Recipient, RecipientKind};
 use crate::moment::Moment;
 use crate::subject::Subject;
@@ -184,6 +185,9 @@ pub struct NonAcceptance {
     exchange: Exchange,
     at: Moment,
     reason: String,
+    /// The reason is a virus' name.
+    #[serde(default)]
+    infected: bool,
 }
 
 impl NonAcceptance {
@@ -197,9 +201,19 @@ impl NonAcceptance {
         self.at
     }
 
-    /// Why, in Italian.
+    /// Why, in Italian; of an infected message, the virus' name.
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Whether it was refused for a virus.
+    pub fn is_infected(&self) -> bool {
+        self.infected
+    }
+
+    /// The value of `errore`.
+    pub fn error(&self) -> ErrorKind {
+        if self.infected { ErrorKind::Virus } else { ErrorKind::Other }
     }
 }
 
@@ -227,9 +241,25 @@ pub fn admit(
             Ok(Submission { accepted: Accepted { exchange, at }, original })
         }
         Err(refusal) => {
-            Err(Box::new(NonAcceptance { exchange, at, reason: text::refusal(&refusal) }))
+            let reason = text::refusal(&refusal);
+            Err(Box::new(NonAcceptance { exchange, at, reason, infected: false }))
         }
     }
+}
+
+/// What becomes of a message in which a virus was found, whatever its form: it is refused, RT
+/// §6.4.3.1 (PEC-AP-26). `identifier` is fresh.
+pub fn refuse_infected(
+    draft: &Draft<'_>,
+    kind: &dyn Fn(&Domain) -> RecipientKind,
+    identifier: PecId,
+    at: Moment,
+    virus: &str,
+) -> Box<NonAcceptance> {
+    let recipients = recipients(draft.forward_paths, kind);
+    let message = Message::lenient(draft.octets);
+    let exchange = original::exchange(draft.reverse_path, recipients, &message, identifier);
+    Box::new(NonAcceptance { exchange, at, reason: virus.to_owned(), infected: true })
 }
 
 /// Each forward-path once, with its kind.

@@ -226,24 +226,17 @@ pub fn acceptance(accepted: &Accepted, provider: &Provider, fresh: Fresh) -> Uns
     receipt.make(Event::Acceptance, &exchange.sender, None)
 }
 
-/// The non-acceptance notice (*avviso di non accettazione*), to the sender. RT §6.3.2.
+/// The non-acceptance notice (*avviso di non accettazione*), to the sender. RT §6.3.2; for a virus,
+/// RT §6.4.3.1.
 pub fn non_acceptance(refused: &NonAcceptance, provider: &Provider, fresh: Fresh) -> Unsigned {
     let exchange = refused.exchange();
     let receipt = Receipt { provider, exchange, at: refused.at(), fresh };
-    let event = Event::NonAcceptance { reason: refused.reason() };
+    let event = if refused.is_infected() {
+        Event::NonAcceptanceVirus { virus: refused.reason() }
+    } else {
+        Event::NonAcceptance { reason: refused.reason() }
+    };
     receipt.make(event, &exchange.sender, None)
-}
-
-/// The non-acceptance notice for a virus, to the sender. RT §6.4.3.1.
-pub fn non_acceptance_virus(
-    accepted: &Accepted,
-    virus: &str,
-    provider: &Provider,
-    fresh: Fresh,
-) -> Unsigned {
-    let exchange = accepted.exchange();
-    let receipt = Receipt { provider, exchange, at: accepted.at(), fresh };
-    receipt.make(Event::NonAcceptanceVirus { virus }, &exchange.sender, None)
 }
 
 /// The take-charge receipt (*ricevuta di presa in carico*), to the service mailbox of the sender's

@@ -3,7 +3,7 @@
 
 use mail::{Address, Domain, ReversePath};
 
-use crate::access::{Accepted, Draft, Limits, NonAcceptance, Submission, admit};
+use crate::access::{Accepted, Draft, Limits, NonAcceptance, Submission, admit, refuse_infected};
 use crate::exchange::{Exchange, Fresh, PecId, Provider, RecipientKind};
 use crate::incoming::{Class, OriginFault, Routing, SignedBy, VerifiedEnvelope, judge};
 use crate::inspect::examine;
@@ -107,6 +107,18 @@ pub(crate) fn submit(
     };
     let identifier = PecId::parse(IDENTIFIER).unwrap();
     admit(&draft, &alfa(), limits, &kind_of, identifier, at("09:30:12"))
+}
+
+/// The message of the examples, with a virus in it.
+pub(crate) fn infected(virus: &str) -> Box<NonAcceptance> {
+    let draft = Draft {
+        reverse_path: &address(SENDER),
+        forward_paths: &addresses(&[PROTOCOLLO, ORDINARY, UFFICIO]),
+        octets: SUBMITTED,
+        trace: trace(),
+    };
+    let identifier = PecId::parse(IDENTIFIER).unwrap();
+    refuse_infected(&draft, &kind_of, identifier, at("09:30:12"), virus)
 }
 
 /// The message of the examples, admitted.

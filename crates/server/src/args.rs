@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// Look the store over, see what it takes, bring space back, copy it
     #[command(after_help = "Example: ceralacca store check")]
     Store(StoreArgs),
+    /// Infected messages: list them, look at one, write one out
+    #[command(after_help = "Example: ceralacca quarantine list")]
+    Quarantine(Quarantine),
     /// The index of providers: show it, export the own record, import those of others
     #[command(after_help = "Example: ceralacca index show")]
     Index(Index),
@@ -519,6 +522,75 @@ pub(crate) struct QueueRetry {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) command: QuarantineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List the infected messages that are kept, oldest first
+    #[command(after_help = "Example: ceralacca quarantine list --json")]
+    List(QuarantineList),
+    /// Show one of them: what was found, in whose message, until when it is kept
+    #[command(after_help = "Example: ceralacca quarantine show 7")]
+    Show(QuarantineShow),
+    /// Write one out as it was received: it is infected
+    #[command(after_help = "Example: ceralacca quarantine export 7 --output 7.eml")]
+    Export(QuarantineExport),
+    /// Tell which viruses other providers found in messages that were scanned here
+    #[command(
+        after_help = "Example: ceralacca quarantine report --since 2026-11-01T00:00:00+01:00"
+    )]
+    Report(QuarantineReport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineList {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineShow {
+    /// The number of the message
+    #[arg(value_name = "ID")]
+    pub(crate) id: u64,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineExport {
+    /// The number of the message
+    #[arg(value_name = "ID")]
+    pub(crate) id: u64,
+    /// Into this new file; default: standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineReport {
+    /// At this time or after, as in 2026-11-21T10:00:00+01:00; default: all the log
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub(crate) since: Option<Timestamp>,
+    /// Print a JSON object, kinds by name
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Index {
     #[command(subcommand)]
     pub(crate) command: IndexCommand,
@@ -534,10 +606,13 @@ pub(crate) enum IndexCommand {
     Export(IndexExport),
     /// Add the records of an LDIF file, or replace those of the same name
     ///
-    /// A file with anything wrong in it is refused whole. A signed index (.p7m) cannot be verified
-    /// yet, and is refused.
+    /// A file with anything wrong in it is refused whole, and so is a signed one (.p7m) whose
+    /// signature does not hold.
     #[command(after_help = "Example: ceralacca index import beta.ldif")]
     Import(IndexImport),
+    /// Fetch or read the index again from index.source, and use it if it is a good one
+    #[command(after_help = "Example: ceralacca index refresh")]
+    Refresh(IndexRefresh),
 }
 
 #[derive(Debug, Args)]
@@ -551,13 +626,25 @@ pub(crate) struct IndexShow {
 
 #[derive(Debug, Args)]
 pub(crate) struct IndexExport {
+    /// Write it signed, into this file, as the authority of the index fetches it
+    #[arg(long, value_name = "FILE.p7m")]
+    pub(crate) signed: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexRefresh {
+    /// Also when it has lost most of its providers
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IndexImport {
-    /// The records, LDIF
+    /// The records, LDIF or signed (.p7m)
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Print a list of JSON objects, one for each record

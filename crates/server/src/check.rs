@@ -9,20 +9,26 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use crypto::{LocalSigner, SignError, Signer};
+use crypto::{SignError, Signer};
 use serde::Serialize;
 use store::Timestamp;
 
+use crate::antivirus::Clamd;
 use crate::config::{Config, OrdinaryMail, Service};
 use crate::control::{self, Request};
-use crate::material;
+use crate::signer::device::DeviceKey;
 use crate::timesource::{self, Standing};
+use crate::{material, signer};
 
 mod profile;
 mod standing;
 
 pub(crate) use standing::{before_exchange, before_start};
+
+/// How long clamd may take to say its version.
+const VERSION_WAIT: Duration = Duration::from_secs(5);
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -64,13 +70,12 @@ impl Findings {
 }
 
 /// The key as it lies in its file: this process talks to nobody, and may read it.
-struct KeyFile<'a>(&'a Path);
+pub(crate) struct KeyFile<'a>(pub(crate) &'a Path);
 
 impl Signer for KeyFile<'_> {
     fn sign(&self, octets: &[u8]) -> Result<Vec<u8>, SignError> {
-        let pem = material::octets(self.0)
-            .map_err(|error| SignError::Unavailable(format!("{error:#}")))?;
-        LocalSigner::from_pem(&pem)?.sign(octets)
+        let unavailable = |error| SignError::Unavailable(format!("{error:#}"));
+        signer::open(self.0).map_err(unavailable)?.sign(octets)
     }
 }
 
@@ -114,28 +119,34 @@ pub(crate) fn run(file: &Path, json: bool) -> anyhow::Result<bool> {
 
 fn look(config: &Config, at: Timestamp) -> Findings {
     let mut found = Findings::default();
-    for complaint in &config.unbuilt {
-        found.fault(complaint.to_string());
-    }
     for complaint in &config.doubts {
         found.doubt(complaint.to_string());
     }
     look_at_policies(config, &mut found);
-    for key in [&config.signing.key, &config.tls.key] {
+    let next = config.next_signing.as_ref().map(|next| &next.pair.key);
+    for key in [&config.signing.key, &config.tls.key].into_iter().chain(next) {
         look_at_permissions(key, &mut found);
     }
-    standing::look_at_keys(config, &KeyFile(&config.signing.key), at, &mut found);
+    let next = config.next_signing.as_ref().map(|next| KeyFile(&next.pair.key));
+    let next = next.as_ref().map(|next| next as &dyn Signer);
+    standing::look_at_keys(config, &KeyFile(&config.signing.key), next, at, &mut found);
     look_at_store_and_ports(config, &mut found);
     look_at_clock(&mut found);
     found
 }
 
 fn look_at_policies(config: &Config, found: &mut Findings) {
-    if config.clamd.is_none() {
-        found.doubt(
+    match &config.antivirus.clamd {
+        None => found.doubt(
             "nothing is scanned for viruses: a provider must, before it certifies or delivers \
              (DPR 68/2005 art. 12)",
-        );
+        ),
+        Some(place) => match Clamd::new(place, VERSION_WAIT).version() {
+            Ok(version) => found.note(format!("messages are scanned by {version} at {place}")),
+            Err(error) => found.doubt(format!(
+                "{error}: until it does, nothing is certified and nothing delivered"
+            )),
+        },
     }
     found.note(match config.ordinary_mail.policy {
         OrdinaryMail::Reject => "ordinary mail is refused, unless an account says otherwise",
@@ -191,6 +202,9 @@ pub(crate) fn port_taken(service: Service, address: SocketAddr, error: &std::io:
 }
 
 fn look_at_permissions(key: &Path, found: &mut Findings) {
+    // Of a key in a device, who reads the PIN has the key.
+    let device = signer::device_uri(key).and_then(|uri| DeviceKey::parse(uri).ok());
+    let key = device.as_ref().map_or(key, |device| &device.pin_file);
     let Ok(metadata) = std::fs::metadata(key) else { return };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

@@ -3,6 +3,7 @@
 
 pub(crate) mod index;
 pub(crate) mod log;
+pub(crate) mod quarantine;
 pub(crate) mod queue;
 pub(crate) mod store;
 

@@ -1,10 +1,7 @@
 //! The configuration: every key, its default, and what is wrong with it.
 //!
 //! The whole file is checked at start, and every complaint carries file, line and what to write
-//! instead. A key that asks for something this program does not do yet is read and remembered in
-//! [`Config::unbuilt`]: `check` names it, and `serve` does not start, so that nobody believes in a
-//! virus scan that does not happen. Not here: whether the files that it names are any good, which
-//! is [`crate::check`]'s.
+//! instead. Not here: whether the files that it names are any good, which is [`crate::check`]'s.
 
 mod complaint;
 mod reader;
@@ -18,13 +15,15 @@ use std::time::Duration;
 
 use mail::{Address, Domain};
 use pec::reduce::Hashed;
-use store::MailboxName;
+use store::{MailboxName, Timestamp};
 
 use crate::rates::Rate;
 
 pub(crate) use complaint::{Complaint, ConfigErrors};
 use reader::{Reader, Section};
 pub(crate) use values::{Network, size};
+
+use crate::antivirus::Antivirus;
 
 /// The name of the file in the folder of a provider.
 pub(crate) const FILE_NAME: &str = "ceralacca.toml";
@@ -332,13 +331,33 @@ pub(crate) struct Transport {
     pub(crate) verify_required: bool,
 }
 
+/// `[index]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexConfig {
+    /// Where it comes from.
+    pub(crate) source: IndexSource,
+    /// How often it is read again.
+    pub(crate) refresh: Duration,
+    /// As whom we appear to its server (PEC-IDX-11).
+    pub(crate) client: Option<KeyPair>,
+    /// Files of the authorities that may issue its server's certificate, beside those of `[trust]`.
+    pub(crate) authorities: Vec<PathBuf>,
+}
+
 /// `[trust]`
 #[derive(Debug, Clone)]
 pub(crate) struct TrustConfig {
     /// Files of the authorities that may issue certificates of providers.
     pub(crate) authorities: Vec<PathBuf>,
+    /// Files of the certificates that may sign an index, or issue those that do; none: the
+    /// authorities.
+    pub(crate) signers: Vec<PathBuf>,
     /// Revocation lists.
     pub(crate) crls: Vec<CrlSource>,
+    /// How often lists that are fetched are fetched again.
+    pub(crate) crl_refresh: Duration,
+    /// Whether distribution points may lead into private networks.
+    pub(crate) crl_private_networks: bool,
     /// Whether a certificate without a revocation list fails the validity test.
     pub(crate) require_crl: bool,
 }
@@ -449,6 +468,15 @@ pub(crate) struct Timestamps {
     pub(crate) every: Duration,
 }
 
+/// The key and certificate that take over from those of `[signing]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NextSigning {
+    /// Both.
+    pub(crate) pair: KeyPair,
+    /// From when; nothing: as soon as the certificate is valid.
+    pub(crate) from: Option<Timestamp>,
+}
+
 /// The whole configuration. Paths are absolute.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -465,12 +493,12 @@ pub(crate) struct Config {
     pub(crate) transport: Transport,
     /// `[deadlines]`
     pub(crate) deadlines: Deadlines,
-    /// `index.source`
-    pub(crate) index: IndexSource,
+    /// `[index]`
+    pub(crate) index: IndexConfig,
     /// `[trust]`
     pub(crate) trust: TrustConfig,
-    /// `antivirus.clamd`; `None`: off.
-    pub(crate) clamd: Option<String>,
+    /// `[antivirus]`
+    pub(crate) antivirus: Antivirus,
     /// `policy`, `folder` and `forward_to` of `[ordinary_mail]`
     pub(crate) ordinary_mail: OrdinaryMailConfig,
     /// The rest of `[ordinary_mail]`.
@@ -491,12 +519,12 @@ pub(crate) struct Config {
     pub(crate) signing: KeyPair,
     /// `[timestamp]`
     pub(crate) timestamp: Timestamps,
+    /// `signing.next_key` and what belongs to it.
+    pub(crate) next_signing: Option<NextSigning>,
     /// `[tls]`
     pub(crate) tls: KeyPair,
     /// `[log]`
     pub(crate) log: LogConfig,
-    /// What the file asks for and this program does not do yet: it does not start then.
-    pub(crate) unbuilt: Vec<Complaint>,
     /// What is allowed and doubtful: a warning at start.
     pub(crate) doubts: Vec<Complaint>,
 }
@@ -554,7 +582,11 @@ impl Config {
         let sections = [
             ("provider", kept(&mut self.provider, &running.provider)),
             ("listen", kept(&mut self.listen, &running.listen)),
-            ("signing", kept(&mut self.signing, &running.signing)),
+            (
+                "signing",
+                kept(&mut self.signing, &running.signing)
+                    | kept(&mut self.next_signing, &running.next_signing),
+            ),
             ("tls", kept(&mut self.tls, &running.tls)),
             ("store", kept(&mut self.data, &running.data)),
             ("log", kept(&mut self.log, &running.log)),

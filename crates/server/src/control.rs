@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mail::{Address, Domain};
 use serde::{Deserialize, Serialize};
 use store::tree::Hash;
@@ -31,6 +33,7 @@ use crate::seal::check::Leaves;
 use crate::seal::history::{History, SealText};
 
 mod evidence;
+mod infected;
 mod jobs;
 mod page;
 mod reach;
@@ -38,6 +41,7 @@ mod records;
 mod seals;
 
 pub(crate) use evidence::Shelved;
+pub(crate) use infected::InfectedView;
 pub(crate) use jobs::JobView;
 pub(crate) use reach::Reach;
 pub(crate) use records::Wanted;
@@ -147,8 +151,18 @@ pub(crate) enum Request {
     ReadOctets { blob: u64, start: u64 },
     /// Records of a seal whose 30 months are over go, some of them.
     ExpireSeal { seal: u64 },
+    /// Infected messages, a page of those after number `after`.
+    ListInfected { after: u64 },
+    /// One of them.
+    ShowInfected { id: u64 },
+    /// A piece of its octets, from `start`.
+    ReadInfected { id: u64, start: u64 },
     /// The index of providers has a new file.
     ReloadIndex,
+    /// The index of providers is to be read again from where it comes from.
+    RefreshIndex { force: bool },
+    /// These octets are to be signed, attached: the own record of the index.
+    SignIndex,
 }
 
 /// What became of a request.
@@ -163,6 +177,10 @@ pub(crate) enum Response {
     Records { records: Vec<LogRecord>, next: Option<u64> },
     /// A page of the jobs asked for, and after which number the next begins.
     Jobs { jobs: Vec<JobView>, next: Option<u64> },
+    /// A page of the infected messages asked for, and after which number the next begins.
+    Infected { infected: Vec<InfectedView>, next: Option<u64> },
+    /// A piece of a message, and where the next begins.
+    Octets { base64: String, next: Option<u64> },
     /// So many jobs of a page are due now that were not, and after which number the next begins.
     Retried { count: u64, next: Option<u64> },
     /// So many segments were looked through, none when there is nothing more to do.
@@ -382,9 +400,18 @@ fn attempt(
                 store.compact().map_err(|error| fault(&error))?;
             Ok((Response::Compacted { segments, moved_octets, freed_octets }, None))
         }
+        Request::ListInfected { after } => {
+            infected::list(store, after).map(|listed| (listed, None))
+        }
+        Request::ShowInfected { id } => infected::show(store, id).map(|shown| (shown, None)),
+        Request::ReadInfected { id, start } => {
+            infected::read(store, id, start).map(|piece| (piece, None))
+        }
         // The server's own affairs: see `answer`.
         Request::SealLog => Err("no server is running that could seal the log".to_owned()),
-        Request::ReloadIndex => Err("no server is running that has an index in use".to_owned()),
+        Request::ReloadIndex | Request::RefreshIndex { .. } | Request::SignIndex => {
+            Err("no server is running that has an index in use".to_owned())
+        }
     }
 }
 
@@ -576,10 +603,20 @@ pub(crate) struct Desk {
     pub(crate) config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
     /// Called after each change, so that sessions of that account hear of it.
     pub(crate) on_change: Arc<dyn Fn(AccountId) + Send + Sync>,
-    /// Reads the index of providers again; the old one stays when it cannot be used.
-    pub(crate) reload_index: Arc<dyn Fn() -> anyhow::Result<()> + Send + Sync>,
     /// Seals what no seal covers; a sentence says what was done.
     pub(crate) seal_log: Arc<dyn Fn() -> anyhow::Result<String> + Send + Sync>,
+    /// What is done with the index of providers.
+    pub(crate) index: Arc<dyn IndexDesk>,
+}
+
+/// What commands ask of the running server about the index of providers. Calls block.
+pub(crate) trait IndexDesk: Send + Sync {
+    /// Reads its file again; the old one stays when it cannot be used.
+    fn reload(&self) -> anyhow::Result<()>;
+    /// Fetches it again, likewise; tells what came of it.
+    fn refresh(&self, force: bool) -> anyhow::Result<String>;
+    /// The own record, signed.
+    fn sign_own(&self) -> anyhow::Result<Vec<u8>>;
 }
 
 /// The bound socket. Its file is removed when it is dropped.
@@ -652,6 +689,17 @@ pub(crate) async fn serve(server: Server, desk: Desk, mut stopping: watch::Recei
     }
 }
 
+/// Does what is asked about the index where blocking is allowed.
+async fn of_index(
+    otherwise: &str,
+    work: impl FnOnce() -> anyhow::Result<Response> + Send + 'static,
+) -> anyhow::Result<Response> {
+    let done = tokio::task::spawn_blocking(work).await?;
+    Ok(done.unwrap_or_else(|error| Response::Refused {
+        text: format!("the running server {otherwise}: {error:#}"),
+    }))
+}
+
 async fn answer(stream: tokio::net::UnixStream, desk: Desk) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = Vec::new();
@@ -659,12 +707,27 @@ async fn answer(stream: tokio::net::UnixStream, desk: Desk) -> anyhow::Result<()
     reader.read_until(b'\n', &mut line).await?;
     let response = match serde_json::from_slice::<Request>(&line) {
         Ok(Request::ReloadIndex) => {
-            match tokio::task::spawn_blocking(move || (desk.reload_index)()).await? {
-                Ok(()) => Response::Done { text: "the index is in use".to_owned() },
-                Err(error) => Response::Refused {
-                    text: format!("the running server keeps the old index: {error:#}"),
-                },
-            }
+            let index = desk.index.clone();
+            of_index("keeps the old index", move || {
+                index.reload()?;
+                Ok(Response::Done { text: "the index is in use".to_owned() })
+            })
+            .await?
+        }
+        Ok(Request::RefreshIndex { force }) => {
+            let index = desk.index.clone();
+            of_index("keeps the old index", move || {
+                Ok(Response::Done { text: index.refresh(force)? })
+            })
+            .await?
+        }
+        Ok(Request::SignIndex) => {
+            let index = desk.index.clone();
+            of_index("cannot sign it", move || {
+                let octets = index.sign_own()?;
+                Ok(Response::Octets { base64: STANDARD.encode(octets), next: None })
+            })
+            .await?
         }
         Ok(Request::SealLog) => {
             match tokio::task::spawn_blocking(move || (desk.seal_log)()).await? {

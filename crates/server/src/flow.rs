@@ -10,7 +10,8 @@
 //! | [`certify`] | `Certify`, `Refuse` | the acceptance receipt in the sender's INBOX and `Incoming` for the transport envelope; or the non-acceptance notice |
 //! | [`reception`] | what another host brought to port 25 | `Incoming`, `Notify` or `Enclose`, as it was found to be |
 //! | [`anomaly`] | `Enclose` | the anomaly envelope in the mailboxes that take it |
-//! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify` or `Relay`; one `Deliver` a recipient |
+//! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify` or `Relay`; `Scan`, or one `Deliver` a recipient |
+//! | [`virus`] | `Scan` | one `Deliver` a recipient; or the envelope in the quarantine and one virus notice a recipient as `Notify` or `Relay` |
 //! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, as `Notify` or `Relay` |
 //! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
 //! | [`deadlines`] | what is due in the tracker | a notice of late delivery in the sender's INBOX |
@@ -32,6 +33,7 @@ pub(crate) mod reception;
 mod record;
 #[cfg(test)]
 mod tests;
+mod virus;
 
 use std::sync::Arc;
 
@@ -81,6 +83,18 @@ pub(crate) enum Task {
         /// It came from another host, and passed the tests then.
         #[serde(default)]
         arrived: Option<Arrived>,
+    },
+    /// A correct envelope that was taken in charge; its octets are the envelope. Nothing of it is
+    /// delivered before it was scanned.
+    Scan {
+        /// The PEC msgid, for who looks at the queue.
+        identifier: PecId,
+        /// The reverse-path.
+        #[serde(with = "pec::exchange::as_text")]
+        reverse_path: Address,
+        /// The forward-paths that are ours.
+        #[serde(with = "pec::exchange::as_texts")]
+        recipients: Vec<Address>,
     },
     /// A correct envelope at the delivery point; its octets are the envelope, which tells the rest:
     /// hundreds of recipients are not written down once for each of them.
@@ -149,6 +163,9 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
         Task::Incoming { reverse_path, forward_paths, arrived } => {
             incoming::take_in(site, job, reverse_path, &forward_paths, arrived)
         }
+        Task::Scan { identifier, reverse_path, recipients } => {
+            virus::scan(site, job, &identifier, reverse_path, &recipients)
+        }
         Task::Deliver { identifier: _, reverse_path, recipient } => {
             deliver::deliver(site, job, reverse_path, &recipient)
         }
@@ -196,14 +213,14 @@ fn seal(
 
 /// Signs a message of ours.
 fn sign(site: &Site, unsigned: Unsigned, at: Moment) -> anyhow::Result<Vec<u8>> {
+    let (identity, signer) = site.signing_at(at.instant());
     // A certificate that has expired or was revoked stops the step, and not the receipt's worth.
     site.trust
         .load()
-        .check_certificate(site.identity.certificate(), at.instant())
+        .check_certificate(identity.certificate(), at.instant())
         .context("the signing certificate does not hold: see `ceralacca check`")?;
-    let signature = site
-        .identity
-        .sign(&*site.signer, unsigned.entity(), at.instant())
+    let signature = identity
+        .sign(signer, unsigned.entity(), at.instant())
         .context("the message cannot be signed")?;
     let sealed = unsigned.seal(&signature);
     metrics::counter!("ceralacca_signatures_total").increment(1);

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod account;
+mod antivirus;
 mod args;
 mod authenticate;
 mod check;
@@ -11,12 +12,13 @@ mod clock;
 mod command;
 mod config;
 mod control;
+mod crl;
 mod deflate;
 mod demo;
 mod dns;
 mod drive;
+mod durable;
 mod evidence;
-#[allow(dead_code, reason = "its callers come with revocation lists, index and policies")]
 mod fetch;
 mod flow;
 mod http;
@@ -27,9 +29,11 @@ mod login;
 mod mailbox_service;
 mod material;
 mod proxy;
+mod quarantine;
 mod queue;
 mod rates;
 mod ready;
+mod registry;
 mod reload;
 mod sasl;
 mod seal;
@@ -41,6 +45,7 @@ mod submission;
 mod timesource;
 mod tls;
 mod transport;
+mod upkeep;
 mod verify;
 
 use std::io::Write;
@@ -107,6 +112,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Log(log) => command::log::run(log.command),
         Command::Queue(queue) => command::queue::run(queue.command),
         Command::Store(store) => command::store::run(store.command),
+        Command::Quarantine(quarantine) => command::quarantine::run(quarantine.command),
         Command::Index(index) => command::index::run(index.command),
         Command::Evidence(evidence) => evidence::run(&evidence),
         Command::Verify(verify) => verify::run(&verify),
@@ -129,9 +135,6 @@ fn begin_anew() -> anyhow::Error {
 
 /// Runs a provider until it is told to stop.
 fn start(config: Config, ready: Ready) -> anyhow::Result<bool> {
-    if !config.unbuilt.is_empty() {
-        return Err(ConfigErrors(config.unbuilt).into());
-    }
     log::start(&config.log);
     for doubt in &config.doubts {
         tracing::warn!(target: "server", "{doubt}");

@@ -6,10 +6,12 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use crypto::{Certificate, Crl, Identity, Trust};
 use pec::providers::Index;
+use store::Timestamp;
 use store::embedded::{EmbeddedStore, Options};
 
-use crate::config::{Config, CrlSource, IndexSource};
+use crate::config::{Config, CrlSource};
 use crate::control::{self, Request};
+use crate::{crl, registry};
 
 /// The authorities that may issue providers' certificates, and what they revoked.
 ///
@@ -23,12 +25,18 @@ pub(crate) fn trust(config: &Config) -> anyhow::Result<Trust> {
     }
     let mut crls = Vec::new();
     for source in &config.trust.crls {
-        // Lists that must be fetched are refused with the configuration.
+        // Those that are fetched are kept elsewhere.
         let CrlSource::File(file) = source else { continue };
         let list = Crl::read(&octets(file)?);
         crls.push(list.with_context(|| format!("{} is no revocation list", file.display()))?);
     }
-    Ok(Trust::new(authorities, crls)?)
+    let mut trust = Trust::new(authorities, crls)?;
+    let fetched = crl::kept(config, &trust);
+    if !fetched.is_empty() {
+        let all = trust.crls().iter().cloned().chain(fetched).collect();
+        trust = trust.with_crls(all)?;
+    }
+    Ok(trust)
 }
 
 /// The authorities that may issue the certificates of those who stamp times: their own, or the same.
@@ -54,9 +62,13 @@ pub(crate) fn stamp_trust(config: &Config) -> anyhow::Result<Trust> {
 ///
 /// When the file cannot be read or used.
 pub(crate) fn identity(config: &Config, trust: &Trust) -> anyhow::Result<Identity> {
-    let mut all = certificates(&config.signing.certificate)?.into_iter();
+    identity_of(&config.signing.certificate, trust)
+}
+
+fn identity_of(file: &Path, trust: &Trust) -> anyhow::Result<Identity> {
+    let mut all = certificates(file)?.into_iter();
     let Some(certificate) = all.next() else {
-        bail!("{} holds no certificate", config.signing.certificate.display());
+        bail!("{} holds no certificate", file.display());
     };
     let mut chain: Vec<Certificate> = all.collect();
     if chain.is_empty() {
@@ -66,17 +78,48 @@ pub(crate) fn identity(config: &Config, trust: &Trust) -> anyhow::Result<Identit
     Ok(Identity::new(certificate, chain)?)
 }
 
+/// The certificate that takes over, when one is named, and from when.
+///
+/// # Errors
+///
+/// As [`identity`].
+pub(crate) fn next_identity(
+    config: &Config,
+    trust: &Trust,
+) -> anyhow::Result<Option<(Identity, Timestamp)>> {
+    let Some(next) = &config.next_signing else { return Ok(None) };
+    let identity = identity_of(&next.pair.certificate, trust)?;
+    let from = next.from.unwrap_or(identity.certificate().not_before());
+    Ok(Some((identity, from)))
+}
+
+/// The certificate to sign with at this time, and where its key is.
+///
+/// # Errors
+///
+/// As [`identity`].
+pub(crate) fn signing_at<'c>(
+    config: &'c Config,
+    trust: &Trust,
+    at: Timestamp,
+) -> anyhow::Result<(Identity, &'c Path)> {
+    if let (Some(next), Some((identity, from))) =
+        (&config.next_signing, next_identity(config, trust)?)
+        && from <= at
+    {
+        return Ok((identity, &next.pair.key));
+    }
+    Ok((identity(config, trust)?, &config.signing.key))
+}
+
 /// The index of providers, without the records that cannot be used: those are in the second place,
 /// each a sentence for the log.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or used at all.
+/// When there is none that can be used at all.
 pub(crate) fn index(config: &Config) -> anyhow::Result<(Index, Vec<String>)> {
-    match &config.index {
-        IndexSource::File(file) => index_file(file),
-        IndexSource::Url(url) => bail!("the index of providers is not fetched yet from {url}"),
-    }
+    registry::load(config, Timestamp::now())
 }
 
 /// As [`index`], from this file.

@@ -85,7 +85,7 @@ impl Ready {
                 data: &config.data,
                 config: &config.file,
                 ca: ca(config),
-                index: match &config.index {
+                index: match &config.index.source {
                     IndexSource::File(file) => Some(file),
                     IndexSource::Url(_) => None,
                 },

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::Config;
 use crate::site::Site;
 use crate::{check, material};
 
@@ -37,13 +37,10 @@ pub(crate) fn reload(site: &Site) {
 fn exchange(site: &Site) -> anyhow::Result<Vec<&'static str>> {
     let running = site.config.load_full();
     let mut next = Config::load(&running.file)?;
-    if !next.unbuilt.is_empty() {
-        return Err(ConfigErrors(next.unbuilt).into());
-    }
     let kept = next.keep(&running);
     let trust = material::trust(&next)?;
     let (index, faults) = material::index(&next)?;
-    let certificate = site.identity.certificate();
+    let certificate = site.certificate_now();
     check::before_exchange(&next, certificate, &trust, &index, site.clock.now())?;
     for fault in faults {
         // It does not hold up the rest.

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::abuse::Watch;
+use crate::antivirus::Scanner;
 use crate::clock::Clock;
 use crate::config::{Config, Service};
 use crate::drive::Connection;
@@ -28,10 +29,12 @@ use crate::rates::Rates;
 use crate::ready::Ready;
 use crate::seal::Seals;
 use crate::signer::SignerProcess;
-use crate::site::{Site, WORK_KIB_MAX};
+use crate::site::{Signing, Site, WORK_KIB_MAX};
 use crate::tls::Tls;
 use crate::transport::{self, Transport};
-use crate::{check, control, http, mailbox_service, material, proxy, reload, submission};
+use crate::{
+    check, control, http, mailbox_service, material, proxy, registry, reload, submission, upkeep,
+};
 
 /// How long sessions have to end by themselves when the program stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
@@ -46,21 +49,37 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) fn run(config: Config, ready: Ready) -> anyhow::Result<()> {
     // First, while this process is small and has no threads: the other one, with the key.
     let signer = SignerProcess::start(&config.signing.key)?;
+    let next = match &config.next_signing {
+        Some(next) => Some(SignerProcess::start(&next.pair.key)?),
+        None => None,
+    };
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = begin(&config, &signer)
-        .and_then(|store| runtime.block_on(serve(config, ready, signer.clone(), store)));
+    let signers = Signers { now: signer, next };
+    let result = begin(&config, &signers)
+        .and_then(|store| runtime.block_on(serve(config, ready, signers.clone(), store)));
     // Steps under way have ended; nothing signs any more.
-    signer.stop();
+    signers.now.stop();
+    if let Some(next) = &signers.next {
+        next.stop();
+    }
     runtime.shutdown_timeout(STOP_WAIT);
     result
 }
 
+/// The processes that have keys: one now, and one when another is to take over.
+#[derive(Clone)]
+struct Signers {
+    now: Arc<SignerProcess>,
+    next: Option<Arc<SignerProcess>>,
+}
+
 /// The store, and the certainty that what is signed and kept here is certified mail: all that
 /// `check` would call a fault, before anybody is listened to.
-fn begin(config: &Config, signer: &SignerProcess) -> anyhow::Result<Arc<dyn Store>> {
+fn begin(config: &Config, signers: &Signers) -> anyhow::Result<Arc<dyn Store>> {
     let store = material::store(config)?;
-    check::before_start(config, signer, &store, Timestamp::now())?;
+    let next = signers.next.as_deref().map(|next| next as &dyn Signer);
+    check::before_start(config, &*signers.now, next, &store, Timestamp::now())?;
     Ok(Arc::new(store))
 }
 
@@ -77,7 +96,7 @@ fn raise_descriptor_limit() {
 async fn serve(
     config: Config,
     ready: Ready,
-    signer: Arc<SignerProcess>,
+    signers: Signers,
     store: Arc<dyn Store>,
 ) -> anyhow::Result<()> {
     let metrics = http::install_metrics()?;
@@ -101,7 +120,8 @@ async fn serve(
         .map(|(service, listener)| Ok((service.name(), listener.local_addr()?)))
         .collect::<std::io::Result<_>>()?;
 
-    let site = assemble(config, store, signer.clone(), Clock::system())?;
+    let next = signers.next.clone().map(|next| next as Arc<dyn Signer>);
+    let site = assemble_with(config, store, signers.now.clone(), next, Clock::system())?;
     let queue = {
         let (queue, site) = (site.queue.clone(), site.clone());
         std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
@@ -123,7 +143,7 @@ async fn serve(
         let site = site.clone();
         Arc::new(move || site.config.load_full())
     };
-    let status = http::Status::new(current.clone(), probe(site.clone(), signer), metrics);
+    let status = http::Status::new(current.clone(), probe(site.clone(), signers), metrics);
     for (service, listener) in listeners {
         match service {
             Service::Http => {
@@ -136,13 +156,14 @@ async fn serve(
         }
     }
     tasks.spawn(transport::run(site.clone(), stopping.clone()));
+    tasks.spawn(upkeep::run(site.clone(), stopping.clone()));
     let control = control::Server::bind(&site.config.load().control_socket())?;
     let (hub, reloaded, sealed) = (site.hub.clone(), site.clone(), site.clone());
     let desk = control::Desk {
         store: site.store.clone(),
         config: current,
         on_change: Arc::new(move |account| hub.account_changed(account)),
-        reload_index: Arc::new(move || reload_index(&reloaded)),
+        index: Arc::new(IndexOf(reloaded)),
         seal_log: Arc::new(move || sealed.seals.seal_now(&sealed)),
     };
     tasks.spawn(control::serve(control, desk, stopping.clone()));
@@ -179,15 +200,31 @@ async fn serve(
 }
 
 /// Puts the parts together, on any store, signer and clock.
+#[cfg(test)]
 pub(crate) fn assemble(
     config: Config,
     store: Arc<dyn Store>,
     signer: Arc<dyn Signer>,
     clock: Clock,
 ) -> anyhow::Result<Arc<Site>> {
+    assemble_with(config, store, signer, None, clock)
+}
+
+/// The same, with the signer that takes over when the configuration names one.
+pub(crate) fn assemble_with(
+    config: Config,
+    store: Arc<dyn Store>,
+    signer: Arc<dyn Signer>,
+    next: Option<Arc<dyn Signer>>,
+    clock: Clock,
+) -> anyhow::Result<Arc<Site>> {
     let tls = Tls::load(config.tls.certificate.clone(), config.tls.key.clone())?;
     let trust = material::trust(&config)?;
     let identity = material::identity(&config, &trust)?;
+    let next = match (next, material::next_identity(&config, &trust)?) {
+        (Some(signer), Some((identity, from))) => Some(Signing { signer, identity, from }),
+        _ => None,
+    };
     let (providers, faults) = material::index(&config)?;
     for fault in faults {
         // It does not hold up the rest.
@@ -217,9 +254,11 @@ pub(crate) fn assemble(
         tls,
         signer,
         identity,
+        next,
         provider,
         providers: ArcSwap::from_pointee(providers),
         trust: ArcSwap::from_pointee(trust),
+        scanner: Scanner::default(),
         queue: Queue::new(),
         rates: Rates::default(),
         watch: Watch::default(),
@@ -356,7 +395,7 @@ impl Signals {
 }
 
 /// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.
-fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
+fn probe(site: Arc<Site>, signers: Signers) -> http::Probe {
     Arc::new(move || {
         // Reading may go on where writing does not: a step of nothing goes all the way to the disk.
         let nothing = Transaction { at: site.clock.now(), ..Transaction::default() };
@@ -378,19 +417,55 @@ fn probe(site: Arc<Site>, signer: Arc<SignerProcess>) -> http::Probe {
         ] {
             metrics::counter!(name).absolute(value);
         }
-        if signer.is_ready() {
-            Ok(())
-        } else {
-            Err("the signing process is not running".to_owned())
-        }
+        tell_expiry(&site);
+        let ready =
+            signers.now.is_ready() && signers.next.as_ref().is_none_or(|next| next.is_ready());
+        if ready { Ok(()) } else { Err("the signing process is not running".to_owned()) }
     })
+}
+
+/// Seconds until the certificate that signs now, and that of TLS, end.
+fn tell_expiry(site: &Site) {
+    let now = site.clock.now().as_second();
+    let signing = site.certificate_now().not_after();
+    let config = site.config.load();
+    let tls = material::certificates(&config.tls.certificate).ok();
+    let tls = tls.and_then(|all| all.first().map(crypto::Certificate::not_after));
+    for (which, end) in [("signing", Some(signing)), ("tls", tls)] {
+        if let Some(end) = end {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge needs no 53 bits")]
+            metrics::gauge!("ceralacca_certificate_ends_in_seconds", "certificate" => which)
+                .set(end.as_second().saturating_sub(now) as f64);
+        }
+    }
+}
+
+/// What commands ask of the index that is in use.
+struct IndexOf(Arc<Site>);
+
+impl control::IndexDesk for IndexOf {
+    fn reload(&self) -> anyhow::Result<()> {
+        reload_index(&self.0)
+    }
+
+    fn refresh(&self, force: bool) -> anyhow::Result<String> {
+        Ok(registry::refresh(&self.0, force)?.to_string())
+    }
+
+    fn sign_own(&self) -> anyhow::Result<Vec<u8>> {
+        let site = &self.0;
+        let own = registry::own_ldif(&site.config.load(), &site.providers.load())?;
+        let at = site.clock.now();
+        let (identity, signer) = site.signing_at(at);
+        Ok(identity.sign_attached(signer, own.as_bytes(), at)?)
+    }
 }
 
 /// Exchanges the index of providers for the one that is in its file now.
 fn reload_index(site: &Site) -> anyhow::Result<()> {
     let config = site.config.load();
     let (index, faults) = material::index(&config)?;
-    let (certificate, trust) = (site.identity.certificate(), site.trust.load());
+    let (certificate, trust) = (site.certificate_now(), site.trust.load());
     check::before_exchange(&config, certificate, &trust, &index, site.clock.now())?;
     for fault in faults {
         // It does not hold up the rest.

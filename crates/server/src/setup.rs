@@ -320,7 +320,7 @@ mod tests {
         let config = Config::load(&folder.join(config::FILE_NAME)).unwrap();
         assert_eq!(config.provider.name, "Alfa \"PEC\" S.p.A.");
         assert_eq!(config.listen_addr(Service::Smtp).port(), 20_025);
-        assert!(config.unbuilt.is_empty() && config.doubts.is_empty());
+        assert!(config.doubts.is_empty());
 
         let ldif = fs::read(folder.join("providers.ldif")).unwrap();
         let (index, faults) = Index::from_ldif(&ldif).unwrap();

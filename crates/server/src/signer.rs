@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use crypto::signer::{LocalSigner, SignError, Signer};
+use device::{DeviceKey, DeviceSigner};
 
 /// Octets of a frame at most: signed attributes are some 150, an RSA-4096 signature 512.
 const FRAME_OCTETS_MAX: usize = 16 * 1024;
@@ -30,7 +31,29 @@ const WRITE_WAIT: Duration = Duration::from_secs(10);
 /// How long after its death the process is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
+pub(crate) mod device;
+
 // --- the process that has the key
+
+/// The key in a file, or in a device that a URI names.
+///
+/// # Errors
+///
+/// When it cannot be used.
+pub(crate) fn open(key: &Path) -> anyhow::Result<Box<dyn Signer>> {
+    if let Some(uri) = device_uri(key) {
+        let key = DeviceKey::parse(uri).map_err(anyhow::Error::msg)?;
+        return Ok(Box::new(DeviceSigner::open(&key)?));
+    }
+    let pem = std::fs::read(key)
+        .with_context(|| format!("the signing key {} cannot be read", key.display()))?;
+    Ok(Box::new(LocalSigner::from_pem(&pem)?))
+}
+
+/// The URI that stands where a file could.
+pub(crate) fn device_uri(key: &Path) -> Option<&str> {
+    key.to_str().filter(|text| text.starts_with(device::SCHEME))
+}
 
 /// Runs in the second process until the first closes the socket, which is standard input.
 ///
@@ -41,10 +64,7 @@ pub(crate) fn run_child(key: &Path) -> anyhow::Result<()> {
     // No core file and no debugger: other processes of this user shall not read the key either.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .context("the signing process cannot protect its memory")?;
-    let pem = std::fs::read(key)
-        .with_context(|| format!("the signing key {} cannot be read", key.display()))?;
-    let signer = Arc::new(LocalSigner::from_pem(&pem)?);
-    drop(pem);
+    let signer: Arc<dyn Signer> = open(key)?.into();
     let input = std::io::stdin();
     let socket = UnixStream::from(
         rustix::io::dup(&input).context("the signing process has no socket to listen to")?,
@@ -180,11 +200,15 @@ impl SignerProcess {
 
     fn spawn(&self) -> anyhow::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        if device_uri(&self.key).is_none() {
+            // A device's library finds its own configuration there.
+            command.env_clear();
+        }
+        let child = command
             .arg("signer")
             .arg("--key")
             .arg(&self.key)
-            .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             // A group of its own: Ctrl-C at the terminal is the first process's business.

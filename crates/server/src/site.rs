@@ -6,10 +6,11 @@ use arc_swap::ArcSwap;
 use crypto::{Identity, Signer, Trust};
 use hickory_resolver::TokioResolver;
 use mail::Domain;
-use store::Store;
+use store::{Store, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::abuse::Watch;
+use crate::antivirus::Scanner;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::hub::Hub;
@@ -27,6 +28,16 @@ pub(crate) const WORK_KIB_MAX: u32 = 1024 * 1024;
 /// A message is in memory so many times over while it is worked on: as it came, and as it becomes.
 const COPIES_IN_MEMORY: u64 = 3;
 
+/// A key and certificate to sign with.
+pub(crate) struct Signing {
+    /// Asks a process that has the key.
+    pub(crate) signer: Arc<dyn Signer>,
+    /// The certificate that goes with it.
+    pub(crate) identity: Identity,
+    /// From when it is used.
+    pub(crate) from: Timestamp,
+}
+
 /// A running provider.
 pub(crate) struct Site {
     /// As read at start, and again on SIGHUP.
@@ -41,12 +52,15 @@ pub(crate) struct Site {
     pub(crate) signer: Arc<dyn Signer>,
     /// The certificate that goes with the signer's key.
     pub(crate) identity: Identity,
+    /// What takes over from both (PEC-IDX-05, PEC-SIG-12).
+    pub(crate) next: Option<Signing>,
     /// Who we are, in the words of the law.
     pub(crate) provider: pec::exchange::Provider,
     /// The providers we know, ourselves included; exchanged for a newer index while running.
     pub(crate) providers: ArcSwap<pec::providers::Index>,
     /// Whom we believe when a provider signs; exchanged likewise.
     pub(crate) trust: ArcSwap<Trust>,
+    pub(crate) scanner: Scanner,
     pub(crate) queue: Arc<Queue>,
     /// How much accounts, networks and destinations have sent.
     pub(crate) rates: Rates,
@@ -78,6 +92,19 @@ impl Site {
         }
         let resolver = crate::dns::resolver(&self.config.load().nameservers)?;
         Ok(self.resolver.get_or_init(|| resolver).clone())
+    }
+
+    /// With which key and certificate an event of this time is signed.
+    pub(crate) fn signing_at(&self, at: Timestamp) -> (&Identity, &dyn Signer) {
+        match self.next.as_ref().filter(|next| next.from <= at) {
+            Some(next) => (&next.identity, &*next.signer),
+            None => (&self.identity, &*self.signer),
+        }
+    }
+
+    /// The certificate that signs now.
+    pub(crate) fn certificate_now(&self) -> &crypto::Certificate {
+        self.signing_at(self.clock.now()).0.certificate()
     }
 
     /// Memory for work on a message of so many octets, until it is dropped. Waits while there is

@@ -290,6 +290,15 @@ pub const LOCAL_ERROR: Reply =
 /// The disk.
 pub const STORAGE_FULL: Reply =
     Reply::new(452, Status(4, 3, 1), "No space left on this server: try again later");
+/// Nothing is taken unscanned, and clamd does not answer.
+pub const NOT_SCANNED: Reply =
+    Reply::new(451, Status(4, 7, 0), "Messages cannot be scanned for viruses now, try again later");
+/// clamd takes no message of this size (its StreamMaxLength), now and later.
+pub const TOO_LARGE_TO_SCAN: Reply =
+    Reply::new(552, Status(5, 3, 4), "The message is too large to be scanned for viruses");
+/// Ordinary mail with a virus.
+pub const INFECTED: Reply =
+    Reply::new(554, Status(5, 7, 0), "The message has a virus: clean it and send it again");
 /// The reverse-path must be an address that the account may use: PEC-AP-02.
 pub const SENDER_NOT_YOURS: Reply = Reply::new(
     550,
@@ -373,7 +382,10 @@ pub const TOO_MANY_SESSIONS: Reply = Reply::new(
 );
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 71] = [
+pub const ALL: [&Reply; 74] = [
+    &NOT_SCANNED,
+    &TOO_LARGE_TO_SCAN,
+    &INFECTED,
     &QUIT,
     &STARTTLS,
     &HELP,

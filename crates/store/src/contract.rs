@@ -17,6 +17,7 @@ pub mod log;
 pub mod mailboxes;
 pub mod messages;
 pub mod pipeline;
+pub mod quarantine;
 pub mod quota;
 pub mod tracker;
 
@@ -81,6 +82,9 @@ macro_rules! contract_cases {
             quota::messages_are_limited_too,
             quota::a_lowered_quota_lets_nothing_in,
             quota::parallel_deliveries_stop_at_the_edge,
+            quarantine::an_infected_message_is_kept_as_it_came,
+            quarantine::no_infected_message_goes_before_its_time,
+            quarantine::a_step_moves_what_a_job_holds_into_the_quarantine,
             pipeline::a_step_does_all_it_says,
             pipeline::a_refused_step_leaves_nothing,
             pipeline::a_job_is_done_once,

@@ -30,6 +30,7 @@ mod messages;
 mod octets;
 mod pieces;
 mod pipeline;
+mod quarantine;
 mod readers;
 mod record;
 mod schema;
@@ -81,10 +82,10 @@ use self::writer::{Command, Fault, Outcome, Unlink, Writer};
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Charge, Committed,
-    Compacted, Copied, Digest, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter,
-    LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount,
-    NewMailbox, NewMessage, NewSeal, Octets, Opened, Overdue, Seal, Spool, Store, StoreError,
-    Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
+    Compacted, Copied, Digest, FlagChange, FlagUpdate, Infected, Job, JobId, Listener, LogEntry,
+    LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq,
+    NewAccount, NewMailbox, NewMessage, NewSeal, Octets, Opened, Overdue, Seal, Spool, Store,
+    StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
@@ -605,10 +606,33 @@ impl Store for EmbeddedStore {
     }
 
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
-        let Transaction { at, consume, amend, octets, deliver, enqueue, follow, track, once, log } =
-            transaction;
-        let step =
-            pipeline::Step { at, consume, amend, deliver, enqueue, follow, track, once, log };
+        let Transaction {
+            at,
+            consume,
+            amend,
+            octets,
+            deliver,
+            enqueue,
+            follow,
+            track,
+            once,
+            log,
+            quarantine,
+            discard,
+        } = transaction;
+        let step = pipeline::Step {
+            at,
+            consume,
+            amend,
+            deliver,
+            enqueue,
+            follow,
+            track,
+            once,
+            log,
+            quarantine,
+            discard,
+        };
         self.write(octets, move |txn, blobs| pipeline::commit(txn, step, blobs))
     }
 
@@ -649,6 +673,14 @@ impl Store for EmbeddedStore {
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError> {
         let reason = reason.to_owned();
         self.write(vec![], move |txn, _| pipeline::postpone(txn, job, due, &reason))
+    }
+
+    fn quarantined(&self, after: u64, limit: usize) -> Result<Vec<Infected>, StoreError> {
+        self.shared.readers.read(|db| quarantine::list(db, after, limit))
+    }
+
+    fn quarantine_ended(&self, now: Timestamp, limit: usize) -> Result<Vec<Infected>, StoreError> {
+        self.shared.readers.read(|db| quarantine::ended(db, now, limit))
     }
 
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {

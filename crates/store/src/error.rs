@@ -1,6 +1,6 @@
 //! Why the store did not do what it was asked.
 
-use crate::{AccountId, JobId};
+use crate::{AccountId, InfectedId, JobId};
 
 /// Why the store did not do what it was asked: then nothing has happened.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,9 @@ pub enum StoreError {
     /// It happened already.
     #[error("it happened already")]
     Marked,
+    /// The infected message must be kept longer.
+    #[error("the infected message must be kept longer")]
+    StillKept(InfectedId),
     /// The disk or the database failed. Nobody but the log learns the cause.
     #[error("the medium failed: {0}")]
     Medium(String),

@@ -17,6 +17,7 @@ mod flags;
 mod log;
 mod mailbox;
 mod message;
+mod quarantine;
 mod queue;
 mod quota;
 mod rules;
@@ -43,6 +44,7 @@ pub use message::{
     Appended, BlobId, Changes, Copied, FlagUpdate, NewMessage, Octets, Opened, Spool, Spooled,
     Summary,
 };
+pub use quarantine::{Infected, InfectedId, Infection, NewInfected};
 pub use queue::{Amended, Job, JobId, Lane, NewJob, Urgency};
 pub use quota::{Charge, Quota, Usage};
 pub use seal::{
@@ -362,7 +364,7 @@ pub trait Store: Send + Sync {
     /// already. [`StoreError::OverQuota`] names the account at fault; [`StoreError::NoSuchAccount`]
     /// when a delivery is to none; [`StoreError::NoSuchMessage`] when a [`Source`] is nothing;
     /// [`StoreError::Overtaken`] when a [`Track::only_from`] is not so; [`StoreError::Marked`] when a
-    /// mark is there already. In all these cases nothing has happened.
+    /// mark is there already; [`StoreError::StillKept`] when an infected message must stay. In all these cases nothing has happened.
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError>;
     /// The jobs of the pipeline, those in no [`Lane`], due at `now`, by number, which is oldest
     /// first, at most `limit`, with a number above `after`.
@@ -397,6 +399,10 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError::JobGone`].
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError>;
+    /// Infected messages by number, at most `limit`, with a number above `after`.
+    fn quarantined(&self, after: u64, limit: usize) -> Result<Vec<Infected>, StoreError>;
+    /// Those that need not be kept any longer at `now`, at most `limit`, oldest first.
+    fn quarantine_ended(&self, now: Timestamp, limit: usize) -> Result<Vec<Infected>, StoreError>;
     /// What became of each certified recipient of a message, by address.
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError>;
     /// The entries of the tracker whose notice is due at `now`, the longest due first, at most

@@ -18,10 +18,10 @@ use crate::rules::clip;
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Committed, Copied,
-    Digest, FlagChange, FlagUpdate, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord,
-    Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage,
-    NewSeal, Opened, Overdue, Seal, Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked,
-    Transaction, Uid, UidSet, UidValidity, Usage,
+    Digest, FlagChange, FlagUpdate, Infected, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf,
+    LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox,
+    NewMessage, NewSeal, Opened, Overdue, Seal, Spool, Spooled, Store, StoreError, Summary,
+    Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Usage,
 };
 
 /// A store in memory.
@@ -320,6 +320,21 @@ impl Store for MemoryStore {
 
     fn postpone(&self, job: JobId, due: Timestamp, reason: &str) -> Result<(), StoreError> {
         self.change(|state| state.postpone(job, due, reason))
+    }
+
+    fn quarantined(&self, after: u64, limit: usize) -> Result<Vec<Infected>, StoreError> {
+        let state = self.state();
+        let above = state.quarantine.values().filter(|infected| infected.id.0 > after);
+        Ok(above.take(limit).map(|infected| Infected::clone(infected)).collect())
+    }
+
+    fn quarantine_ended(&self, now: Timestamp, limit: usize) -> Result<Vec<Infected>, StoreError> {
+        let now = crate::rules::kept(now);
+        let state = self.state();
+        let mut ended: Vec<_> =
+            state.quarantine.values().filter(|infected| infected.keep_until <= now).collect();
+        ended.sort_by_key(|infected| (infected.keep_until, infected.id));
+        Ok(ended.into_iter().take(limit).map(|infected| Infected::clone(infected)).collect())
     }
 
     fn tracked(&self, identificativo: &str) -> Result<Vec<Tracked>, StoreError> {

@@ -3,8 +3,8 @@
 use mail::Address;
 
 use crate::{
-    Amended, Appended, BlobId, Charge, Flags, Follow, JobId, LogRecord, MailboxName, Mark, NewJob,
-    Octets, Timestamp, Track,
+    Amended, Appended, BlobId, Charge, Flags, Follow, InfectedId, JobId, LogRecord, MailboxName,
+    Mark, NewInfected, NewJob, Octets, Timestamp, Track,
 };
 
 /// Octets that a transaction speaks of.
@@ -54,6 +54,10 @@ pub struct Transaction {
     pub once: Vec<Mark>,
     /// Log records.
     pub log: Vec<LogRecord>,
+    /// Infected messages.
+    pub quarantine: Vec<NewInfected>,
+    /// Infected messages whose time is over.
+    pub discard: Vec<InfectedId>,
 }
 
 /// What a transaction made.
@@ -63,4 +67,6 @@ pub struct Committed {
     pub delivered: Vec<Appended>,
     /// For each job, its number.
     pub enqueued: Vec<JobId>,
+    /// For each infected message, its number.
+    pub quarantined: Vec<InfectedId>,
 }

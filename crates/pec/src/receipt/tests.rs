@@ -58,7 +58,9 @@ fn the_non_acceptance_notice_is_the_example() {
 #[test]
 fn the_non_acceptance_notice_for_a_virus_is_the_example() {
     let id = fresh("20260914093012.e2@alfapec.example");
-    let notice = non_acceptance_virus(&accepted(), "EICAR-Test-File", &alfa(), id);
+    let refused = infected("EICAR-Test-File");
+    assert!(refused.is_infected());
+    let notice = non_acceptance(&refused, &alfa(), id);
     assert_is_example(&notice, NON_ACCEPTANCE_VIRUS);
 }
 

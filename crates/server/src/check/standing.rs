@@ -28,11 +28,12 @@ const PROBE: &[u8] = b"ceralacca: is this the key of the certificate?";
 pub(crate) fn before_start(
     config: &Config,
     signer: &dyn Signer,
+    next: Option<&dyn Signer>,
     store: &dyn Store,
     at: Timestamp,
 ) -> anyhow::Result<()> {
     let mut found = Findings::default();
-    look_at_keys(config, signer, at, &mut found);
+    look_at_keys(config, signer, next, at, &mut found);
     look_at_accounts(config, store, &mut found);
     found.into_result()
 }
@@ -60,17 +61,52 @@ pub(crate) fn before_exchange(
 pub(super) fn look_at_keys(
     config: &Config,
     signer: &dyn Signer,
+    next: Option<&dyn Signer>,
     at: Timestamp,
     found: &mut Findings,
 ) {
     let trust = found.take(material::trust(config));
-    look_at_signing(config, signer, trust.as_ref(), at, found);
+    let taken_over = look_at_next(config, next, trust.as_ref(), at, found);
+    if !taken_over {
+        look_at_signing(config, signer, trust.as_ref(), at, found);
+    }
     look_at_tls(config, at, found);
     for crl in trust.iter().flat_map(Trust::crls) {
         if crl.next_update().is_some_and(|next| next <= at) {
             found.doubt(format!("the revocation list of {} is out of date", crl.issuer()));
         }
     }
+}
+
+/// The pair that takes over: all that is asked of the one in use, as of the time from which it is
+/// used. Whether it is in use already.
+fn look_at_next(
+    config: &Config,
+    signer: Option<&dyn Signer>,
+    trust: Option<&Trust>,
+    at: Timestamp,
+    found: &mut Findings,
+) -> bool {
+    let (Some(next), Some(signer), Some(trust)) = (&config.next_signing, signer, trust) else {
+        return false;
+    };
+    let Some(Some((_, from))) = found.take(material::next_identity(config, trust)) else {
+        return false;
+    };
+    let pair = Config { signing: next.pair.clone(), next_signing: None, ..config.clone() };
+    look_at_signing(&pair, signer, Some(trust), at.max(from), found);
+    if from > at {
+        found.note(format!("the next signing certificate takes over on {from}"));
+        // PEC-IDX-05: with overlapping validity.
+        if let Some(current) = found.take(material::certificates(&config.signing.certificate))
+            && current.first().is_some_and(|current| current.not_after() < from)
+        {
+            found.fault(format!(
+                "the signing certificate ends before {from}, when the next one takes over"
+            ));
+        }
+    }
+    from <= at
 }
 
 fn look_at_signing(

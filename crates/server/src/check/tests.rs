@@ -131,16 +131,6 @@ fn the_own_record_is_in_the_index() {
     assert!(faults(&config)[0].starts_with("the signing certificate is in no record"));
 }
 
-#[test]
-fn what_is_not_built_does_not_start() {
-    let (folder, _) = provider();
-    let file = folder.path().join(FILE_NAME);
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text + "\n[antivirus]\nclamd = \"127.0.0.1:3310\"\n").unwrap();
-    let config = Config::load(&file).unwrap();
-    assert!(faults(&config)[0].contains("cannot do it yet: scanning with clamd"));
-}
-
 // PEC-SIG-04: the address that messages come from is in the certificate that signs them.
 #[test]
 fn the_certificate_speaks_for_the_author() {
@@ -178,10 +168,10 @@ fn serve_refuses_what_check_calls_a_fault_in_the_same_words() {
         let found = look(&config, at).faults;
         assert!(!found.is_empty());
         let store = material::store(&config).unwrap();
-        let refused = before_start(&config, &KeyFile(&config.signing.key), &store, at);
+        let refused = before_start(&config, &KeyFile(&config.signing.key), None, &store, at);
         assert_eq!(refused.unwrap_err().to_string(), found.join("\n"));
     }
     let (_folder, config) = provider();
     let store = material::store(&config).unwrap();
-    before_start(&config, &KeyFile(&config.signing.key), &store, Timestamp::now()).unwrap();
+    before_start(&config, &KeyFile(&config.signing.key), None, &store, Timestamp::now()).unwrap();
 }

@@ -2,24 +2,26 @@
 //! others tell.
 //!
 //! An import is all or nothing: the file that results is whole and on disk before it has its name.
-//! Not here: a signed index, which cannot be verified yet and is refused.
+//! Not here: where the index comes from, which is [`crate::registry`]'s.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use crypto::Certificate;
-use pec::providers::{Index, ProviderRecord, certificate_hash, records_to_ldif};
+use pec::providers::{Index, ProviderRecord, certificate_hash};
 use serde::Serialize;
+use store::Timestamp;
 
 use super::{plain, rfc3339, shown};
 use crate::args::IndexCommand;
 use crate::config::{Config, IndexSource};
 use crate::control::{self, Request, Response};
-use crate::material;
+use crate::{check, durable, material, registry};
 
 /// Does a command and prints its answer.
 ///
@@ -44,13 +46,26 @@ pub(crate) fn run(command: IndexCommand) -> anyhow::Result<bool> {
         }
         IndexCommand::Export(export) => {
             let config = Config::load(&export.config.path())?;
-            let (index, _) = material::index(&config)?;
-            let own = index.records().iter().filter(|record| is_own(record, &config));
-            let own: Vec<ProviderRecord> = own.cloned().collect();
-            if own.is_empty() {
-                bail!("no record of the index manages a domain of this provider: see `check`");
+            match &export.signed {
+                Some(file) => return export_signed(&config, file),
+                None => {
+                    let (index, _) = material::index(&config)?;
+                    out.write_all(registry::own_ldif(&config, &index)?.as_bytes())?;
+                }
             }
-            out.write_all(records_to_ldif(&own).as_bytes())?;
+        }
+        IndexCommand::Refresh(refresh) => {
+            let config = Config::load(&refresh.config.path())?;
+            let asked = Request::RefreshIndex { force: refresh.force };
+            let text = match control::ask(&config.control_socket(), &asked)? {
+                Some(Response::Done { text }) => text,
+                Some(other) => return control::refused(other),
+                None => {
+                    let now = Timestamp::now();
+                    registry::refresh_offline(&config, refresh.force, now)?.to_string()
+                }
+            };
+            writeln!(out, "{}", plain(&text))?;
         }
         IndexCommand::Import(import) => {
             let config = Config::load(&import.config.path())?;
@@ -87,10 +102,13 @@ struct Change {
 
 /// Puts the records of a file into the index, and tells what that changed.
 fn take_in(config: &Config, file: &Path) -> anyhow::Result<Vec<Change>> {
-    let IndexSource::File(index_file) = &config.index else {
+    let IndexSource::File(index_file) = &config.index.source else {
         bail!("index.source is no file: there is nothing to import into");
     };
-    let given = read(file)?;
+    let given = read(config, file)?;
+    if registry::is_signed(&material::octets(index_file)?) {
+        bail!("{} is signed: nothing can be put into it", index_file.display());
+    }
     let folder = index_file.parent().unwrap_or(Path::new("/"));
     let lock = File::open(folder).with_context(|| format!("{} is not there", folder.display()))?;
     if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -109,25 +127,15 @@ fn take_in(config: &Config, file: &Path) -> anyhow::Result<Vec<Change>> {
     keep_ourselves(config, &new)?;
     let changes: Vec<_> = given.records().iter().map(|record| compare(&old, record)).collect();
     if changes.iter().any(|change| change.change != "unchanged") {
-        replace(index_file, &lock, new.to_ldif().as_bytes())
+        durable::replace(index_file, new.to_ldif().as_bytes())
             .with_context(|| format!("{} cannot be written", index_file.display()))?;
     }
     Ok(changes)
 }
 
 /// The records of a file, every one of them sound.
-fn read(file: &Path) -> anyhow::Result<Index> {
-    let octets = material::octets(file)?;
-    // DER, or PEM: no LDIF begins so.
-    let signed = octets.first() == Some(&0x30) || octets.starts_with(b"-----BEGIN");
-    if signed || file.extension().is_some_and(|extension| extension == "p7m") {
-        bail!(
-            "{} is a signed index, which this version cannot verify yet: import the LDIF that the \
-             provider exported itself",
-            file.display()
-        );
-    }
-    let (index, faults) = material::index_file(file)?;
+fn read(config: &Config, file: &Path) -> anyhow::Result<Index> {
+    let (index, faults) = registry::from_file(config, file, Timestamp::now())?;
     if let Some(fault) = faults.first() {
         bail!("{} is refused whole: {fault}", file.display());
     }
@@ -188,22 +196,23 @@ fn compare(old: &Index, new: &ProviderRecord) -> Change {
     }
 }
 
-/// A whole new file in the place of the old one, or the old one.
-fn replace(file: &Path, folder: &File, octets: &[u8]) -> std::io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(file.file_name().unwrap_or_default());
-    name.push(".new");
-    let unfinished = file.with_file_name(name);
-    // What a crash left; the lock says that nobody is at it.
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&unfinished)?;
-    new.write_all(octets)?;
-    new.sync_all()?;
-    fs::rename(&unfinished, file)?;
-    folder.sync_all()
+/// Writes the own record, signed (PEC-IDX-07, PEC-IDX-10).
+fn export_signed(config: &Config, file: &Path) -> anyhow::Result<bool> {
+    let octets = match control::ask(&config.control_socket(), &Request::SignIndex)? {
+        Some(Response::Octets { base64, .. }) => STANDARD.decode(base64)?,
+        Some(other) => return control::refused(other),
+        // No server: this process talks to nobody, and may use the key.
+        None => {
+            let (index, _) = material::index(config)?;
+            let own = registry::own_ldif(config, &index)?;
+            let now = Timestamp::now();
+            let (identity, key) = material::signing_at(config, &material::trust(config)?, now)?;
+            identity.sign_attached(&check::KeyFile(key), own.as_bytes(), now)?
+        }
+    };
+    durable::replace(file, &octets)
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(true)
 }
 
 /// Has the running server read the index again. `false`: it did not, and has said why.

@@ -10,16 +10,19 @@ use pec::reduce::Hashed;
 use store::MailboxName;
 use toml::de::DeValue;
 
+use crate::antivirus::{Antivirus, Place};
+use crate::signer::device::{self, DeviceKey};
+
 use super::complaint::Complaint;
 use super::reader::{Reader, Section, Wrong};
 use super::values::{
     Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
 };
 use super::{
-    Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, Deadlines, IndexSource, KeyPair,
-    Limits, Listen, LogConfig, LogFormat, Machine, OrdinaryMail, OrdinaryMailConfig, Provider,
-    Rate, Refuse, Route, Service, StampSource, Submission, Timestamps, Transport, TrustConfig,
-    check_provider_name,
+    Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, Deadlines, IndexConfig,
+    IndexSource, KeyPair, Limits, Listen, LogConfig, LogFormat, Machine, NextSigning, OrdinaryMail,
+    OrdinaryMailConfig, Provider, Rate, Refuse, Route, Service, StampSource, Submission,
+    Timestamps, Transport, TrustConfig, check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
@@ -34,22 +37,15 @@ const LEGAL_QUEUE: Duration = Duration::from_secs(24 * 3_600);
 /// Reads all sections; nothing when one that is needed cannot be.
 pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) -> Option<Config> {
     let folder = file.parent().unwrap_or(Path::new("/"));
-    let mut unbuilt = Unbuilt { reader, found: Vec::new() };
 
     let provider = read_provider(reader, root.section("provider"));
     let listen = read_listen(root.section("listen"));
     let routes = read_routes(reader, root.section("routes"));
     let transport = read_transport(root.section("transport"), routes);
-    let index = read_index(root.section("index"), folder, &mut unbuilt);
-    let trust = read_trust(root.section("trust"), folder, &mut unbuilt);
+    let index = read_index(reader, root.section("index"), folder);
+    let trust = read_trust(root.section("trust"), folder);
 
-    let mut section = root.section("antivirus");
-    let clamd = section.get("clamd", |v| read_text(v).map(str::to_owned));
-    let clamd = clamd.filter(|word| word != "off");
-    if clamd.is_some() {
-        unbuilt.add(section.line_of("clamd"), "scanning with clamd", "write clamd = \"off\"");
-    }
-    section.finish();
+    let antivirus = read_antivirus(root.section("antivirus"), folder);
 
     let timestamp = read_timestamp(root.section("timestamp"), folder);
 
@@ -83,7 +79,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
     };
     let nameservers = section.get("nameservers", servers).unwrap_or_default();
     section.finish();
-    let signing = read_pair(root.section("signing"), folder, "signing");
+    let (signing, next_signing) = read_signing(reader, root.section("signing"), folder);
     let tls = read_pair(root.section("tls"), folder, "tls");
 
     let mut section = root.section("store");
@@ -106,7 +102,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         transport,
         index,
         trust,
-        clamd,
+        antivirus,
         ordinary_mail,
         authentication,
         submission: Submission { strict_recipients },
@@ -118,24 +114,11 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         limits,
         signing,
         timestamp,
+        next_signing,
         tls,
         log,
-        unbuilt: unbuilt.found,
         doubts,
     })
-}
-
-/// What is asked for and not built.
-struct Unbuilt<'r, 'a> {
-    reader: &'r Reader<'a>,
-    found: Vec<Complaint>,
-}
-
-impl Unbuilt<'_, '_> {
-    fn add(&mut self, line: usize, what: &str, suggestion: &str) {
-        let what = format!("this version of ceralacca cannot do it yet: {what}");
-        self.found.push(self.reader.complaint(line, what, suggestion.to_owned()));
-    }
 }
 
 fn read_provider(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Option<Provider> {
@@ -244,11 +227,7 @@ fn read_transport(mut section: Section<'_, '_>, routes: BTreeMap<Domain, Route>)
 
 const ROUTE_EXAMPLE: &str = "write \"pec.beta.example\" = \"127.0.0.1:20025\", with the quotes";
 
-fn read_index(
-    mut section: Section<'_, '_>,
-    folder: &Path,
-    unbuilt: &mut Unbuilt<'_, '_>,
-) -> IndexSource {
+fn read_index(reader: &Reader<'_>, mut section: Section<'_, '_>, folder: &Path) -> IndexConfig {
     let source = section.get("source", |v| {
         let text = read_text(v)?;
         if text.starts_with("https://") || text.starts_with("ldaps://") {
@@ -260,26 +239,32 @@ fn read_index(
         }
         Ok(IndexSource::File(folder.join(text)))
     });
-    let what = match &source {
-        Some(IndexSource::Url(_)) => Some("fetching the index"),
-        Some(IndexSource::File(file)) if file.extension().is_some_and(|e| e == "p7m") => {
-            Some("reading a signed index")
-        }
-        _ => None,
-    };
-    if let Some(what) = what {
-        let line = section.line_of("source");
-        unbuilt.add(line, what, "write source = \"providers.ldif\"");
-    }
+    let refresh = section.get("refresh", read_duration);
+    let certificate = section.get("client_certificate", |v| read_path(v, folder));
+    let key = section.get("client_key", |v| read_path(v, folder));
+    let line = section.line_of("client_certificate").max(section.line_of("client_key"));
+    let files = |v: &DeValue<'_>| read_list(v, |text| Ok(folder.join(text)));
+    let authorities = section.get("authorities", files).unwrap_or_default();
     section.finish();
-    source.unwrap_or_else(|| IndexSource::File(folder.join("providers.ldif")))
+    let client = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(KeyPair { key, certificate }),
+        (None, None) => None,
+        _ => {
+            let what = "index: a client certificate without its key, or a key without it";
+            reader.complain(line, what.into(), "write both, or neither".into());
+            None
+        }
+    };
+    IndexConfig {
+        source: source.unwrap_or_else(|| IndexSource::File(folder.join("providers.ldif"))),
+        // PEC-IDX-09
+        refresh: refresh.unwrap_or(Duration::from_secs(24 * 3_600)),
+        client,
+        authorities,
+    }
 }
 
-fn read_trust(
-    mut section: Section<'_, '_>,
-    folder: &Path,
-    unbuilt: &mut Unbuilt<'_, '_>,
-) -> TrustConfig {
+fn read_trust(mut section: Section<'_, '_>, folder: &Path) -> TrustConfig {
     let files = |v: &DeValue<'_>| read_list(v, |text| Ok(folder.join(text)));
     let authorities = section.get("authorities", |v| match files(v)? {
         none if none.is_empty() => {
@@ -287,32 +272,56 @@ fn read_trust(
         }
         some => Ok(some),
     });
-    // Whose signature an index must have matters when one that is signed can be read.
-    if section.get("signers", files).is_some_and(|signers| !signers.is_empty()) {
-        let line = section.line_of("signers");
-        unbuilt.add(line, "verifying who signed the index", "write signers = []");
-    }
+    let signers = section.get("signers", files).unwrap_or_default();
     let crls = section.get("crls", |v| {
         read_list(v, |text| {
-            Ok(match text.contains("://") {
-                true => CrlSource::Url(text.to_owned()),
-                false => CrlSource::File(folder.join(text)),
-            })
+            if text.starts_with("http://") || text.starts_with("https://") {
+                return Ok(CrlSource::Url(text.to_owned()));
+            }
+            if text.contains("://") {
+                let what = format!("`{text}` is no list that can be fetched");
+                return Err(wrong(what, "write a file, http://... or https://..."));
+            }
+            Ok(CrlSource::File(folder.join(text)))
         })
     });
     let crls = crls.unwrap_or_default();
-    if crls.iter().any(|crl| matches!(crl, CrlSource::Url(_))) {
-        let line = section.line_of("crls");
-        unbuilt.add(line, "fetching revocation lists", "write crls with files only");
-    }
+    let crl_refresh = section.get("crl_refresh", read_duration);
+    let crl_private_networks = section.get("crl_private_networks", read_bool).unwrap_or(false);
     let require_crl = section.get("require_crl", read_bool).unwrap_or(false);
     section.finish();
     TrustConfig {
         authorities: authorities.unwrap_or_else(|| vec![folder.join("ca.pem")]),
+        signers,
         crls,
+        crl_refresh: crl_refresh.unwrap_or(Duration::from_secs(3_600)),
+        crl_private_networks,
         require_crl,
     }
 }
+
+fn read_antivirus(mut section: Section<'_, '_>, folder: &Path) -> Antivirus {
+    let clamd = section.get("clamd", |v| {
+        let text = read_text(v)?;
+        if text == "off" {
+            return Ok(None);
+        }
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Some(Place::Unix(folder.join(path))));
+        }
+        let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        match port.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0) {
+            Some(_) => Ok(Some(Place::Tcp(text.to_owned()))),
+            None => Err(wrong(format!("`{text}` is no place where clamd listens"), CLAMD_EXAMPLE)),
+        }
+    });
+    let timeout = section.get("timeout", read_duration);
+    section.finish();
+    let default = Antivirus::default();
+    Antivirus { clamd: clamd.flatten(), timeout: timeout.unwrap_or(default.timeout) }
+}
+
+const CLAMD_EXAMPLE: &str = "write \"off\", \"unix:/run/clamav/clamd.ctl\" or \"127.0.0.1:3310\"";
 
 fn read_timestamp(mut section: Section<'_, '_>, folder: &Path) -> Timestamps {
     let url = section.get("authority", |v| match read_text(v)? {
@@ -547,6 +556,49 @@ fn set<T>(place: &mut T, value: Option<T>) {
     }
 }
 
+fn read_signing(
+    reader: &Reader<'_>,
+    mut section: Section<'_, '_>,
+    folder: &Path,
+) -> (KeyPair, Option<NextSigning>) {
+    let read_key = |v: &DeValue<'_>| {
+        let text = read_text(v)?;
+        if text.starts_with(device::SCHEME) {
+            DeviceKey::parse(text).map_err(|what| (what, DEVICE_EXAMPLE.to_owned()))?;
+            return Ok(PathBuf::from(text));
+        }
+        Ok(folder.join(text))
+    };
+    let key = section.get("key", read_key);
+    let certificate = section.get("certificate", |v| read_path(v, folder));
+    let next_key = section.get("next_key", read_key);
+    let next_certificate = section.get("next_certificate", |v| read_path(v, folder));
+    let from = section.get("next_from", |v| {
+        let example = "write a time as in \"2026-12-01T00:00:00+01:00\"";
+        let text = read_text(v)?;
+        text.parse().map_err(|_| wrong(format!("`{text}` is no time"), example))
+    });
+    let line = ["next_key", "next_certificate", "next_from"].map(|key| section.line_of(key));
+    section.finish();
+    let next = match (next_key, next_certificate) {
+        (Some(key), Some(certificate)) => {
+            Some(NextSigning { pair: KeyPair { key, certificate }, from })
+        }
+        (None, None) if from.is_none() => None,
+        _ => {
+            let what = "signing: next_key and next_certificate belong together";
+            let line = line.into_iter().max().unwrap_or(0);
+            reader.complain(line, what.into(), "write both, or neither".into());
+            None
+        }
+    };
+    let pair = KeyPair {
+        key: key.unwrap_or_else(|| folder.join("signing.key")),
+        certificate: certificate.unwrap_or_else(|| folder.join("signing.pem")),
+    };
+    (pair, next)
+}
+
 fn read_pair(mut section: Section<'_, '_>, folder: &Path, stem: &str) -> KeyPair {
     let key = section.get("key", |v| read_path(v, folder));
     let certificate = section.get("certificate", |v| read_path(v, folder));
@@ -556,6 +608,9 @@ fn read_pair(mut section: Section<'_, '_>, folder: &Path, stem: &str) -> KeyPair
         certificate: certificate.unwrap_or_else(|| folder.join(format!("{stem}.pem"))),
     }
 }
+
+const DEVICE_EXAMPLE: &str =
+    "write \"pkcs11:token=...;object=...?module-path=/...&pin-source=/...\"";
 
 fn read_path(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
     Ok(folder.join(read_text(value)?))

@@ -30,11 +30,11 @@ fn every_key_has_its_default() {
     assert_eq!(config.provider.author().unwrap().to_string(), "posta-certificata@pec.alfa.example");
     assert_eq!(config.provider.service_mailbox().unwrap().to_string(), "ricevute@pec.alfa.example");
     assert_eq!(config.listen_addr(Service::Imaps).to_string(), "127.0.0.1:10993");
-    assert_eq!(config.index, IndexSource::File(PathBuf::from("/etc/providers.ldif")));
+    assert_eq!(config.index.source, IndexSource::File(PathBuf::from("/etc/providers.ldif")));
     assert_eq!(config.trust.authorities, [PathBuf::from("/etc/ca.pem")]);
     assert!(config.trust.crls.is_empty());
     assert!(!config.trust.require_crl);
-    assert_eq!(config.clamd, None);
+    assert_eq!(config.antivirus.clamd, None);
     assert_eq!(config.ordinary_mail.policy, OrdinaryMail::Reject);
     assert_eq!(config.ordinary_mail.folder.as_str(), "INBOX");
     assert_eq!(config.ordinary_mail.forward_to, None);
@@ -54,7 +54,7 @@ fn every_key_has_its_default() {
     assert_eq!(config.store_directory(), PathBuf::from("/etc/store"));
     assert_eq!(config.signing.key, PathBuf::from("/etc/signing.key"));
     assert_eq!(config.tls.certificate, PathBuf::from("/etc/tls.pem"));
-    assert!(config.unbuilt.is_empty() && config.doubts.is_empty());
+    assert!(config.doubts.is_empty());
 }
 
 // PEC-GEN-19 PEC-RB-03
@@ -101,7 +101,7 @@ fn paths_start_from_the_file() {
         "[index]\nsource = \"sub/i.ldif\"\n[trust]\nauthorities = [\"a.pem\", \"/b.pem\"]\n\
          [signing]\nkey = \"keys/s\"\n[store]\ndirectory = \"/var/lib/ceralacca\"",
     );
-    assert_eq!(config.index, IndexSource::File(PathBuf::from("/etc/sub/i.ldif")));
+    assert_eq!(config.index.source, IndexSource::File(PathBuf::from("/etc/sub/i.ldif")));
     assert_eq!(config.trust.authorities, [Path::new("/etc/a.pem"), Path::new("/b.pem")]);
     assert_eq!(config.signing.key, PathBuf::from("/etc/keys/s"));
     assert_eq!(config.store_directory(), PathBuf::from("/var/lib/ceralacca/store"));
@@ -308,21 +308,6 @@ fn a_name_fits_into_a_certificate() {
 fn what_is_no_toml_is_told_with_its_line() {
     let errors = parse("[provider\nname = ").unwrap_err();
     assert!(errors.iter().any(|error| error.starts_with("/etc/c.toml:1: ")), "{errors:?}");
-}
-
-#[test]
-fn what_is_not_built_is_remembered_and_not_ignored() {
-    let config = with(
-        "[antivirus]\nclamd = \"127.0.0.1:3310\"\n\
-         [index]\nsource = \"https://i.example/i.p7m\"\n[ordinary_mail]\npolicy = \"reject\"\n\
-         [trust]\ncrls = [\"http://c.example/crl\"]\nsigners = [\"s.pem\"]",
-    );
-    let mut lines: Vec<usize> = config.unbuilt.iter().map(|complaint| complaint.line).collect();
-    lines.sort_unstable();
-    assert_eq!(lines, [5, 7, 11, 12]);
-    assert_eq!(with("[index]\nsource = \"i.ldif.p7m\"").unbuilt.len(), 1);
-    let config = with("[antivirus]\nclamd = \"off\"\n[timestamp]\nauthority = \"internal\"");
-    assert!(config.unbuilt.is_empty());
 }
 
 #[test]

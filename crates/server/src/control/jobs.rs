@@ -21,7 +21,7 @@ const HEAD_OCTETS_MAX: u64 = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JobView {
     pub(crate) job: u64,
-    /// `certify`, `refuse`, `incoming`, `deliver`, `relay`, `notify`, `place`; `unknown` when this version
+    /// `certify`, `refuse`, `incoming`, `scan`, `deliver`, `relay`, `notify`, `place`; `unknown` when this version
     /// cannot read it.
     pub(crate) step: String,
     /// The PEC identifier, or that of the receipt it is about: `log find --message-id` takes it.
@@ -145,6 +145,9 @@ fn view(store: &dyn Store, job: &Job) -> Result<JobView, String> {
             ("refuse", Some(notice.as_str().to_owned()), vec![sender])
         }
         Some(Task::Incoming { forward_paths, .. }) => ("incoming", None, texts(forward_paths)),
+        Some(Task::Scan { identifier, recipients, .. }) => {
+            ("scan", Some(identifier.as_str().to_owned()), texts(recipients))
+        }
         Some(Task::Deliver { identifier, recipient, .. }) => {
             let identifier = identifier.as_str().to_owned();
             ("deliver", Some(identifier), vec![recipient.to_string()])

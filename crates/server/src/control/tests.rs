@@ -169,11 +169,28 @@ fn start(path: &Path) -> (Arc<Mutex<Vec<AccountId>>>, watch::Sender<bool>) {
         store: Arc::new(MemoryStore::new()),
         config: Arc::new(config),
         on_change: Arc::new(move |id| heard.lock().unwrap().push(id)),
-        reload_index: Arc::new(|| anyhow::bail!("it is damaged")),
+        index: Arc::new(Damaged),
         seal_log: Arc::new(|| Ok("the log is sealed".to_owned())),
     };
     tokio::spawn(serve(server, desk, stopping));
     (told, stop)
+}
+
+/// An index that nothing can be done with.
+struct Damaged;
+
+impl IndexDesk for Damaged {
+    fn reload(&self) -> anyhow::Result<()> {
+        anyhow::bail!("it is damaged")
+    }
+
+    fn refresh(&self, _force: bool) -> anyhow::Result<String> {
+        anyhow::bail!("it is damaged")
+    }
+
+    fn sign_own(&self) -> anyhow::Result<Vec<u8>> {
+        anyhow::bail!("it is damaged")
+    }
 }
 
 async fn asked(path: &Path, request: Request) -> Option<Response> {
@@ -201,7 +218,12 @@ async fn the_socket_answers_as_the_store_does() {
         assert_eq!(told.lock().unwrap().len(), 1);
         let kept = "the running server keeps the old index: it is damaged".to_owned();
         let reloaded = asked(&path, Request::ReloadIndex).await;
-        assert_eq!(reloaded, Some(Response::Refused { text: kept }));
+        assert_eq!(reloaded, Some(Response::Refused { text: kept.clone() }));
+        let refreshed = asked(&path, Request::RefreshIndex { force: false }).await;
+        assert_eq!(refreshed, Some(Response::Refused { text: kept }));
+        let unsigned = "the running server cannot sign it: it is damaged".to_owned();
+        let signed = asked(&path, Request::SignIndex).await;
+        assert_eq!(signed, Some(Response::Refused { text: unsigned }));
         assert!(Server::bind(&path).is_err(), "a second server");
         stop.send(true).unwrap();
         while path.exists() {

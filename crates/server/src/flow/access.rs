@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use smtp::{Dsn, RecipientDsn, Reply};
 use store::{Follow, Octets, Source, Spool, StoreError, Timestamp, Transaction};
 
-use super::{Task, commit, fresh_id, record};
+use super::{Task, commit, fresh_id, record, virus};
+use crate::antivirus::{ScanError, Verdict};
 use crate::site::Site;
 
 /// What a session of ours took in.
@@ -66,9 +67,11 @@ pub(crate) enum Refusal {
 
 impl From<anyhow::Error> for Refusal {
     fn from(error: anyhow::Error) -> Self {
-        match error.downcast_ref::<StoreError>() {
-            Some(StoreError::NoSuchAccount) => Self::Say(smtp::reply::SENDER_NOT_YOURS),
-            Some(StoreError::NoSpace) => Self::Say(smtp::reply::STORAGE_FULL),
+        match (error.downcast_ref::<StoreError>(), error.downcast_ref::<ScanError>()) {
+            (Some(StoreError::NoSuchAccount), _) => Self::Say(smtp::reply::SENDER_NOT_YOURS),
+            (_, Some(ScanError::Unavailable(..))) => Self::Say(smtp::reply::NOT_SCANNED),
+            (_, Some(ScanError::TooLarge(..))) => Self::Say(smtp::reply::TOO_LARGE_TO_SCAN),
+            (Some(StoreError::NoSpace), _) => Self::Say(smtp::reply::STORAGE_FULL),
             _ => Self::Fault(error),
         }
     }
@@ -94,6 +97,10 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
     let spooled = spool.finish()?;
     let octets = spooled.read(0, spooled.octets())?;
     drop(spooled);
+    let scanned = site.scanner.scan(&site.config.load().antivirus, &octets);
+    if let Err(error @ ScanError::Unavailable(..)) = scanned {
+        return Err(error.into());
+    }
     // The one time of the event: receipt, envelope, log (PEC-GEN-10, PEC-DT-07).
     let at = Moment::of(site.clock.now());
     let id = fresh_id(site, at);
@@ -120,8 +127,16 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
     let providers = site.providers.load();
     let kind = |domain: &mail::Domain| providers.kind(domain);
     let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
-    match access::admit(&draft, &site.provider, &limits, &kind, id.clone(), at) {
+    let admitted = match &scanned {
+        Ok(Verdict::Infected(virus)) => {
+            Err(access::refuse_infected(&draft, &kind, id.clone(), at, virus))
+        }
+        _ => access::admit(&draft, &site.provider, &limits, &kind, id.clone(), at),
+    };
+    match admitted {
         Ok(submission) => {
+            // Well formed, and yet nobody can say that it is clean.
+            scanned?;
             drop(octets);
             let (accepted, original) = submission.into_parts();
             let receipt = fresh_id(site, at);
@@ -138,10 +153,27 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
         }
         Err(refused) => {
             let notice = fresh_id(site, at);
+            let mut notes = Vec::new();
+            if refused.is_infected() {
+                let source = Source::New(0);
+                let (infected, kept) = virus::infected(
+                    virus::Point::Access,
+                    refused.reason(),
+                    refused.exchange(),
+                    &submitted.forward_paths,
+                    &octets,
+                    source,
+                    at,
+                );
+                transaction.octets = vec![Octets::Inline(octets.into())];
+                transaction.quarantine = vec![infected];
+                notes.push(kept);
+            }
             transaction.log = vec![
                 record::of(site, "non-accettazione", refused.exchange(), at)
                     .about(&notice)
-                    .error("altro", refused.reason())
+                    .error(refused.error().errore(), refused.reason())
+                    .notes(&notes)
                     .build(),
             ];
             transaction.enqueue = vec![Task::Refuse { refused, notice }.queued(None)?];

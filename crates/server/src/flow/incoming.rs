@@ -14,8 +14,8 @@ use store::{Job, Mark, Source, StoreError, Transaction};
 
 use super::dispatch::{Content, Parcel, hand_over};
 use super::{
-    Arrived, Task, anomaly, author_path, commit, fresh, fresh_id, now_after, octets_of, once,
-    origin, record, sign,
+    Arrived, anomaly, author_path, commit, fresh, fresh_id, now_after, octets_of, once, origin,
+    record, sign, virus,
 };
 use crate::site::Site;
 
@@ -196,14 +196,9 @@ impl Arrival<'_> {
             account: &site.provider.author,
         };
         hand_over(site, &parcel, &signed, transaction)?;
-        for recipient in recipients {
-            let task = Task::Deliver {
-                identifier: exchange.identifier.clone(),
-                reverse_path: exchange.sender.clone(),
-                recipient: recipient.clone(),
-            };
-            transaction.enqueue.push(task.queued(blob)?);
-        }
+        let blob = blob.context("the job has no octets")?;
+        let (id, sender) = (&exchange.identifier, &exchange.sender);
+        transaction.enqueue.extend(virus::after_take_charge(site, id, sender, recipients, blob)?);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use pec::moment::Moment;
 use pec::receipt::ReceiptKind;
 use store::{Charge, Delivery, Job, Source, StoreError, Track, TrackState, Transaction};
 
-use super::{Arrived, Task, commit, octets_of, once, origin, record, to_inbox};
+use super::{Arrived, Task, commit, octets_of, once, origin, record, to_inbox, virus};
 use crate::site::Site;
 
 /// A receipt at the incoming point. It gets no receipt itself (PEC-PR-26).
@@ -61,7 +61,7 @@ pub(super) fn take_in(
     ];
     let entity = examination.entity().context("the receipt has lost what is signed")?;
     let mark = once::receipt(entity, to);
-    let transaction = Transaction {
+    let mut transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
         deliver: vec![Delivery { charge, ..to_inbox(to, blob) }],
@@ -70,6 +70,7 @@ pub(super) fn take_in(
         log: log.clone(),
         ..Transaction::default()
     };
+    virus::add_non_delivery(site, &receipt, at, &mut transaction)?;
     match commit(site, transaction, "notify") {
         Err(StoreError::NoSuchAccount) => drop_receipt(site, job, &receipt, to, at),
         // The same receipt came before (PEC-PR-28).

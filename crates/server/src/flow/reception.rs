@@ -30,6 +30,7 @@ use store::{Octets, Source, Spool, Transaction};
 
 use super::access::Refusal;
 use super::{Arrived, Task, anomaly, commit, fresh_id, origin};
+use crate::antivirus::Verdict;
 use crate::site::Site;
 
 /// `Received` fields at most: a message that passed more hosts is in a loop, RFC 5321 §6.3.
@@ -132,6 +133,17 @@ pub(crate) fn take(
                 (transaction.enqueue.is_empty(), refused.into_iter().next())
             {
                 return Err(Refusal::Say(reply));
+            }
+            // Also what a provider signed: there is no notice for what is not an envelope.
+            match site.scanner.scan(&site.config.load().antivirus, &message) {
+                Ok(Verdict::Clean) => {}
+                Ok(Verdict::Infected(virus)) => {
+                    let point = "posta-ordinaria";
+                    metrics::counter!("ceralacca_viruses_total", "point" => point).increment(1);
+                    tracing::info!(target: "antivirus", peer = %arrival.peer, virus, "ordinary mail is refused");
+                    return Err(Refusal::Say(smtp::reply::INFECTED));
+                }
+                Err(error) => return Err(anyhow::Error::from(error).into()),
             }
         }
     }

@@ -7,6 +7,7 @@ mod ordinary;
 mod relay;
 mod scene;
 mod transcripts;
+mod virus;
 mod world;
 
 use mail::{Address, Message};

@@ -101,6 +101,7 @@ pub fn a_refused_step_leaves_nothing(make: Make<'_>) {
         track: vec![],
         once: vec![Mark { key: [1; 32], value: [2; 32] }],
         log: vec![record("accettazione", 40)],
+        ..Transaction::default()
     };
     let to = |address| delivery(address, Charge::Quota);
     let (new, none) = (Source::New(0), Source::New(1));

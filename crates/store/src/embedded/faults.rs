@@ -14,7 +14,9 @@ use super::tests::{noise, small};
 use super::*;
 use crate::contract::*;
 use crate::memory::MemoryStore;
-use crate::{FlagChange, Flags, NewJob, Quota, Source, SystemFlags, assert_refused};
+use crate::{
+    FlagChange, Flags, Infection, NewInfected, NewJob, Quota, Source, SystemFlags, assert_refused,
+};
 
 /// Fails one step of one kind, the one with this number.
 struct FailsAt {
@@ -37,7 +39,7 @@ impl Disk for FailsAt {
 type Act = fn(&dyn Store, AccountId, MailboxId) -> Result<(), StoreError>;
 
 /// Appends of every kind of octets, what takes them away, and a step of the pipeline.
-const SCRIPT: [Act; 10] = [
+const SCRIPT: [Act; 11] = [
     |store, _, inbox| store.append(inbox, message(&noise(1, 900), Flags::default())).map(|_| ()),
     |store, _, inbox| store.append(inbox, message(&noise(2, 50_000), Flags::default())).map(|_| ()),
     |store, _, inbox| {
@@ -72,6 +74,15 @@ const SCRIPT: [Act; 10] = [
         Ok(())
     },
     |store, _, inbox| store.append(inbox, message(&noise(5, 800), Flags::default())).map(|_| ()),
+    |store, _, _| {
+        let quarantine = vec![NewInfected {
+            octets: Source::New(0),
+            keep_until: at(99),
+            infection: Infection { virus: "Eicar".into(), ..Infection::default() },
+        }];
+        let octets = vec![inline(&noise(6, 6_000))];
+        store.commit(Transaction { octets, quarantine, ..Transaction::default() }).map(|_| ())
+    },
 ];
 
 /// All that a store says of itself, octets included.
@@ -98,6 +109,11 @@ pub(super) fn picture(store: &dyn Store) -> Vec<String> {
     for lane in store.lanes(None, usize::MAX).unwrap() {
         let due = store.lane_due(Timestamp::MAX, &lane, 1_000).unwrap();
         picture.push(format!("{lane} {:?}", due.iter().map(|job| job.id).collect::<Vec<_>>()));
+    }
+    for mut infected in store.quarantined(0, usize::MAX).unwrap() {
+        let octets = crc32c::crc32c(&store.read(infected.blob, 0, u64::MAX).unwrap());
+        infected.blob = BlobId(0);
+        picture.push(format!("{infected:?} {octets}"));
     }
     picture.push(format!("{:?}", store.jobs_waiting().unwrap()));
     picture.push(format!("{:?}", store.tracked("id").unwrap()));

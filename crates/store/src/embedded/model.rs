@@ -11,8 +11,8 @@ use super::*;
 use crate::contract::*;
 use crate::memory::MemoryStore;
 use crate::{
-    Amended, Charge, Delivery, FlagChange, Flags, Follow, Lane, Mark, NewJob, Quota, Source,
-    SystemFlags, Track, TrackState, Urgency,
+    Amended, Charge, Delivery, FlagChange, Flags, Follow, InfectedId, Infection, Lane, Mark,
+    NewInfected, NewJob, Quota, Source, SystemFlags, Track, TrackState, Urgency,
 };
 
 /// A call, its arguments small so that they often meet.
@@ -32,6 +32,8 @@ enum Call {
     Remove(u64),
     Add(&'static str),
     Step(Vec<u64>, Vec<(&'static str, Charge, usize)>, bool, Known),
+    /// Keeps so many octets until then, and discards what has this number.
+    Infect(usize, i64, Option<u64>),
     Postpone(u64),
     Changes(u64, u64),
     Reopen,
@@ -92,6 +94,8 @@ fn call() -> impl Strategy<Value = Call> {
         1 => who().prop_map(Call::Add),
         5 => (proptest::collection::vec(1u64..9, 0..2), deliveries, any::<bool>(), state)
             .prop_map(|(c, d, e, t)| Call::Step(c, d, e, t)),
+        1 => (length(), 50i64..80, proptest::option::of(1u64..5))
+            .prop_map(|(l, u, d)| Call::Infect(l, u, d)),
         1 => (1u64..9).prop_map(Call::Postpone),
         2 => (mailbox(), 0u64..12).prop_map(|(m, s)| Call::Changes(m, s)),
         1 => Just(Call::Reopen),
@@ -179,8 +183,20 @@ fn perform(store: &dyn Store, call: &Call) -> String {
                 track: vec![track],
                 once: mark.map(|n| Mark { key: [n; 32], value: [1; 32] }).into_iter().collect(),
                 log: vec![LogRecord { event: format!("{state:?}"), ..LogRecord::default() }],
+                ..Transaction::default()
             }))
         }
+        Call::Infect(length, until, discard) => told(store.commit(Transaction {
+            at: at(65),
+            octets: vec![inline(&vec![9; *length])],
+            quarantine: vec![NewInfected {
+                octets: Source::New(0),
+                keep_until: at(*until),
+                infection: Infection::default(),
+            }],
+            discard: discard.iter().map(|id| InfectedId(*id)).collect(),
+            ..Transaction::default()
+        })),
         Call::Postpone(job) => told(store.postpone(JobId(*job), at(70), "later")),
         Call::Changes(of, since) => told(store.changes(m(of), ModSeq(*since))),
         Call::Reopen => String::new(),

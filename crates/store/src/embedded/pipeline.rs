@@ -4,11 +4,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::messages::{self, Incoming};
 use super::txn::Txn;
-use super::{accounts, lanes, log, mailboxes, tracker};
+use super::{accounts, lanes, log, mailboxes, quarantine, tracker};
 use crate::rules::{self, micros, time};
 use crate::{
-    Amended, BlobId, Committed, Delivery, Follow, Job, JobId, LogRecord, MailboxName, Mark, NewJob,
-    Source, StoreError, Timestamp, Track,
+    Amended, BlobId, Committed, Delivery, Follow, InfectedId, Job, JobId, LogRecord, MailboxName,
+    Mark, NewInfected, NewJob, Source, StoreError, Timestamp, Track,
 };
 
 /// All of a transaction but its octets, which are there already.
@@ -22,6 +22,8 @@ pub(super) struct Step {
     pub(super) track: Vec<Track>,
     pub(super) once: Vec<Mark>,
     pub(super) log: Vec<LogRecord>,
+    pub(super) quarantine: Vec<NewInfected>,
+    pub(super) discard: Vec<InfectedId>,
 }
 
 pub(super) fn commit(
@@ -60,6 +62,14 @@ pub(super) fn commit(
     for job in step.enqueue {
         let blob = job.octets.map(|source| blob(txn, source, new)).transpose()?;
         done.enqueued.push(enqueue(txn, &job, blob, at)?);
+    }
+    for infected in &step.quarantine {
+        let blob = blob(txn, infected.octets, new)?;
+        let id = quarantine::add(txn, &infected.infection, blob, at, infected.keep_until)?;
+        done.quarantined.push(id);
+    }
+    for id in step.discard {
+        quarantine::discard(txn, id, at)?;
     }
     for message in &step.follow {
         tracker::follow(txn.db, message)?;

@@ -134,7 +134,8 @@ CREATE INDEX jobs_turn ON jobs (destination, class, account, turn)
 ";
 
 /// What refers to octets: each row of these tables counts once in the `refs` of its blob.
-pub(super) const BLOB_HOLDERS: &[(&str, &str)] = &[("messages", "blob"), ("jobs", "blob")];
+pub(super) const BLOB_HOLDERS: &[(&str, &str)] =
+    &[("messages", "blob"), ("jobs", "blob"), ("quarantine", "blob")];
 /// Tables that a store of this format may lack because it is older than they are.
 const ADDED: &str = "
 -- What notices about a message need, while `open` of its recipients are not closed.
@@ -148,6 +149,11 @@ CREATE TABLE IF NOT EXISTS deadlines (
 CREATE INDEX IF NOT EXISTS deadlines_due ON deadlines (due, identificativo, recipient_key);
 CREATE TABLE IF NOT EXISTS marks (
     key BLOB PRIMARY KEY, value BLOB NOT NULL, made INTEGER NOT NULL) WITHOUT ROWID;
+-- Infected messages. Rows are added, and removed when their time is over.
+CREATE TABLE IF NOT EXISTS quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, found INTEGER NOT NULL, keep_until INTEGER NOT NULL,
+    blob INTEGER NOT NULL, infection TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS quarantine_end ON quarantine (keep_until);
 ";
 
 /// The writer's connection; makes the tables of a new store.

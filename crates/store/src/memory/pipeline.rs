@@ -8,8 +8,8 @@ use mail::Address;
 use super::state::{Followed, State};
 use crate::rules::{self, kept};
 use crate::{
-    BlobId, Committed, Follow, Job, JobId, Lane, MailboxName, Mark, Overdue, Source, StoreError,
-    Timestamp, Track, TrackState, Tracked, Transaction,
+    BlobId, Committed, Follow, Infected, InfectedId, Job, JobId, Lane, MailboxName, Mark, Overdue,
+    Source, StoreError, Timestamp, Track, TrackState, Tracked, Transaction,
 };
 
 /// Where a job waits in its lane.
@@ -73,6 +73,28 @@ impl State {
             };
             self.jobs.insert(id, job);
             done.enqueued.push(id);
+        }
+        for new in transaction.quarantine {
+            let blob = blob_of(self, new.octets)?;
+            self.last_infected += 1;
+            let id = InfectedId(self.last_infected);
+            let infected = Infected {
+                id,
+                found: kept(at),
+                keep_until: kept(new.keep_until),
+                blob,
+                octets: self.octets(blob)?.len() as u64,
+                infection: new.infection,
+            };
+            self.quarantine.insert(id, Arc::new(infected));
+            done.quarantined.push(id);
+        }
+        for id in transaction.discard {
+            let infected = self.quarantine.get(&id).ok_or(StoreError::NoSuchMessage)?;
+            if kept(at) < infected.keep_until {
+                return Err(StoreError::StillKept(id));
+            }
+            self.quarantine.remove(&id);
         }
         transaction.follow.into_iter().for_each(|follow| self.follow(follow));
         for track in transaction.track {

@@ -11,9 +11,10 @@ use crate::mailbox::{MAILBOXES_MAX, SUBSCRIPTIONS_MAX};
 use crate::rules::{self, kept, uid};
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Charge, Copied,
-    Digest, FlagChange, FlagUpdate, Flags, Job, JobId, Keyword, Mailbox, MailboxId, MailboxName,
-    MailboxStatus, ModSeq, NewAccount, NewMessage, Octets, Opened, SpecialUse, StoreError, Summary,
-    SystemFlags, Timestamp, Tracked, Uid, UidSet, UidValidity, Usage,
+    Digest, FlagChange, FlagUpdate, Flags, Infected, InfectedId, Job, JobId, Keyword, Mailbox,
+    MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMessage, Octets, Opened,
+    SpecialUse, StoreError, Summary, SystemFlags, Timestamp, Tracked, Uid, UidSet, UidValidity,
+    Usage,
 };
 
 /// Octets of a message.
@@ -34,10 +35,12 @@ pub(super) struct State {
     pub(super) log: BTreeMap<u64, Arc<Record>>,
     pub(super) seals: Vec<Sealed>,
     pub(super) last_record: u64,
+    pub(super) quarantine: BTreeMap<InfectedId, Arc<Infected>>,
     last_account: u64,
     last_mailbox: u64,
     last_blob: u64,
     pub(super) last_job: u64,
+    pub(super) last_infected: u64,
     last_uid_validity: u32,
     /// What listeners are to be told, once this state is in place.
     pub(super) changed: BTreeSet<MailboxId>,
@@ -419,6 +422,7 @@ impl State {
         let messages = self.mailboxes.values().flat_map(|kept| kept.messages.values());
         let mut live: BTreeSet<BlobId> = messages.map(|message| message.blob).collect();
         live.extend(self.jobs.values().filter_map(|job| job.blob));
+        live.extend(self.quarantine.values().map(|infected| infected.blob));
         self.blobs.retain(|blob, _| live.contains(blob));
     }
 
