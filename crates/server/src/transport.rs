@@ -153,11 +153,10 @@ pub(crate) async fn once(site: &Arc<Site>) {
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut after = None;
-    loop {
-        match look(site, &ways, after, &mut connections, &stop).await.unwrap() {
-            Looked::More(last) => after = Some(last),
-            Looked::Full(_) | Looked::All => break,
-        }
+    while let Looked::More(last) =
+        look(site, &ways, after, &mut connections, &stop).await.unwrap()
+    {
+        after = Some(last);
     }
     while let Some(ended) = connections.join_next().await {
         ended.unwrap();

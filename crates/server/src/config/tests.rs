@@ -328,12 +328,9 @@ fn routes_say_where_mail_goes() {
     let config = with("");
     assert!(!config.transport.verify_required && config.transport.routes.is_empty());
     assert_eq!(config.deadlines.queue, Duration::from_secs(24 * 3_600));
-    for (text, what) in
-        [("[transport]\nverify = \"never\"", "`never` is neither way to look at a certificate")]
-    {
-        let errors = parse(&format!("{LEAST}{text}\n")).unwrap_err();
-        assert!(errors.iter().any(|error| error.contains(what)), "{errors:?}");
-    }
+    let errors = parse(&format!("{LEAST}[transport]\nverify = \"never\"\n")).unwrap_err();
+    let what = "`never` is neither way to look at a certificate";
+    assert!(errors.iter().any(|error| error.contains(what)), "{errors:?}");
 }
 
 #[test]

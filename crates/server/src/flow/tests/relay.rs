@@ -122,7 +122,7 @@ impl Session {
                         return Ok(());
                     }
                 }
-                other => self.answer(&other.to_owned(), "250 ok").map(drop)?,
+                other => self.answer(other, "250 ok").map(drop)?,
             }
         }
     }
