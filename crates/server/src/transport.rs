@@ -153,8 +153,7 @@ pub(crate) async fn once(site: &Arc<Site>) {
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut after = None;
-    while let Looked::More(last) =
-        look(site, &ways, after, &mut connections, &stop).await.unwrap()
+    while let Looked::More(last) = look(site, &ways, after, &mut connections, &stop).await.unwrap()
     {
         after = Some(last);
     }
