@@ -24,6 +24,8 @@ pub(crate) const FINDINGS_MAX: usize = 20;
 const INTERVAL_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// How long after the end of an interval it must have been sealed, the program running.
 const SEALED_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+/// How far the clock of a time stamp authority may be behind ours; its times have whole seconds besides.
+const STAMPED_EARLY_MAX: SignedDuration = SignedDuration::from_mins(1);
 /// Records are kept so many months: PEC-LOG-02.
 pub(crate) const RETENTION_MONTHS: i64 = 30;
 
@@ -76,7 +78,7 @@ pub(crate) fn leaves(store: &dyn Store, after: u64) -> anyhow::Result<Leaves> {
         first: entries.first().map(|entry| entry.time),
         fault: None,
     };
-    for (number, entry) in (after + 1..).zip(&entries) {
+    for (number, entry) in (after.saturating_add(1)..).zip(&entries) {
         match look_at(number, entry) {
             Ok(leaf) => page.leaves.push(leaf),
             Err(text) => {
@@ -294,7 +296,7 @@ pub(crate) fn look_at_seal(
         Err(error) => found.fault(Some(number), None, format!("seal {number}: {error}")),
     }
     match stamp {
-        Some(Ok(stamp)) if stamp.time < said.until => {
+        Some(Ok(stamp)) if stamp.time.duration_since(said.until) < -STAMPED_EARLY_MAX => {
             let text = format!("seal {number} was stamped before its interval had ended");
             found.fault(Some(number), None, text);
         }

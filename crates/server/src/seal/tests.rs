@@ -291,6 +291,21 @@ fn the_first_record_that_is_not_what_was_sealed_is_named() {
     }
 }
 
+/// An authority's times have whole seconds, and its clock is not ours: but a stamp of the day before is
+/// of no interval that ended since.
+#[test]
+fn a_stamp_may_be_a_minute_early_and_no_more() {
+    for (stamped, faults) in [("00:29:01Z", 0), ("00:29:00Z", 0), ("00:28:59Z", 1)] {
+        let store = MemoryStore::new();
+        write(&store, &["2026-11-20T00:20:00Z"]);
+        assert!(sealer(&store).seal_now(at("2026-11-20T00:30:00Z")).unwrap());
+        stamp_all(&store, at(&format!("2026-11-20T{stamped}")));
+        let found = checked(&store, "2026-11-20T01:00:00Z");
+        assert_eq!(found.faults.len(), faults, "{stamped}: {:?}", found.faults);
+        assert_eq!(Direct(&store).leaves(u64::MAX).unwrap().leaves, []);
+    }
+}
+
 /// PEC-LOG-03
 #[test]
 fn a_seal_that_was_altered_dropped_or_truncated_is_named() {
