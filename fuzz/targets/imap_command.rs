@@ -20,6 +20,7 @@ fuzz_target!(|octets: &[u8]| {
         channel_binding: false,
         background: true,
         unauthenticate: true,
+        views: Arc::default(),
         zone: jiff::tz::TimeZone::UTC,
     };
     let mut session = Session::new(Arc::new(settings), true);

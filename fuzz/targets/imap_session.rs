@@ -37,6 +37,7 @@ fn play(choice: u8, stream: &[u8], segment_max: usize) -> (Vec<u8>, bool) {
         channel_binding: false,
         background: true,
         unauthenticate: true,
+        views: imap::Views::of(&store),
         zone: jiff::tz::TimeZone::UTC,
     };
     // With TLS up from the start: what follows STARTTLS depends on segments, as it should.

@@ -4,12 +4,16 @@
 
 use libfuzzer_sys::fuzz_target;
 use mail::Message;
-use mail::mime::{Structure, decode_body, opaque, scan};
+use mail::mime::{Scanner, Structure, decode_body, opaque, scan};
 
 fuzz_target!(|octets: &[u8]| {
-    if let Ok(structure) = scan(octets) {
-        check(&structure, octets);
+    let scanned = scan(octets);
+    if let Ok(structure) = &scanned {
+        check(structure, octets);
     }
+    let mut scanner = Scanner::new();
+    octets.chunks(1 + octets.len() / 5).for_each(|piece| scanner.push(piece));
+    assert_eq!(scanner.finish(), scanned);
     check(&opaque(octets), octets);
     for field in Message::lenient(octets).fields() {
         assert!(!field.decoded().contains(char::is_control));

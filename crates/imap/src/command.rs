@@ -13,8 +13,10 @@ pub(crate) mod notify;
 mod quota;
 mod search;
 mod select;
+mod sort;
 mod status;
 mod store;
+mod thread;
 
 use imap_types::command::CommandBody;
 use imap_types::core::{IString, NString};
@@ -31,8 +33,10 @@ use self::notify::Notify;
 use self::quota::GetQuota;
 use self::search::Search;
 use self::select::{Changed, Select};
+use self::sort::Sort;
 use self::status::Status;
 use self::store::Store;
+use self::thread::Thread;
 use crate::enabled::Enabled;
 use crate::grammar;
 use crate::grammar::words::Words;
@@ -111,6 +115,8 @@ pub(crate) enum Work {
     Store(Box<Store>),
     Fetch(Box<Fetch>),
     Search(Box<Search>),
+    Sort(Box<Sort>),
+    Thread(Box<Thread>),
 }
 
 impl Work {
@@ -135,6 +141,8 @@ impl Work {
             Self::Store(_) => "store",
             Self::Fetch(_) => "fetch",
             Self::Search(_) => "search",
+            Self::Sort(_) => "sort",
+            Self::Thread(_) => "thread",
         }
     }
 
@@ -148,6 +156,8 @@ impl Work {
             Self::Store(store) => store.is_conditional(),
             Self::Fetch(fetch) => fetch.asks_mod_seq(),
             Self::Search(search) => search.asks_mod_seq(),
+            Self::Sort(sort) => sort.asks_mod_seq(),
+            Self::Thread(thread) => thread.asks_mod_seq(),
             _ => false,
         }
     }
@@ -198,6 +208,8 @@ impl Work {
             Self::Store(store) => store.run(context),
             Self::Fetch(fetch) => fetch.run(context),
             Self::Search(search) => search.run(context),
+            Self::Sort(sort) => sort.run(context),
+            Self::Thread(thread) => thread.run(context),
         }
     }
 }
@@ -257,6 +269,10 @@ pub(crate) fn extended(
         "UNAUTHENTICATE" if !by_uid && words.end().is_some() => Ok(Command::Unauthenticate),
         "SEARCH" => Search::read(tag, &mut words, by_uid, enabled)
             .map(|search| Command::Work(Needs::Selected, Work::Search(Box::new(search)))),
+        "SORT" => Sort::read(tag, &mut words, by_uid, enabled)
+            .map(|sort| Command::Work(Needs::Selected, Work::Sort(Box::new(sort)))),
+        "THREAD" => Thread::read(&mut words, by_uid, enabled)
+            .map(|thread| Command::Work(Needs::Selected, Work::Thread(Box::new(thread)))),
         _ => return None,
     };
     Some(command)

@@ -165,7 +165,7 @@ impl Job {
     /// Whether it may hold whole messages in memory while it runs: few of these should run at once.
     #[must_use]
     pub const fn may_hold_messages(&self) -> bool {
-        matches!(self.work, Work::Fetch(_) | Work::Search(_))
+        matches!(self.work, Work::Search(_) | Work::Sort(_) | Work::Thread(_))
     }
 
     /// Whether it can change names, subscriptions or annotations of the account: sessions with NOTIFY

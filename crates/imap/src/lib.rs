@@ -11,6 +11,9 @@
 //! | `response` | words to octets |
 //! | `selected` | a session's view of its mailbox, and how it learns of changes |
 //! | `watch` | what a session with NOTIFY tells of other mailboxes |
+//! | `live`, `uids` | what all sessions on a mailbox have in common |
+//! | `digest` | what a message's octets say, made once and kept beside them |
+//! | `texts` | the texts of a message, as SEARCH looks into them |
 //! | `source` | a stored message, read as far as a command needs it |
 //! | `refusal` | the one map from a store's error to a client's NO |
 //! | `command/` | a file a command |
@@ -25,9 +28,11 @@
 //! METADATA (RFC 5464), NOTIFY (RFC 5465), LIST-METADATA (RFC 9590) and UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
 
 mod command;
+mod digest;
 mod enabled;
 mod grammar;
 mod job;
+mod live;
 mod mutf7;
 mod refusal;
 mod response;
@@ -35,9 +40,13 @@ mod sasl;
 mod selected;
 mod session;
 mod source;
+mod texts;
+mod uids;
 mod watch;
 
 pub use job::{Answer, Job};
+pub use live::Views;
 pub use response::Code;
 pub use sasl::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret};
 pub use session::{Session, Settings, Step, limits};
+pub use texts::{Reading, References, read, references, with_message_id};

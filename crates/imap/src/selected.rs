@@ -5,15 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
-use store::{
-    FlagUpdate, Flags, Keyword, MailboxId, ModSeq, Opened, Store, StoreError, Uid, UidSet,
-};
+use store::{FlagUpdate, Flags, Keyword, MailboxId, ModSeq, Store, StoreError, Uid, UidSet};
 
 use crate::enabled::Enabled;
 use crate::grammar::MessageSet;
+use crate::live::{Entered, News, View};
 use crate::refusal::Refusal;
 use crate::response::{Output, SYSTEM_FLAGS, mod_seq, ranges};
+use crate::uids::Uids;
 
 /// What a client may be told now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +60,11 @@ pub(crate) struct Selected {
     pub(crate) hears: Hears,
     /// Came, and were told, and nothing was fetched of them.
     arrived: Vec<Uid>,
-    /// The messages that the client knows, ascending; a message's number is its place, from 1.
-    uids: Vec<Uid>,
+    /// What all sessions of this mailbox have in common.
+    view: Arc<View>,
+    /// The messages that the client knows; a message's number is its place, from 1. The same list as the
+    /// view's, as long as the client knows what everybody knows.
+    uids: Arc<Uids>,
     /// Messages from this one on are `\Recent` here.
     recent_from: Uid,
     /// The highest UID ever seen: what comes above it is new.
@@ -72,7 +76,7 @@ pub(crate) struct Selected {
     /// Keywords that FLAGS has announced.
     keywords: BTreeSet<Keyword>,
     /// Expunged, and the client not told yet.
-    gone: BTreeSet<Uid>,
+    gone: UidSet,
     /// Changes that this command has told itself.
     told: BTreeSet<(Uid, ModSeq)>,
     /// What the last search saved, RFC 5182 §2.1. As UIDs: what is expunged leaves it by itself.
@@ -80,9 +84,8 @@ pub(crate) struct Selected {
 }
 
 impl Selected {
-    pub(crate) fn new(mailbox: MailboxId, opened: Opened, read_only: bool) -> Self {
-        let mut uids = opened.uids;
-        uids.shrink_to_fit();
+    pub(crate) fn new(mailbox: MailboxId, entered: Entered, read_only: bool) -> Self {
+        let Entered { view, uids, opened } = entered;
         Self {
             mailbox,
             read_only,
@@ -94,9 +97,10 @@ impl Selected {
             mod_seq: opened.status.mod_seq,
             held: None,
             keywords: opened.keywords.into_iter().collect(),
-            gone: BTreeSet::new(),
+            gone: UidSet::default(),
             told: BTreeSet::new(),
             saved: UidSet::default(),
+            view,
             uids,
         }
     }
@@ -112,7 +116,7 @@ impl Selected {
     }
 
     /// The messages the client knows, by number.
-    pub(crate) fn uids(&self) -> &[Uid] {
+    pub(crate) fn uids(&self) -> &Uids {
         &self.uids
     }
 
@@ -124,31 +128,17 @@ impl Selected {
     }
 
     pub(crate) fn recent_count(&self) -> usize {
-        self.uids.len() - self.uids.partition_point(|&uid| uid < self.recent_from)
+        self.uids.len() - self.uids.below(self.recent_from.0.get())
     }
 
     /// The place of a message, from 0.
     pub(crate) fn place(&self, uid: Uid) -> Option<usize> {
-        self.uids.binary_search(&uid).ok()
+        self.uids.place(uid)
     }
 
     /// Those UIDs of a set of the client's that are not messages here: what can have vanished.
     pub(crate) fn absent(&self, uids: &UidSet, of: Option<&MessageSet>) -> UidSet {
-        let mut absent: Vec<(u32, u32)> = Vec::new();
-        for &(first, last) in uids.ranges() {
-            let from = self.uids.partition_point(|uid| uid.0.get() < first);
-            let to = self.uids.partition_point(|uid| uid.0.get() <= last);
-            let mut start = first;
-            for uid in self.uids.get(from..to).unwrap_or_default() {
-                if start < uid.0.get() {
-                    absent.push((start, uid.0.get() - 1));
-                }
-                start = uid.0.get().saturating_add(1);
-            }
-            if start <= last {
-                absent.push((start, last));
-            }
-        }
+        let mut absent = self.uids.absent(uids);
         if let Some(MessageSet::Ranges(set)) = of {
             // `*` is at most the last UID there ever was.
             let bound = |bound: Option<u32>| bound.unwrap_or(u32::MAX);
@@ -171,9 +161,7 @@ impl Selected {
                 let highest = self.uids.last().map_or(0, |uid| uid.0.get());
                 let (from, to) = (from.unwrap_or(highest), to.unwrap_or(highest));
                 let (from, to) = (from.min(to), from.max(to));
-                let start = self.uids.partition_point(|uid| uid.0.get() < from);
-                let end = self.uids.partition_point(|uid| uid.0.get() <= to);
-                ranges.push(start..end);
+                ranges.push(self.uids.below(from)..self.uids.up_to(to));
             } else {
                 let number = |bound: Option<u32>| match bound {
                     Some(number) => usize::try_from(number).unwrap_or(usize::MAX),
@@ -215,17 +203,14 @@ impl Selected {
     }
 
     fn saved(&self) -> Places {
-        let place = |range: &(u32, u32)| {
-            let start = self.uids.partition_point(|uid| uid.0.get() < range.0);
-            start..self.uids.partition_point(|uid| uid.0.get() <= range.1)
-        };
+        let place = |range: &(u32, u32)| self.uids.below(range.0)..self.uids.up_to(range.1);
         Places::new(self.saved.ranges().iter().map(place).collect())
     }
 
     /// As a set of UIDs.
     pub(crate) fn uid_set(&self, places: &Places) -> UidSet {
         let bounds = places.ranges.iter().filter_map(|range| {
-            Some((*self.uids.get(range.start)?, *self.uids.get(range.end.checked_sub(1)?)?))
+            Some((self.uids.get(range.start)?, self.uids.get(range.end.checked_sub(1)?)?))
         });
         UidSet::from_ranges(bounds)
     }
@@ -276,21 +261,26 @@ impl Selected {
         if tell == Tell::Nothing || !self.hears.messages {
             return Ok(());
         }
-        let changes = store.changes(self.mailbox, self.mod_seq)?;
+        let News { changes, uids } = self.view.news(store, self.mod_seq)?;
         let told_to = std::mem::replace(&mut self.mod_seq, changes.mod_seq);
-        for &(start, end) in changes.expunged.ranges() {
-            let from = self.uids.partition_point(|uid| uid.0.get() < start);
-            let to = self.uids.partition_point(|uid| uid.0.get() <= end);
-            self.gone.extend(&self.uids[from..to]);
-        }
-        if tell == Tell::All {
-            self.tell_expunged(out);
-        }
+        self.gone = self.gone.union(&self.uids.common(&changes.expunged));
+        let gone =
+            if tell == Tell::All { std::mem::take(&mut self.gone) } else { UidSet::default() };
+        self.tell_expunged(&gone, out);
         let new = changes.updated.partition_point(|update| update.uid.0.get() <= self.seen_to);
         let (changed, arrived) = changes.updated.split_at(new);
+        match uids.filter(|_| self.gone.is_empty()) {
+            // Whoever knows what everybody knows shares the list.
+            Some(uids) => self.uids = uids,
+            None if gone.is_empty() && arrived.is_empty() => {}
+            None => {
+                let known = Arc::make_mut(&mut self.uids);
+                known.remove(&gone);
+                arrived.iter().for_each(|update| known.push(update.uid));
+            }
+        }
         if let Some(last) = arrived.last() {
             self.seen_to = last.uid.0.get();
-            self.uids.extend(arrived.iter().map(|update| update.uid));
             if self.hears.collects && self.arrived.len() + arrived.len() <= ARRIVED_MAX {
                 self.arrived.extend(arrived.iter().map(|update| update.uid));
             }
@@ -300,7 +290,7 @@ impl Selected {
         for update in changed {
             let Some(place) = self.place(update.uid) else { continue };
             if !self.hears.flags
-                || self.gone.contains(&update.uid)
+                || self.gone.contains(update.uid)
                 || self.told.contains(&(update.uid, update.mod_seq))
             {
                 continue;
@@ -382,21 +372,15 @@ impl Selected {
     }
 
     /// From the last to the first: no number changes before it has been told.
-    fn tell_expunged(&mut self, out: &mut Output) {
-        let gone = std::mem::take(&mut self.gone);
-        if gone.is_empty() {
-            return;
-        }
+    fn tell_expunged(&self, gone: &UidSet, out: &mut Output) {
         if self.enabled.vanishes() {
-            out.vanished(false, &gone.iter().copied().collect());
-        } else {
-            for uid in gone.iter().rev() {
-                if let Some(place) = self.place(*uid) {
-                    out.untagged(&format!("{} EXPUNGE", place + 1));
-                }
+            return out.vanished(false, gone);
+        }
+        for &(first, last) in gone.ranges().iter().rev() {
+            for place in (self.uids.below(first)..self.uids.up_to(last)).rev() {
+                out.untagged(&format!("{} EXPUNGE", place + 1));
             }
         }
-        self.uids.retain(|uid| !gone.contains(uid));
     }
 }
 

@@ -20,6 +20,7 @@ use self::framing::{Framer, Pending};
 use crate::command::{Command, Needs, Work, capability};
 use crate::enabled::Enabled;
 use crate::job::{Answer, Flow, Job, Progress};
+use crate::live::Views;
 use crate::refusal::{Refusal, Status};
 use crate::response::{Code, Piece};
 use crate::sasl::{SaslAnswer, SaslStep, Secret};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub background: bool,
     /// Whether a connection can be used for one account after the other: RFC 8437 §8 wants a choice.
     pub unauthenticate: bool,
+    /// What sessions on one mailbox have in common.
+    pub views: Arc<Views>,
     /// In which zone internal dates are shown, and what a day is to SEARCH.
     pub zone: TimeZone,
 }

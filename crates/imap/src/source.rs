@@ -1,15 +1,18 @@
 //! A stored message, read as far as a command needs it and no further.
 //!
-//! Its header is read in growing pieces; the whole of it only for its structure, and then dropped
-//! with the [`Source`], which no job keeps. Not here: what is made of it.
+//! Its header is read in growing pieces; all of it only to make its [`Digest`], once, and then piece by
+//! piece. No message is held whole but a short one. Not here: what is made of it.
 
 use mail::message::HEADER_OCTETS_MAX;
 use mail::mime::{self, Structure};
 use store::{BlobId, Store, StoreError};
 
-/// Octets of a message whose parts are looked for; a longer one is shown as one opaque part. It is
-/// above what this server takes in, so that only a changed configuration can pass it.
-pub(crate) const STRUCTURE_OCTETS_MAX: u64 = 128 * 1024 * 1024;
+use crate::digest::{self, Digest};
+
+/// A message up to this is held whole once its parts are looked for.
+const WHOLE_OCTETS_MAX: u64 = 1024 * 1024;
+/// Octets of a longer one that are read at once.
+const PIECE_OCTETS: u64 = 256 * 1024;
 /// Octets that are read at first to find the end of a header; most headers fit.
 const FIRST_READ_OCTETS: u64 = 8 * 1024;
 /// Octets of a longer header that are read at once while its end is looked for.
@@ -25,14 +28,47 @@ pub(crate) struct Source<'s> {
     /// Where the body starts, once known.
     body_start: Option<u64>,
     structure: Option<Structure>,
+    digest: Option<Digest>,
+    /// The digest was made here and now.
+    made: bool,
     /// Octets read from the store so far.
     pub(crate) read: u64,
 }
 
 impl<'s> Source<'s> {
     pub(crate) fn new(store: &'s dyn Store, blob: BlobId, octets: u64) -> Self {
-        let head = Vec::new();
-        Self { store, blob, octets, head, body_start: None, structure: None, read: 0 }
+        Self {
+            store,
+            blob,
+            octets,
+            head: Vec::new(),
+            body_start: None,
+            structure: None,
+            digest: None,
+            made: false,
+            read: 0,
+        }
+    }
+
+    /// The same with the digest that the store has kept.
+    pub(crate) fn with_digest(mut self, kept: Option<Vec<u8>>) -> Self {
+        self.digest = kept.and_then(Digest::read);
+        self
+    }
+
+    /// What its octets say.
+    pub(crate) fn digest(&mut self) -> Result<&Digest, StoreError> {
+        if self.digest.is_none() {
+            self.digest = Some(Digest::make(self)?);
+            self.made = true;
+        }
+        self.digest.as_ref().ok_or(StoreError::NoSuchMessage)
+    }
+
+    /// The digest, when it was made here and the store should keep it.
+    pub(crate) fn made_digest(&self) -> Option<(BlobId, Vec<u8>)> {
+        let digest = self.digest.as_ref().filter(|_| self.made)?;
+        Some((self.blob, digest.octets().to_vec()))
     }
 
     /// Octets `start..end`.
@@ -59,11 +95,10 @@ impl<'s> Source<'s> {
             if at >= self.octets {
                 break self.octets;
             }
-            let piece = self.store.read(self.blob, at, at.saturating_add(piece_octets))?;
+            let piece = self.slice(at, self.octets.min(at.saturating_add(piece_octets)))?;
             if piece.is_empty() {
                 break self.octets;
             }
-            self.read += piece.len() as u64;
             let end = line.find(&piece);
             if self.head.len() as u64 == at && self.head.len() < HEADER_OCTETS_MAX {
                 self.head.extend_from_slice(&piece);
@@ -84,27 +119,52 @@ impl<'s> Source<'s> {
         Ok(&self.head[..self.head.len().min(body_start)])
     }
 
-    /// All of it and its parts. What is too long or too deep is one opaque part.
-    pub(crate) fn parts(&mut self) -> Result<(&[u8], &Structure), StoreError> {
+    /// Its parts. What is too deep, or has too many, is one opaque part.
+    pub(crate) fn structure(&mut self) -> Result<&Structure, StoreError> {
         if self.structure.is_none() {
-            let structure = if self.octets > STRUCTURE_OCTETS_MAX {
-                let body_start = usize::try_from(self.body_start()?).unwrap_or(usize::MAX);
-                let mut structure = mime::opaque(self.header()?);
-                if let Some(root) = structure.parts.first_mut() {
-                    root.body = body_start..usize::try_from(self.octets).unwrap_or(usize::MAX);
-                }
-                structure
-            } else {
+            if self.octets <= WHOLE_OCTETS_MAX && (self.head.len() as u64) < self.octets {
                 self.head = self.store.read(self.blob, 0, self.octets)?;
                 self.read += self.octets;
-                mime::scan(&self.head).unwrap_or_else(|_| mime::opaque(&self.head))
+            }
+            let (found, lines) = match self.head.len() as u64 == self.octets {
+                true => {
+                    let lines = self.head.iter().filter(|&&octet| octet == b'\n').count();
+                    (mime::scan(&self.head).ok(), lines)
+                }
+                false => {
+                    self.read += self.octets;
+                    let (store, blob) = (self.store, self.blob);
+                    let read = |start, end| store.read(blob, start, end);
+                    digest::scan(self.octets, read, PIECE_OCTETS)?
+                }
             };
-            self.structure = Some(structure);
+            self.structure = Some(match found {
+                Some(structure) => structure,
+                None => self.opaque_of(lines)?,
+            });
         }
-        match &self.structure {
-            Some(structure) => Ok((&self.head, structure)),
-            None => Err(StoreError::NoSuchMessage),
+        self.structure.as_ref().ok_or(StoreError::NoSuchMessage)
+    }
+
+    /// All of it as one opaque part, for what cannot be told otherwise.
+    pub(crate) fn opaque(&mut self) -> Result<Structure, StoreError> {
+        let lines = self.structure()?.root().lines;
+        let mut structure = self.opaque_of(0)?;
+        structure.parts.iter_mut().for_each(|root| root.lines = lines);
+        Ok(structure)
+    }
+
+    fn opaque_of(&mut self, lines: usize) -> Result<Structure, StoreError> {
+        let body_start = usize::try_from(self.body_start()?).unwrap_or(usize::MAX);
+        let end = usize::try_from(self.octets).unwrap_or(usize::MAX);
+        let header = self.header()?;
+        let in_header = header.iter().filter(|&&octet| octet == b'\n').count();
+        let mut structure = mime::opaque(header);
+        for root in &mut structure.parts {
+            root.body = body_start..end;
+            root.lines = lines.saturating_sub(in_header);
         }
+        Ok(structure)
     }
 }
 

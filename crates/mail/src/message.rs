@@ -135,7 +135,7 @@ pub(crate) fn header_block(octets: &[u8]) -> HeaderBlock {
 
 /// Where the line after the one at `at` starts; the end of the octets when there is none.
 pub(crate) fn line_after(octets: &[u8], at: usize) -> usize {
-    octets[at..].iter().position(|&b| b == b'\n').map_or(octets.len(), |lf| at + lf + 1)
+    memchr::memchr(b'\n', &octets[at..]).map_or(octets.len(), |lf| at + lf + 1)
 }
 
 /// A line without its line end, CRLF or LF.

@@ -11,7 +11,7 @@ mod scan;
 use std::ops::Range;
 
 pub use media::{ContentType, Disposition};
-pub use scan::{opaque, scan};
+pub use scan::{Scanner, opaque, scan};
 
 use crate::encoding;
 use crate::message::{decode_words, without_controls};
@@ -72,6 +72,8 @@ pub struct Part {
     pub encoding: String,
     /// Its disposition, when it says one.
     pub disposition: Option<Disposition>,
+    /// Line ends in its body.
+    pub lines: usize,
 }
 
 impl Part {

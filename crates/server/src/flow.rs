@@ -46,10 +46,10 @@ use pec::layout::Unsigned;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
 use store::{
-    Account, Charge, Delivery, Flags, Job, JobId, MailboxName, NewJob, Source, StoreError,
-    Timestamp, Transaction,
+    Account, Charge, Delivery, Job, JobId, NewJob, Source, StoreError, Timestamp, Transaction,
 };
 
+use crate::keywords;
 use crate::site::Site;
 
 /// What a job is: its payload in the queue, as JSON. A release reads what earlier ones wrote.
@@ -275,13 +275,13 @@ fn fresh_token() -> u128 {
     u128::from_be_bytes(crypto::random())
 }
 
-/// A receipt of ours, put into our user's INBOX.
-fn to_inbox(to: &Address, octets: Source) -> Delivery {
+/// A receipt, put into our user's mailbox: its INBOX, or the one that it has for receipts.
+fn to_inbox(to: &Address, octets: Source, receipt: &[u8]) -> Delivery {
     Delivery {
         to: to.clone(),
-        mailbox: MailboxName::inbox(),
+        mailbox: keywords::receipts(),
         octets,
-        flags: Flags::default(),
+        flags: keywords::of(receipt),
         charge: Charge::Receipt,
     }
 }
@@ -290,11 +290,11 @@ fn to_inbox(to: &Address, octets: Source) -> Delivery {
 fn place_or_queue(
     transaction: &mut Transaction,
     to: &Address,
-    octets: Source,
+    (octets, receipt): (Source, &[u8]),
     placed: bool,
 ) -> anyhow::Result<()> {
     if placed {
-        transaction.deliver.push(to_inbox(to, octets));
+        transaction.deliver.push(to_inbox(to, octets, receipt));
     } else {
         transaction.enqueue.push(Task::Place { to: to.clone() }.queued(Some(octets))?);
     }

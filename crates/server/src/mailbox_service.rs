@@ -42,6 +42,7 @@ fn settings(site: &Site, connection: &Connection) -> Arc<Settings> {
         channel_binding: connection.exporter().is_some(),
         background: site.connections.count() <= limits.background_connections_max,
         unauthenticate: limits.unauthenticate,
+        views: Arc::clone(&site.views),
         zone: pec::moment::rome().clone(),
     })
 }

@@ -23,6 +23,8 @@ mod fetch;
 mod flow;
 mod http;
 mod hub;
+mod keywords;
+mod librarian;
 mod limits;
 mod log;
 mod login;

@@ -22,6 +22,7 @@ use crate::config::{Config, Service};
 use crate::drive::Connection;
 use crate::flow::deadlines::Deadlines;
 use crate::hub::Hub;
+use crate::librarian;
 use crate::limits::Connections;
 use crate::login::Logins;
 use crate::queue::Queue;
@@ -137,6 +138,7 @@ async fn serve(
         let name = "deadlines".to_owned();
         std::thread::Builder::new().name(name).spawn(move || deadlines.run(&site))?
     };
+    let (librarian, librarian_thread) = librarian::begin(&site)?;
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let current: Arc<dyn Fn() -> Arc<Config> + Send + Sync> = {
@@ -188,6 +190,10 @@ async fn serve(
     tokio::task::spawn_blocking(move || notices.join())
         .await?
         .map_err(|_| anyhow::anyhow!("the thread that gives notices had panicked"))?;
+    librarian.stop();
+    if tokio::task::spawn_blocking(move || librarian_thread.join()).await?.is_err() {
+        tracing::error!(target: "server", "the librarian's thread had panicked");
+    }
     tokio::task::spawn_blocking(move || queue.join())
         .await?
         .map_err(|_| anyhow::anyhow!("the queue's thread had panicked"))?
@@ -241,6 +247,7 @@ pub(crate) fn assemble_with(
     // Anything that is secret and the same at every start will do.
     let secret = std::fs::read(&config.tls.key)?;
     let logins = Logins::new(store.clone(), connections.clone(), secret);
+    let views = imap::Views::of(&*store);
     let hub = Arc::new(Hub::new());
     let told = hub.clone();
     store.listen(Box::new(move |mailbox| told.mailbox_changed(mailbox)));
@@ -249,6 +256,7 @@ pub(crate) fn assemble_with(
         clock,
         store,
         hub,
+        views,
         connections,
         logins,
         tls,

@@ -45,6 +45,8 @@ pub(crate) struct Site {
     pub(crate) clock: Clock,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
+    /// What IMAP's sessions on one mailbox have in common.
+    pub(crate) views: Arc<imap::Views>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) logins: Logins,
     pub(crate) tls: Tls,

@@ -75,6 +75,8 @@ macro_rules! contract_cases {
             messages::a_mailbox_that_is_gone_is_named_so,
             messages::octets_live_as_long_as_somebody_refers_to_them,
             messages::listeners_hear_of_each_change,
+            messages::digests_live_as_long_as_their_octets,
+            messages::texts_are_found_where_they_are_indexed,
             quota::a_message_is_charged_when_it_appears,
             quota::copies_charge_and_moves_do_not,
             quota::what_goes_is_given_back,

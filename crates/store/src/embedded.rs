@@ -7,13 +7,12 @@
 //! | `segments/` | octets in pieces, each once (`pieces.rs`), a group at a time (`segments.rs`) |
 //! | `large/` | octets beyond 1 MiB that an older version stored, a file each |
 //! | `pin` | locked by whoever copies the store: nothing is unlinked meanwhile |
+//! | `search/` | an index of texts for each account, made again where it is missing |
 //! | `spool/` | what is still coming in; emptied when the store is opened |
 //!
 //! The order is always: octets on disk, then the commit that names them, then the answer. One
 //! thread writes (`writer.rs`); reads have connections of their own and wait for nobody. No name
 //! that a user chose is ever a path. What a crash may leave is in `docs/crash-states.md`.
-//!
-//! Not here: full-text search.
 
 mod accounts;
 mod annotations;
@@ -35,6 +34,7 @@ mod readers;
 mod record;
 mod schema;
 mod seals;
+mod search;
 mod segments;
 mod stats;
 mod tracker;
@@ -81,11 +81,12 @@ use self::upkeep::{Done, Pace};
 use self::writer::{Command, Fault, Outcome, Unlink, Writer};
 use crate::tree::Hash;
 use crate::{
-    Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Charge, Committed,
-    Compacted, Copied, Digest, FlagChange, FlagUpdate, Infected, Job, JobId, Listener, LogEntry,
-    LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq,
-    NewAccount, NewMailbox, NewMessage, NewSeal, Octets, Opened, Overdue, Seal, Spool, Store,
-    StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Upkeep, Usage,
+    Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes, Charge,
+    Committed, Compacted, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId,
+    Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName,
+    MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Octets, Opened, Overdue,
+    Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
+    UidValidity, Upkeep, Usage,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
@@ -124,6 +125,7 @@ impl Default for Options {
 /// A store in a directory of this machine.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
+    texts: search::Indexes,
     commands: Option<SyncSender<Command>>,
     writer: Option<JoinHandle<()>>,
     pace: Arc<Pace>,
@@ -199,6 +201,7 @@ impl EmbeddedStore {
             listeners: RwLock::default(),
             fault: Fault::default(),
         });
+        let texts = search::Indexes::open(dir)?;
         let (commands, taken) = sync_channel(QUEUE_MAX);
         let writer = Writer {
             db,
@@ -223,12 +226,25 @@ impl EmbeddedStore {
         };
         Ok(Self {
             shared,
+            texts,
             commands: Some(commands),
             writer: Some(writer),
             pace,
             upkeep: Some(upkeep),
             _lock: lock,
         })
+    }
+
+    /// Does something with the index of texts that a mailbox belongs to.
+    fn in_texts<T>(
+        &self,
+        mailbox: MailboxId,
+        work: impl FnOnce(&mut search::Texts) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (account, last_blob) = self.shared.readers.read(|db| {
+            Ok((mailboxes::Numbers::load(db, mailbox)?.account, Counters::load(db)?.blob))
+        })?;
+        self.texts.with(account, last_blob, work)
     }
 
     /// Has the writer do `run` with new octets, and waits until it is on disk.
@@ -357,7 +373,8 @@ impl Store for EmbeddedStore {
     }
 
     fn remove_account(&self, id: AccountId) -> Result<(), StoreError> {
-        self.write(vec![], move |txn, _| accounts::remove(txn, id))
+        self.write(vec![], move |txn, _| accounts::remove(txn, id))?;
+        self.texts.remove(id)
     }
 
     fn usage(&self, id: AccountId) -> Result<Usage, StoreError> {
@@ -370,6 +387,10 @@ impl Store for EmbeddedStore {
 
     fn mailbox(&self, account: AccountId, name: &MailboxName) -> Result<Mailbox, StoreError> {
         self.shared.readers.read(|db| mailboxes::by_name(db, account, name))
+    }
+
+    fn mailbox_by_id(&self, mailbox: MailboxId) -> Result<Mailbox, StoreError> {
+        self.shared.readers.read(|db| mailboxes::by_id(db, mailbox))
     }
 
     fn create_mailbox(
@@ -448,7 +469,7 @@ impl Store for EmbeddedStore {
         };
         let mut opened = self.shared.readers.read(|db| messages::open(db, mailbox))?;
         opened.recent_from = from;
-        opened.status.recent = opened.uids.iter().filter(|uid| **uid >= from).count() as u64;
+        opened.status.recent = opened.uids.iter().filter(|uid| *uid >= from).count() as u64;
         Ok(opened)
     }
 
@@ -484,6 +505,68 @@ impl Store for EmbeddedStore {
             if octets.is_empty() { octets = read } else { octets.extend_from_slice(&read) }
         }
         Ok(octets)
+    }
+
+    fn digested(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        limit: usize,
+        octets_limit: usize,
+    ) -> Result<Vec<Digested>, StoreError> {
+        self.shared.readers.read(|db| {
+            mailboxes::Numbers::load(db, mailbox)?;
+            messages::digested(db, mailbox, uids, limit, octets_limit)
+        })
+    }
+
+    fn keep_digests(&self, digests: Vec<(BlobId, Vec<u8>)>) {
+        let Some(commands) = &self.commands else { return };
+        let command = Command {
+            octets: Vec::new(),
+            run: Box::new(move |txn, _| {
+                let outcome = match messages::keep_digests(txn, &digests) {
+                    Ok(()) => Outcome::Kept,
+                    Err(error) => {
+                        tracing::warn!(%error, "digests could not be kept");
+                        Outcome::Refused
+                    }
+                };
+                (outcome, Box::new(|| ()))
+            }),
+        };
+        if commands.try_send(command).is_err() {
+            tracing::debug!("the writer is busy: digests are made again when they are needed");
+        }
+    }
+
+    fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
+        self.in_texts(mailbox, |texts| texts.find(mailbox, text))
+    }
+
+    fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
+        self.in_texts(mailbox, |texts| texts.indexed_to(mailbox)).map(Some)
+    }
+
+    fn texts_missing(
+        &self,
+        mailbox: MailboxId,
+        blobs: &[BlobId],
+    ) -> Result<Vec<BlobId>, StoreError> {
+        self.in_texts(mailbox, |texts| texts.missing(blobs))
+    }
+
+    fn index_texts(
+        &self,
+        mailbox: MailboxId,
+        up_to: Uid,
+        texts: Vec<(BlobId, Option<String>)>,
+    ) -> Result<(), StoreError> {
+        let there = |blob| self.shared.readers.read(|db| octets::octets(db, blob));
+        self.in_texts(mailbox, |index| {
+            index.add(mailbox, up_to, &texts)?;
+            index.prune(&|blob| there(blob).is_ok())
+        })
     }
 
     fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {

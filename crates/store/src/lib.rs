@@ -41,8 +41,8 @@ pub use mailbox::{
     UidValidity,
 };
 pub use message::{
-    Appended, BlobId, Changes, Copied, FlagUpdate, NewMessage, Octets, Opened, Spool, Spooled,
-    Summary,
+    Appended, BlobId, Candidates, Changes, Copied, Digested, FlagUpdate, NewMessage, Octets,
+    Opened, Spool, Spooled, Summary,
 };
 pub use quarantine::{Infected, InfectedId, Infection, NewInfected};
 pub use queue::{Amended, Job, JobId, Lane, NewJob, Urgency};
@@ -112,6 +112,12 @@ pub trait Store: Send + Sync {
     ///
     /// [`StoreError::NoSuchMailbox`].
     fn mailbox(&self, account: AccountId, name: &MailboxName) -> Result<Mailbox, StoreError>;
+    /// One mailbox, by its number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`].
+    fn mailbox_by_id(&self, mailbox: MailboxId) -> Result<Mailbox, StoreError>;
     /// Creates a mailbox, and the parents that it lacks (RFC 9051 §6.3.4). The UIDVALIDITY of a
     /// name that existed before is higher than it was.
     ///
@@ -228,6 +234,71 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NoSuchMessage`] when they are gone; [`StoreError::Medium`] when the checksum
     /// of what is read does not hold.
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError>;
+    /// As [`summaries`](Self::summaries), each with the digest of its octets when one is kept; ends early
+    /// once the digests have so many octets.
+    ///
+    /// # Errors
+    ///
+    /// As [`summaries`](Self::summaries).
+    fn digested(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        limit: usize,
+        octets_limit: usize,
+    ) -> Result<Vec<Digested>, StoreError>;
+    /// Keeps what was made of stored octets beside them, as long as they are there; the store does not
+    /// look into it. This is for speed: it returns before it is done, and what cannot be kept now is
+    /// left out.
+    fn keep_digests(&self, digests: Vec<(BlobId, Vec<u8>)>);
+    /// Where a text can be, in lower case, among the messages of a mailbox; `None` when the store cannot
+    /// tell: then it can be anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`] when it was deleted.
+    fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
+        let _ = (mailbox, text);
+        Ok(None)
+    }
+    /// The UID up to which the texts of a mailbox are indexed, 0 when none are; `None` when the store has
+    /// no index.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMailbox`] when it was deleted.
+    fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
+        let _ = mailbox;
+        Ok(None)
+    }
+    /// Which of these octets are not in the index that the mailbox belongs to.
+    ///
+    /// # Errors
+    ///
+    /// As [`texts_indexed_to`](Self::texts_indexed_to).
+    fn texts_missing(
+        &self,
+        mailbox: MailboxId,
+        blobs: &[BlobId],
+    ) -> Result<Vec<BlobId>, StoreError> {
+        let _ = mailbox;
+        Ok(blobs.to_vec())
+    }
+    /// Puts texts (in lower case; `None` for what is too long) into the index, and notes that all
+    /// messages of the mailbox are in there up to this UID.
+    ///
+    /// # Errors
+    ///
+    /// As [`texts_indexed_to`](Self::texts_indexed_to).
+    fn index_texts(
+        &self,
+        mailbox: MailboxId,
+        up_to: Uid,
+        texts: Vec<(BlobId, Option<String>)>,
+    ) -> Result<(), StoreError> {
+        let _ = (mailbox, up_to, texts);
+        Ok(())
+    }
     /// How many octets are stored there.
     ///
     /// # Errors

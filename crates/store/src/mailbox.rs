@@ -230,6 +230,42 @@ impl UidSet {
         self.ranges.is_empty()
     }
 
+    /// How many UIDs are in it.
+    pub fn count(&self) -> u64 {
+        self.ranges.iter().map(|&(first, last)| u64::from(last - first) + 1).sum()
+    }
+
+    /// The UIDs in it, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = Uid> + '_ {
+        let numbers = self.ranges.iter().flat_map(|&(first, last)| first..=last);
+        numbers.filter_map(NonZeroU32::new).map(Uid)
+    }
+
+    /// Those of this set and of another.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let uid = |number| NonZeroU32::new(number).map(Uid);
+        let ranges = self.ranges.iter().chain(&other.ranges);
+        Self::from_ranges(ranges.filter_map(|&(first, last)| Some((uid(first)?, uid(last)?))))
+    }
+
+    /// The UIDs below `next` that are not in it.
+    #[must_use]
+    pub fn gaps_below(&self, next: Uid) -> Self {
+        let mut gaps = Vec::new();
+        let mut first = 1;
+        for &(start, end) in self.ranges.iter().filter(|(start, _)| *start < next.0.get()) {
+            if first < start {
+                gaps.push((first, start - 1));
+            }
+            first = end.saturating_add(1);
+        }
+        if first < next.0.get() {
+            gaps.push((first, next.0.get() - 1));
+        }
+        Self { ranges: gaps }
+    }
+
     /// Whether a UID is in it.
     pub fn contains(&self, uid: Uid) -> bool {
         let uid = uid.0.get();

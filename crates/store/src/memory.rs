@@ -8,20 +8,23 @@ mod annotations;
 mod log;
 mod pipeline;
 mod state;
+mod texts;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mail::Address;
 
 use self::state::{Octet, State};
+use self::texts::Texts;
 use crate::rules::clip;
 use crate::tree::Hash;
 use crate::{
-    Account, AccountChange, AccountId, Annotations, Appended, BlobId, Changes, Committed, Copied,
-    Digest, FlagChange, FlagUpdate, Infected, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf,
-    LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, NewAccount, NewMailbox,
-    NewMessage, NewSeal, Opened, Overdue, Seal, Spool, Spooled, Store, StoreError, Summary,
-    Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Usage,
+    Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes,
+    Committed, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId, Listener,
+    LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus,
+    ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Overdue, Seal, Spool, Spooled,
+    Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Usage,
 };
 
 /// A store in memory.
@@ -29,6 +32,8 @@ use crate::{
 pub struct MemoryStore {
     state: Mutex<State>,
     listeners: Mutex<Vec<Listener>>,
+    digests: Mutex<BTreeMap<BlobId, Vec<u8>>>,
+    texts: Mutex<Texts>,
 }
 
 impl MemoryStore {
@@ -40,6 +45,12 @@ impl MemoryStore {
     fn state(&self) -> MutexGuard<'_, State> {
         // A state is put in place whole: a panic elsewhere leaves it as it was.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index of texts, for a mailbox that is there.
+    fn texts(&self, mailbox: MailboxId) -> Result<MutexGuard<'_, Texts>, StoreError> {
+        self.state().kept(mailbox)?;
+        Ok(self.texts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does `what` to a copy of the state, puts it in place when it succeeded, and tells listeners.
@@ -110,6 +121,10 @@ impl Store for MemoryStore {
         let state = self.state();
         let id = state.find(account, name).ok_or(StoreError::NoSuchMailbox)?;
         Ok(state.kept(id)?.mailbox.clone())
+    }
+
+    fn mailbox_by_id(&self, mailbox: MailboxId) -> Result<Mailbox, StoreError> {
+        Ok(self.state().kept(mailbox)?.mailbox.clone())
     }
 
     fn create_mailbox(
@@ -191,6 +206,61 @@ impl Store for MemoryStore {
 
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
         Ok(slice(&self.state().octets(blob)?, start, end))
+    }
+
+    fn digested(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        limit: usize,
+        octets_limit: usize,
+    ) -> Result<Vec<Digested>, StoreError> {
+        let state = self.state();
+        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut octets = 0;
+        let mut found = Vec::new();
+        for summary in state.kept(mailbox)?.of(uids).take(limit) {
+            if octets >= octets_limit {
+                break;
+            }
+            let digest = digests.get(&summary.blob).cloned();
+            octets += digest.as_ref().map_or(0, Vec::len);
+            found.push((summary.clone(), digest));
+        }
+        Ok(found)
+    }
+
+    fn keep_digests(&self, digests: Vec<(BlobId, Vec<u8>)>) {
+        let state = self.state();
+        let mut kept = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|blob, _| state.octets(*blob).is_ok());
+        kept.extend(digests.into_iter().filter(|(blob, _)| state.octets(*blob).is_ok()));
+    }
+
+    fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
+        Ok(self.texts(mailbox)?.find(mailbox, text))
+    }
+
+    fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
+        Ok(Some(self.texts(mailbox)?.indexed_to(mailbox)))
+    }
+
+    fn texts_missing(
+        &self,
+        mailbox: MailboxId,
+        blobs: &[BlobId],
+    ) -> Result<Vec<BlobId>, StoreError> {
+        Ok(self.texts(mailbox)?.missing(blobs))
+    }
+
+    fn index_texts(
+        &self,
+        mailbox: MailboxId,
+        up_to: Uid,
+        texts: Vec<(BlobId, Option<String>)>,
+    ) -> Result<(), StoreError> {
+        self.texts(mailbox)?.add(mailbox, up_to, texts);
+        Ok(())
     }
 
     fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {

@@ -108,6 +108,25 @@ pub struct Summary {
     pub blob: BlobId,
 }
 
+/// A message with the digest that is kept of its octets, if one is.
+pub type Digested = (Summary, Option<Vec<u8>>);
+
+/// The messages of a mailbox that may hold a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates {
+    /// Messages above this UID are not indexed: each may hold it.
+    pub indexed_to: u32,
+    /// Of the others only those with these octets may, ascending.
+    pub blobs: Vec<BlobId>,
+}
+
+impl Candidates {
+    /// Whether this message of the mailbox does not hold the text.
+    pub fn rules_out(&self, message: &Summary) -> bool {
+        message.uid.0.get() <= self.indexed_to && self.blobs.binary_search(&message.blob).is_err()
+    }
+}
+
 /// The flags of a message after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagUpdate {
@@ -124,8 +143,8 @@ pub struct FlagUpdate {
 pub struct Opened {
     /// Its numbers.
     pub status: crate::MailboxStatus,
-    /// The UIDs in it, ascending.
-    pub uids: Vec<Uid>,
+    /// The UIDs in it.
+    pub uids: UidSet,
     /// Messages from this UID on are `\Recent` for this session.
     pub recent_from: Uid,
     /// The first message without `\Seen`.

@@ -35,6 +35,11 @@ pub(crate) fn list(settings: &Settings, tls: bool, binds: bool, authenticated: b
         "METADATA",
         "LIST-METADATA",
         "NOTIFY",
+        "SORT",
+        "SORT=DISPLAY",
+        "ESORT",
+        "THREAD=ORDEREDSUBJECT",
+        "THREAD=REFERENCES",
     ]);
     // The same for all mailboxes: RFC 7889 §2.
     words.push(format!("APPENDLIMIT={}", settings.append_octets_max));

@@ -2,21 +2,21 @@
 //!
 //! RFC 3501 §6.4.5, §7.4.2; BINARY, RFC 3516 §4.2 and RFC 9051 §6.4.5; MODSEQ and CHANGEDSINCE, RFC 7162
 //! §3.1.4; VANISHED, RFC 7162 §3.2.6; EMAILID and THREADID, RFC 8474 §5; SAVEDATE, RFC 8514 §4.2;
-//! PREVIEW, RFC 8970 §3; PARTIAL, RFC 9394 §3.3; UIDFETCH, RFC 9586 §3.3. A job answers for as many messages as fit its bounds, and asks for
-//! another for the rest. Long octets are not read here: the shell streams them from the store.
+//! PREVIEW, RFC 8970 §3; PARTIAL, RFC 9394 §3.3; UIDFETCH, RFC 9586 §3.3. Envelopes and structures come from the digest
+//! that is kept beside a message; one that is not kept yet is made here. A job answers for as many messages as fit its
+//! bounds, and asks for another for the rest. Long octets are not read here: the shell streams them from the store.
 
 mod binary;
-mod envelope;
 mod preview;
 mod section;
-mod structure;
 
 use std::collections::VecDeque;
 
 use imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
 use jiff::tz::TimeZone;
 use store::{
-    FlagChange, FlagUpdate, Flags, Store, StoreError, Summary, SystemFlags, Timestamp, UidSet,
+    Digested, FlagChange, FlagUpdate, Flags, Store, StoreError, Summary, SystemFlags, Timestamp,
+    UidSet,
 };
 
 use self::binary::Binary;
@@ -41,6 +41,8 @@ const BATCH_MESSAGES_SEEN: usize = 8;
 const BATCH_OCTETS: usize = 256 * 1024;
 /// Octets that one job reads before it stops.
 const BATCH_READ_OCTETS: u64 = 32 * 1024 * 1024;
+/// Octets of digests that one job takes from the store at most, beyond the last.
+const BATCH_DIGEST_OCTETS: usize = 512 * 1024;
 /// Items of one FETCH at most: each can be a part of its own.
 const ITEMS_MAX: usize = 64;
 
@@ -174,6 +176,16 @@ impl Fetch {
         self.items.iter().any(|asked| std::mem::discriminant(asked) == kind)
     }
 
+    /// Whether something is asked that a digest tells.
+    fn asks_digest(&self) -> bool {
+        self.items.iter().any(|item| match item {
+            Item::Envelope | Item::Structure { .. } => true,
+            Item::Section(section) => section.is_of_part(),
+            Item::Binary(_) => true,
+            _ => false,
+        })
+    }
+
     pub(crate) fn asks_mod_seq(&self) -> bool {
         self.asks_item(&Item::ModSeq)
     }
@@ -217,27 +229,30 @@ impl Fetch {
         };
         let marks_seen = self.marks_seen && !here.read_only;
         let batch = left.take(if marks_seen { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });
-        let uids: UidSet =
-            batch.iter().filter_map(|&place| here.uids().get(place)).copied().collect();
-        let mut summaries: VecDeque<Summary> = if uids.is_empty() {
-            VecDeque::new()
-        } else {
-            store.summaries(here.mailbox, &uids, batch.len()).map_err(Refusal::selected)?.into()
-        };
-        let seen = if marks_seen { mark_seen(&summaries, here, store)? } else { Vec::new() };
+        let uids: UidSet = batch.iter().filter_map(|&place| here.uids().get(place)).collect();
+        let mut found = self.look_up(&uids, batch.len(), here, store)?;
+        let seen = if marks_seen { mark_seen(&found, here, store)? } else { Vec::new() };
         let out = &mut *context.out;
         if !seen.is_empty() || self.asks_item(&Item::Flags) {
-            here.announce_keywords(summaries.iter().map(|summary| &summary.flags), out);
+            here.announce_keywords(found.iter().map(|(summary, _)| &summary.flags), out);
         }
         let mut read = 0;
+        let mut made = Vec::new();
+        let last_found = found.back().map(|(summary, _)| summary.uid);
         for (done, &place) in batch.iter().enumerate() {
             let enough = out.held_octets() >= BATCH_OCTETS || read >= BATCH_READ_OCTETS;
             if enough && !marks_seen {
                 left.put_back(&batch[done..]);
                 break;
             }
-            let uid = here.uids().get(place).copied();
-            let Some(mut summary) = summaries.pop_front_if(|summary| Some(summary.uid) == uid)
+            let uid = here.uids().get(place);
+            // Beyond what fitted: the next job looks again.
+            if found.is_empty() && self.asks_digest() && last_found.is_some() && uid > last_found {
+                left.put_back(&batch[done..]);
+                break;
+            }
+            let Some((mut summary, digest)) =
+                found.pop_front_if(|(summary, _)| Some(summary.uid) == uid)
             else {
                 self.missed = true;
                 continue;
@@ -247,7 +262,8 @@ impl Fetch {
                 summary.flags.clone_from(&update.flags);
                 summary.mod_seq = update.mod_seq;
             }
-            let mut source = Source::new(store, summary.blob, summary.octets);
+            let source = Source::new(store, summary.blob, summary.octets);
+            let mut source = source.with_digest(digest);
             let message = Message { place, summary: &summary, here, zone };
             // Whole or not at all: an error must not end in the middle of a line.
             let mut whole = Output::new(here.enabled.speaks_utf8());
@@ -261,6 +277,10 @@ impl Fetch {
                 Err(error) => return Err(Refusal::selected(error)),
             }
             read += source.read;
+            made.extend(source.made_digest());
+        }
+        if !made.is_empty() {
+            store.keep_digests(made);
         }
         if !left.is_empty() {
             self.left = Some(left);
@@ -277,6 +297,28 @@ impl Fetch {
             return Err(Refusal::no(Code::ExpungeIssued, "Some of the messages are gone"));
         }
         Ok(Done::text("FETCH completed").numbered(self.by_uid).into())
+    }
+
+    /// The messages of a set that there are, with their digests if those are needed.
+    fn look_up(
+        &self,
+        uids: &UidSet,
+        limit: usize,
+        here: &Selected,
+        store: &dyn Store,
+    ) -> Result<VecDeque<Digested>, Refusal> {
+        if uids.is_empty() {
+            return Ok(VecDeque::new());
+        }
+        if self.asks_digest() {
+            // Whoever marks messages as seen must know all of the batch, which is small then.
+            let all = limit <= BATCH_MESSAGES_SEEN;
+            let octets = if all { usize::MAX } else { BATCH_DIGEST_OCTETS };
+            let found = store.digested(here.mailbox, uids, limit, octets);
+            return Ok(found.map_err(Refusal::selected)?.into());
+        }
+        let found = store.summaries(here.mailbox, uids, limit).map_err(Refusal::selected)?;
+        Ok(found.into_iter().map(|summary| (summary, None)).collect())
     }
 
     /// `* 3 FETCH (...)`; whether all encodings were known.
@@ -307,12 +349,11 @@ impl Fetch {
                 Item::Uid => out.text(&format!("UID {}", summary.uid.0)),
                 Item::Envelope => {
                     out.text("ENVELOPE ");
-                    envelope::write(source.header()?, out);
+                    out.push(source.digest()?.envelope());
                 }
                 Item::Structure { extended } => {
                     out.text(if *extended { "BODYSTRUCTURE " } else { "BODY " });
-                    let (octets, parts) = source.parts()?;
-                    structure::write(octets, parts, *extended, out);
+                    source.digest()?.write_structure(*extended, out);
                 }
                 Item::Section(section) => section.write(source, out)?,
                 Item::Binary(binary) => known &= binary.write(source, out)?,
@@ -354,12 +395,13 @@ fn write_flags(summary: &Summary, here: &Selected, out: &mut Output) {
 
 /// Marks what is about to be read as seen: RFC 3501 §6.4.5, `BODY[<section>]`.
 fn mark_seen(
-    summaries: &VecDeque<Summary>,
+    found: &VecDeque<Digested>,
     here: &mut Selected,
     store: &dyn Store,
 ) -> Result<Vec<FlagUpdate>, Refusal> {
     let unseen = |summary: &&Summary| !summary.flags.system.contains(SystemFlags::SEEN);
-    let uids: UidSet = summaries.iter().filter(unseen).map(|summary| summary.uid).collect();
+    let summaries = found.iter().map(|(summary, _)| summary);
+    let uids: UidSet = summaries.filter(unseen).map(|summary| summary.uid).collect();
     if uids.is_empty() {
         return Ok(Vec::new());
     }

@@ -83,7 +83,8 @@ impl Select {
         let opened = context.store.open(mailbox.id, !self.read_only)?;
         let status = opened.status;
         let first_unseen = opened.first_unseen;
-        let mut selected = Selected::new(mailbox.id, opened, self.read_only);
+        let entered = context.settings.views.enter(mailbox.id, opened);
+        let mut selected = Selected::new(mailbox.id, entered, self.read_only);
         selected.enabled = context.enabled;
         let out = &mut *context.out;
         selected.write_flags(out);

@@ -93,7 +93,7 @@ impl Store {
             }
         };
         let batch = left.take(BATCH_MESSAGES);
-        let uids = batch.iter().filter_map(|&place| here.uids().get(place)).copied().collect();
+        let uids = batch.iter().filter_map(|&place| here.uids().get(place)).collect();
         let (updates, others) = match self.unchanged_since {
             None => context.store.change_flags(mailbox, &uids, &self.change).map(|u| (u, vec![])),
             Some(mod_seq) => {

@@ -68,6 +68,7 @@ impl World {
             channel_binding: true,
             background: true,
             unauthenticate: true,
+            views: imap::Views::of(&*store),
             zone: jiff::tz::TimeZone::get("Europe/Rome").unwrap(),
         };
         Self {

@@ -1,12 +1,13 @@
 //! The scan: one pass over the lines of a message, a stack of the parts that are open.
 
-use std::ops::Range;
-
 use super::{
     BOUNDARY_OCTETS_MAX, ContentType, DEPTH_MAX, Disposition, Kind, MimeError, PARTS_MAX, Part,
     Structure, media,
 };
-use crate::message::{FieldLines, HEADER_OCTETS_MAX, header_block, line_after, without_line_end};
+use crate::message::{FieldLines, HEADER_OCTETS_MAX, header_block, without_line_end};
+
+/// Octets of a line that can be a delimiter at most; it bounds what of a line is held.
+const LINE_OCTETS_MAX: usize = HEADER_OCTETS_MAX;
 
 /// Finds the parts of a message.
 ///
@@ -15,31 +16,9 @@ use crate::message::{FieldLines, HEADER_OCTETS_MAX, header_block, line_after, wi
 /// A [`MimeError`] when a bound is passed: the caller decides whether to refuse the message or to
 /// take it as one opaque leaf ([`opaque`]).
 pub fn scan(octets: &[u8]) -> Result<Structure, MimeError> {
-    let mut scan = Scan { octets, parts: Vec::new(), open: Vec::new(), in_header: false };
-    scan.begin(0, false)?;
-    let mut at = 0;
-    while at < octets.len() {
-        let next = line_after(octets, at);
-        let line = &octets[at..next];
-        if line.starts_with(b"--") && scan.delimiter(without_line_end(line), at, next)? {
-            at = next;
-            continue;
-        }
-        if scan.in_header {
-            if matches!(line, b"\r\n" | b"\n") {
-                scan.end_header(at, next)?;
-            } else {
-                scan.check_header(next)?;
-            }
-        }
-        at = next;
-    }
-    // A message that ends in the header of a `message/rfc822` opens one more header.
-    while scan.in_header {
-        scan.end_header(octets.len(), octets.len())?;
-    }
-    scan.close_from(0, octets.len());
-    Ok(Structure { parts: scan.parts })
+    let mut scanner = Scanner::new();
+    scanner.push(octets);
+    scanner.finish()
 }
 
 /// A message taken as one leaf of its header's media type (`application/octet-stream` when that
@@ -49,6 +28,7 @@ pub fn opaque(octets: &[u8]) -> Structure {
     let mut part = empty_part(None, 0);
     part.header = 0..block.end;
     part.body = block.body..octets.len();
+    part.lines = memchr::memchr_iter(b'\n', &octets[block.body..]).count();
     // A header past the bound is read as far as the bound.
     describe(&mut part, &octets[..block.end.min(HEADER_OCTETS_MAX)], false);
     if matches!(part.content_type.kind.as_str(), "multipart" | "message") {
@@ -60,21 +40,134 @@ pub fn opaque(octets: &[u8]) -> Structure {
 }
 
 /// A part that is open: the last one is where the current line belongs.
+#[derive(Debug)]
 struct Open {
     part: usize,
     /// What ends or parts it; `None` when it is no multipart, or has ended.
     boundary: Option<Vec<u8>>,
+    /// Line ends before its body.
+    lines_before: usize,
 }
 
-struct Scan<'a> {
-    octets: &'a [u8],
+/// Finds the parts of a message that comes piece by piece, wherever the pieces part. It holds a
+/// header and a line at most, each bounded, and never a body.
+#[derive(Debug, Default)]
+pub struct Scanner {
     parts: Vec<Part>,
     open: Vec<Open>,
     /// The last open part is in its header.
     in_header: bool,
+    /// That header so far.
+    header: Vec<u8>,
+    error: Option<MimeError>,
+    /// Where the current line starts.
+    at: usize,
+    /// Line ends before it.
+    lines: usize,
+    /// Octets of the line end right before it: 2 for CRLF, 1 for LF, 0 at the very start.
+    line_end: usize,
+    /// The beginning of a line whose end has not come.
+    held: Vec<u8>,
+    /// How long that line is so far, held or not.
+    held_octets: usize,
+    /// Its last two octets.
+    held_end: [u8; 2],
 }
 
-impl Scan<'_> {
+impl Scanner {
+    /// At the beginning of a message.
+    pub fn new() -> Self {
+        let mut scanner = Self::default();
+        if let Err(error) = scanner.begin(0, false) {
+            scanner.error = Some(error);
+        }
+        scanner
+    }
+
+    /// Takes the next octets in.
+    pub fn push(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let (line, after) = rest.split_at(end + 1);
+            rest = after;
+            if self.held_octets == 0 {
+                self.line(line, line.len(), line.len() - without_line_end(line).len());
+            } else {
+                self.hold(line);
+                self.release(if self.held_end == *b"\r\n" { 2 } else { 1 });
+            }
+        }
+        self.hold(rest);
+    }
+
+    /// Line ends that have come so far.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// The parts, when all has come.
+    ///
+    /// # Errors
+    ///
+    /// As [`scan`].
+    pub fn finish(mut self) -> Result<Structure, MimeError> {
+        if self.held_octets > 0 {
+            self.release(0);
+        }
+        // A message that ends in the header of a `message/rfc822` opens one more header.
+        while self.in_header && self.error.is_none() {
+            self.error = self.end_header(self.at, self.at, self.lines).err();
+        }
+        self.close_from(0, self.at, self.lines);
+        self.error.map_or(Ok(Structure { parts: self.parts }), Err)
+    }
+
+    fn hold(&mut self, piece: &[u8]) {
+        let room = (LINE_OCTETS_MAX + 1).saturating_sub(self.held.len());
+        self.held.extend_from_slice(&piece[..piece.len().min(room)]);
+        self.held_octets += piece.len();
+        match piece {
+            [.., one, two] => self.held_end = [*one, *two],
+            [one] => self.held_end = [self.held_end[1], *one],
+            [] => {}
+        }
+    }
+
+    fn release(&mut self, line_end: usize) {
+        let held = std::mem::take(&mut self.held);
+        let octets = std::mem::take(&mut self.held_octets);
+        self.line(&held, octets, line_end);
+        self.held = held;
+        self.held.clear();
+        self.held_end = [0; 2];
+    }
+
+    /// Takes a line of so many octets, of which `line` is all or the beginning.
+    fn line(&mut self, line: &[u8], octets: usize, line_end: usize) {
+        if self.error.is_none() {
+            self.error = self.look_at(line, self.at + octets).err();
+        }
+        self.at += octets;
+        self.lines += usize::from(line_end > 0);
+        self.line_end = line_end;
+    }
+
+    fn look_at(&mut self, line: &[u8], next: usize) -> Result<(), MimeError> {
+        let at = self.at;
+        let is_whole = next - at == line.len() && line.len() <= LINE_OCTETS_MAX;
+        if is_whole && line.starts_with(b"--") && self.delimiter(without_line_end(line), next)? {
+            return Ok(());
+        }
+        if self.in_header {
+            if matches!(line, b"\r\n" | b"\n") {
+                return self.end_header(at, next, self.lines + 1);
+            }
+            self.check_header(next)?;
+            self.header.extend_from_slice(line);
+        }
+        Ok(())
+    }
+
     /// Opens a part inside the last open one.
     fn begin(&mut self, at: usize, in_digest: bool) -> Result<(), MimeError> {
         if self.open.len() == DEPTH_MAX {
@@ -93,14 +186,16 @@ impl Scan<'_> {
         if let Some(parent) = parent {
             self.parts[parent].children.push(index);
         }
-        self.open.push(Open { part: index, boundary: None });
+        self.open.push(Open { part: index, boundary: None, lines_before: self.lines });
         self.in_header = true;
+        self.header.clear();
         Ok(())
     }
 
     /// Takes a line as a delimiter, if it is one of an open multipart: innermost first, RFC 2046
     /// §5.1.2.
-    fn delimiter(&mut self, line: &[u8], at: usize, next: usize) -> Result<bool, MimeError> {
+    fn delimiter(&mut self, line: &[u8], next: usize) -> Result<bool, MimeError> {
+        let at = self.at;
         let line = trim_blanks(line);
         let matches = |boundary: &[u8]| {
             let rest = line[2..].strip_prefix(boundary)?;
@@ -116,9 +211,11 @@ impl Scan<'_> {
         let Some((depth, closes)) = found else { return Ok(false) };
         // In a header, it ends that: the part has no body, and a message in it no octets.
         while self.in_header {
-            self.end_header(at, at)?;
+            self.end_header(at, at, self.lines)?;
         }
-        self.close_from(depth + 1, at - line_end_before(self.octets, at));
+        // The line end before a delimiter belongs to it.
+        let lines = self.lines - usize::from(self.line_end > 0);
+        self.close_from(depth + 1, at - self.line_end, lines);
         let open = &mut self.open[depth];
         if closes {
             open.boundary = None;
@@ -130,17 +227,18 @@ impl Scan<'_> {
         Ok(true)
     }
 
-    /// The empty line after a header: what the part is, and where its body begins.
-    fn end_header(&mut self, end: usize, body: usize) -> Result<(), MimeError> {
+    /// The empty line after a header: what the part is, and where its body begins, with how many line
+    /// ends before it.
+    fn end_header(&mut self, end: usize, body: usize, lines: usize) -> Result<(), MimeError> {
         self.check_header(end)?;
         self.in_header = false;
         let Some(open) = self.open.last_mut() else { return Ok(()) };
         let part = &mut self.parts[open.part];
         part.header.end = end;
         part.body = body..body;
-        let header: Range<usize> = part.header.clone();
+        open.lines_before = lines;
         let in_digest = part.content_type.is("message", "rfc822");
-        describe(part, &self.octets[header], in_digest);
+        describe(part, &self.header, in_digest);
         match part.kind {
             Kind::Leaf => {}
             Kind::Multipart => {
@@ -163,7 +261,7 @@ impl Scan<'_> {
     ///
     /// That is before the line end of the delimiter, and so can lie before the start of a part that
     /// is empty: its ranges are then empty there, inside those of its parent.
-    fn close_from(&mut self, depth: usize, end: usize) {
+    fn close_from(&mut self, depth: usize, end: usize, lines: usize) {
         let Some(outermost) = self.open.get(depth) else { return };
         let end = end.max(self.parts[outermost.part].header.start);
         for open in self.open.drain(depth..) {
@@ -172,13 +270,11 @@ impl Scan<'_> {
             part.header.end = part.header.end.min(end);
             part.body.start = part.body.start.min(end);
             part.body.end = end;
+            if !part.body.is_empty() {
+                part.lines = lines.saturating_sub(open.lines_before);
+            }
         }
     }
-}
-
-/// Octets of the line end before the line at `at`: 2 for CRLF, 1 for LF, 0 at the very start.
-fn line_end_before(octets: &[u8], at: usize) -> usize {
-    at - without_line_end(&octets[..at]).len()
 }
 
 /// A line without the padding of a delimiter, which is also what a boundary cannot end with.
@@ -205,6 +301,7 @@ fn empty_part(parent: Option<usize>, at: usize) -> Part {
         content_type_said: false,
         encoding: "7bit".to_owned(),
         disposition: None,
+        lines: 0,
     }
 }
 
@@ -278,6 +375,8 @@ mod tests {
             assert!(part.header.start <= part.header.end, "{part:?}");
             assert!(part.header.end <= part.body.start, "{part:?}");
             assert!(part.body.start <= part.body.end, "{part:?}");
+            let lines = octets[part.body.clone()].iter().filter(|&&b| b == b'\n').count();
+            assert_eq!(part.lines, lines, "{part:?}");
             match part.kind {
                 Kind::Leaf => assert!(part.children.is_empty()),
                 Kind::Multipart => {}
@@ -556,6 +655,23 @@ mod tests {
         })
     }
 
+    #[test]
+    fn a_line_is_held_no_longer_than_a_delimiter_can_be() {
+        let mut scanner = Scanner::new();
+        for _ in 0..64 {
+            scanner.push(&[b'x'; 64 * 1024]);
+        }
+        assert_eq!(scanner.held.len(), LINE_OCTETS_MAX + 1);
+        assert_eq!(scanner.finish(), Err(MimeError::HeaderTooLong));
+        let delimiter = |blanks: usize| {
+            let start = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b";
+            format!("{start}{}\r\n\r\n", " ".repeat(blanks))
+        };
+        let longest = LINE_OCTETS_MAX - "--b\r\n".len();
+        assert_eq!(scan(delimiter(longest).as_bytes()).unwrap().parts.len(), 2);
+        assert_eq!(scan(delimiter(longest + 1).as_bytes()).unwrap().parts.len(), 1);
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_scanned(tree_of_parts in trees()) {
@@ -578,9 +694,16 @@ mod tests {
             ], 0..40)
         ) {
             let octets = pieces.concat();
-            if let Ok(structure) = scan(octets.as_bytes()) {
-                check_ranges(&structure, octets.as_bytes());
+            let scanned = scan(octets.as_bytes());
+            if let Ok(structure) = &scanned {
+                check_ranges(structure, octets.as_bytes());
             }
+            let mut scanner = Scanner::new();
+            pieces.iter().for_each(|piece| scanner.push(piece.as_bytes()));
+            prop_assert_eq!(scanner.finish(), scanned.clone());
+            let mut scanner = Scanner::new();
+            octets.as_bytes().chunks(3).for_each(|piece| scanner.push(piece));
+            prop_assert_eq!(scanner.finish(), scanned);
             check_ranges(&opaque(octets.as_bytes()), octets.as_bytes());
         }
 

@@ -13,13 +13,14 @@ use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
 use smtp::{Reply, reply};
 use store::{
-    Account, Charge, Delivery, Flags, Job, MailboxName, Octets, Role, Source, State, StoreError,
+    Account, Charge, Delivery, Job, MailboxName, Octets, Role, Source, State, StoreError,
     Transaction,
 };
 
 use super::dispatch::{self, Content, Parcel};
 use super::{Task, account_of, commit, fresh_id, fresh_token, octets_of, record, sign};
 use crate::config::OrdinaryMail;
+use crate::keywords;
 use crate::site::Site;
 
 /// Octets that an anomaly envelope adds to the message in it, at most: texts that name five hundred
@@ -251,7 +252,7 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
                         to: account.clone(),
                         mailbox: MailboxName::parse(folder).unwrap_or_else(MailboxName::inbox),
                         octets: Source::New(0),
-                        flags: Flags::default(),
+                        flags: keywords::of(&sealed),
                         charge: if *limited { Charge::Quota } else { Charge::Unlimited },
                     });
                 }

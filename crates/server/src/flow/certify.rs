@@ -46,7 +46,8 @@ pub(super) fn certify(
             octets: vec![Octets::Inline(receipt.clone())],
             ..Transaction::default()
         };
-        place_or_queue(&mut transaction, &exchange.sender, Source::New(0), placed)?;
+        let octets = (Source::New(0), &receipt[..]);
+        place_or_queue(&mut transaction, &exchange.sender, octets, placed)?;
         hand_over_as_wished(site, &parcel, wishes, &envelope, &mut transaction)?;
         Ok(transaction)
     };
@@ -70,7 +71,8 @@ pub(super) fn refuse(
             octets: vec![Octets::Inline(notice.clone())],
             ..Transaction::default()
         };
-        place_or_queue(&mut transaction, &exchange.sender, Source::New(0), placed)?;
+        let octets = (Source::New(0), &notice[..]);
+        place_or_queue(&mut transaction, &exchange.sender, octets, placed)?;
         Ok(transaction)
     };
     commit_receipt(site, with_notice, "refuse")

@@ -152,7 +152,8 @@ fn give(site: &Site, overdue: &Overdue) -> anyhow::Result<()> {
             ],
             ..Transaction::default()
         };
-        place_or_queue(&mut transaction, &exchange.sender, Source::New(0), placed)?;
+        let octets = (Source::New(0), &sealed[..]);
+        place_or_queue(&mut transaction, &exchange.sender, octets, placed)?;
         Ok(transaction)
     };
     let done = match commit(site, transaction(true)?, "late") {

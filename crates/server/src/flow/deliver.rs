@@ -9,14 +9,13 @@ use pec::exchange::{Exchange, PecId};
 use pec::incoming::{Routing, VerifiedEnvelope};
 use pec::inspect::examine;
 use pec::receipt;
-use store::{
-    Charge, Delivery, Flags, Job, MailboxName, Role, Source, State, StoreError, Transaction,
-};
+use store::{Charge, Delivery, Job, MailboxName, Role, Source, State, StoreError, Transaction};
 
 use super::dispatch::{self, Content, Parcel};
 use super::{
     account_of, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, sign,
 };
+use crate::keywords;
 use crate::site::Site;
 
 /// Delivers to one recipient (PEC-PC-03, PEC-MC-03: a receipt or a notice for each).
@@ -82,6 +81,7 @@ fn hand_over(
         at,
         fresh(id.clone()),
     );
+    let flags = keywords::of(&octets);
     drop(octets);
     let signed = sign(site, unsigned, at)?.into();
     let exchange = envelope.exchange();
@@ -94,7 +94,7 @@ fn hand_over(
             mailbox: MailboxName::inbox(),
             // Unmodified: the octets that the incoming point tested (PEC-GEN-05, PEC-MBX-02).
             octets: Source::Stored(blob),
-            flags: Flags::default(),
+            flags,
             charge: Charge::Quota,
         }],
         log: vec![

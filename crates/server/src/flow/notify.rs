@@ -64,7 +64,7 @@ pub(super) fn take_in(
     let mut transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
-        deliver: vec![Delivery { charge, ..to_inbox(to, blob) }],
+        deliver: vec![Delivery { charge, ..to_inbox(to, blob, &octets) }],
         track: learned(&receipt, at),
         once: vec![mark],
         log: log.clone(),
@@ -110,10 +110,11 @@ pub(super) fn take_in(
 pub(super) fn place(site: &Arc<Site>, job: &Job, to: &Address) -> anyhow::Result<()> {
     let at = Moment::of(site.clock.now());
     let Some(blob) = job.blob else { anyhow::bail!("the job has no octets") };
+    let receipt = octets_of(site, job)?;
     let transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
-        deliver: vec![to_inbox(to, Source::Stored(blob))],
+        deliver: vec![to_inbox(to, Source::Stored(blob), &receipt)],
         ..Transaction::default()
     };
     match commit(site, transaction, "place") {

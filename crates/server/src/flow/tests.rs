@@ -3,6 +3,7 @@
 mod days;
 mod duties;
 mod forge;
+mod marks;
 mod ordinary;
 mod relay;
 mod scene;

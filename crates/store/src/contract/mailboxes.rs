@@ -113,7 +113,7 @@ pub fn renaming_inbox_moves_its_messages(make: Make<'_>) {
     assert_eq!(status.uid_validity, uid_validity);
     let target = store.mailbox(anna, &name("old/mail")).unwrap();
     assert!(!target.system && target.uid_validity > uid_validity);
-    assert_eq!(store.open(target.id, false).unwrap().uids, [uid(1), uid(2)]);
+    assert_eq!(store.open(target.id, false).unwrap().uids, uids(&[1, 2]));
     assert_eq!(store.mailbox(anna, &name("INBOX/below")).unwrap().id, below);
     assert_eq!(held(&*store, anna), held_before);
     assert_refused!(

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{AccountChange, FlagChange, KEYWORDS_MAX, ModSeq, assert_refused};
+use crate::{AccountChange, BlobId, FlagChange, KEYWORDS_MAX, ModSeq, assert_refused};
 
 pub fn what_is_appended_is_read_back(make: Make<'_>) {
     let (store, _, inbox) = with_anna(make);
@@ -25,7 +25,7 @@ pub fn what_is_appended_is_read_back(make: Make<'_>) {
     // Octets that are there already can be appended again, and those that are gone cannot.
     let again = NewMessage { octets: Octets::Stored(one.blob), ..message(b"", flags) };
     assert_eq!(store.append(inbox, again).unwrap().uid, uid(3));
-    let gone = crate::BlobId(u64::MAX >> 1);
+    let gone = BlobId(u64::MAX >> 1);
     let none = NewMessage { octets: Octets::Stored(gone), ..message(b"", Flags::default()) };
     assert_refused!(store.append(inbox, none), StoreError::NoSuchMessage);
     assert_refused!(store.read(gone, 0, 1), StoreError::NoSuchMessage);
@@ -52,7 +52,7 @@ pub fn several_are_added_together_or_not_at_all(make: Make<'_>) {
     store.change_account(anna, AccountChange::Quota(octets_max(13))).unwrap();
     assert_refused!(store.append_all(inbox, three(b"cinque")), StoreError::OverQuota(_));
     let gone = NewMessage {
-        octets: Octets::Stored(crate::BlobId(u64::MAX >> 1)),
+        octets: Octets::Stored(BlobId(u64::MAX >> 1)),
         ..message(b"", Flags::default())
     };
     let refused = store.append_all(inbox, vec![message(b"x", Flags::default()), gone]);
@@ -331,7 +331,7 @@ pub fn moves_vanish_here_and_appear_there(make: Make<'_>) {
     }
     let moved = store.move_messages(inbox, &uids(&[3, 1]), other, at(50)).unwrap();
     assert_eq!(moved.uids, [(uid(1), uid(1)), (uid(3), uid(2))]);
-    assert_eq!(store.open(inbox, false).unwrap().uids, [uid(2)]);
+    assert_eq!(store.open(inbox, false).unwrap().uids, uids(&[2]));
     assert_eq!(store.changes(inbox, ModSeq(3)).unwrap().expunged, uids(&[1, 3]));
     assert_eq!(store.status(inbox).unwrap().mod_seq, ModSeq(4));
     assert_eq!(store.status(inbox).unwrap().octets, 3);
@@ -364,7 +364,7 @@ pub fn only_what_is_deleted_is_expunged(make: Make<'_>) {
     assert_eq!(store.expunge(inbox, Some(&uids(&[2, 3]))).unwrap(), [uid(2)]);
     assert_eq!(store.expunge(inbox, None).unwrap(), [uid(1), uid(5)]);
     let opened = store.open(inbox, false).unwrap();
-    assert_eq!((opened.uids, opened.status.uid_next), (vec![uid(3), uid(4)], uid(6)));
+    assert_eq!((opened.uids, opened.status.uid_next), (uids(&[3, 4]), uid(6)));
     assert_eq!((opened.status.deleted, opened.status.deleted_octets), (0, 0));
 }
 
@@ -441,4 +441,90 @@ pub fn listeners_hear_of_each_change(make: Make<'_>) {
     assert_eq!(heard(), [inbox]);
     store.delete_mailbox(other).unwrap();
     assert_eq!(heard(), [other]);
+}
+
+/// A digest is kept with octets, whoever refers to them, and goes when they go.
+pub fn digests_live_as_long_as_their_octets(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let archive = store.mailbox(anna, &MailboxName::parse("Archivio").unwrap()).unwrap().id;
+    for text in [&b"one"[..], b"two", b"three"] {
+        append(&*store, inbox, text);
+    }
+    let all = UidSet::all();
+    let blobs: Vec<BlobId> =
+        store.summaries(inbox, &all, 9).unwrap().iter().map(|summary| summary.blob).collect();
+    store.keep_digests(vec![(blobs[0], b"first".to_vec()), (blobs[2], b"third".to_vec())]);
+    // Kept in the order of calls: what comes after the next write is there.
+    append(&*store, inbox, b"four");
+    let digests = |mailbox, limit, octets| -> Vec<(u32, Option<Vec<u8>>)> {
+        let found = store.digested(mailbox, &all, limit, octets).unwrap();
+        found.into_iter().map(|(summary, digest)| (summary.uid.0.get(), digest)).collect()
+    };
+    let (first, third) = (Some(b"first".to_vec()), Some(b"third".to_vec()));
+    let everything = vec![(1, first.clone()), (2, None), (3, third.clone()), (4, None)];
+    assert_eq!(digests(inbox, 9, 1000), everything);
+    assert_eq!(digests(inbox, 2, 1000), everything[..2]);
+    // It ends with the one that reaches the bound.
+    assert_eq!(digests(inbox, 9, 5), everything[..1]);
+    assert_eq!(digests(inbox, 9, 6), everything[..3]);
+    let summaries = store.summaries(inbox, &all, 9).unwrap();
+    let same =
+        store.digested(inbox, &all, 9, 1000).unwrap().into_iter().map(|(summary, _)| summary);
+    assert_eq!(same.collect::<Vec<_>>(), summaries);
+
+    // A copy has it too, also when the message it was made of is gone.
+    store.copy(inbox, &uids(&[3]), archive, at(9)).unwrap();
+    store
+        .change_flags(inbox, &uids(&[1, 3]), &FlagChange::Add(system(SystemFlags::DELETED)))
+        .unwrap();
+    store.expunge(inbox, None).unwrap();
+    assert_eq!(digests(archive, 9, 1000), [(1, third)]);
+    // What is made anew takes the place of what was there; of octets that are gone nothing is kept.
+    store.keep_digests(vec![(blobs[2], b"again".to_vec()), (blobs[0], b"late".to_vec())]);
+    append(&*store, inbox, b"five");
+    assert_eq!(digests(archive, 9, 1000), [(1, Some(b"again".to_vec()))]);
+    assert_refused!(store.digested(MailboxId(99), &all, 1, 1), StoreError::NoSuchMailbox);
+}
+
+/// What is not indexed may hold anything; of what is, only what holds a text does, or was too long.
+pub fn texts_are_found_where_they_are_indexed(make: Make<'_>) {
+    let (store, anna, inbox) = with_anna(make);
+    let archive = store.mailbox(anna, &MailboxName::parse("Archivio").unwrap()).unwrap().id;
+    for text in [&b"one"[..], b"two", b"three", b"four"] {
+        append(&*store, inbox, text);
+    }
+    let summaries = store.summaries(inbox, &UidSet::all(), 9).unwrap();
+    let blobs: Vec<BlobId> = summaries.iter().map(|summary| summary.blob).collect();
+    assert_eq!(store.texts_indexed_to(inbox).unwrap(), Some(0));
+    assert_eq!(store.find_text(inbox, "perché").unwrap(), None);
+    assert_eq!(store.texts_missing(inbox, &blobs).unwrap(), blobs);
+    let texts = vec![
+        (blobs[0], Some("ecco perché no".to_owned())),
+        (blobs[1], Some("perch\u{e9}".to_owned())),
+        (blobs[2], None),
+    ];
+    store.index_texts(inbox, uid(3), texts).unwrap();
+    assert_eq!(store.texts_indexed_to(inbox).unwrap(), Some(3));
+    assert_eq!(store.texts_missing(inbox, &blobs).unwrap(), [blobs[3]]);
+    let open = |mailbox, text: &str| -> Option<Vec<u32>> {
+        let found = store.find_text(mailbox, text).unwrap()?;
+        let all = store.summaries(mailbox, &UidSet::all(), 9).unwrap();
+        let open = all.iter().filter(|message| !found.rules_out(message));
+        Some(open.map(|message| message.uid.0.get()).collect())
+    };
+    assert_eq!(open(inbox, "perché"), Some(vec![1, 2, 3, 4]));
+    assert_eq!(open(inbox, "ecco"), Some(vec![1, 3, 4]));
+    assert_eq!(open(inbox, "nowhere"), Some(vec![3, 4]));
+    // Too short for an index.
+    assert_eq!(open(inbox, "no"), None);
+    // Octets are indexed once for all mailboxes, and each mailbox says how far it is.
+    store.copy(inbox, &uids(&[1, 4]), archive, at(9)).unwrap();
+    assert_eq!(open(archive, "ecco"), None);
+    store.index_texts(archive, uid(1), Vec::new()).unwrap();
+    assert_eq!(open(archive, "nowhere"), Some(vec![2]));
+    // It is never less than it was.
+    store.index_texts(inbox, uid(1), Vec::new()).unwrap();
+    assert_eq!(store.texts_indexed_to(inbox).unwrap(), Some(3));
+    assert_refused!(store.find_text(MailboxId(99), "x"), StoreError::NoSuchMailbox);
+    assert_refused!(store.texts_indexed_to(MailboxId(99)), StoreError::NoSuchMailbox);
 }

@@ -46,7 +46,7 @@ pub fn copies_charge_and_moves_do_not(make: Make<'_>) {
     // A copy to somebody is charged to them.
     let bruno = store.add_account(holder("bruno@pec.example", octets_max(3)), at(0)).unwrap();
     let his = store.mailbox(bruno, &MailboxName::inbox()).unwrap().id;
-    let one = uids(&[store.open(inbox, false).unwrap().uids[0].0.get()]);
+    let one: UidSet = store.open(inbox, false).unwrap().uids.iter().take(1).collect();
     store.copy(inbox, &one, his, at(1)).unwrap();
     assert_eq!(held(&*store, bruno), (3, 1));
     let refused = store.copy(inbox, &one, his, at(1));
@@ -126,6 +126,6 @@ pub fn parallel_deliveries_stop_at_the_edge(make: Make<'_>) {
     assert_eq!(accepted, 30);
     assert_eq!(held(&*store, anna), (990, 30));
     let opened = store.open(inbox, false).unwrap();
-    assert_eq!(opened.uids, (1..=30).map(uid).collect::<Vec<_>>());
+    assert_eq!(opened.uids, (1..=30).map(uid).collect());
     assert_eq!((opened.status.octets, opened.status.uid_next), (990, uid(31)));
 }

@@ -40,8 +40,8 @@ fn one(store: &EmbeddedStore, chance: u64) -> Result<(), StoreError> {
     let (from, to) = (mailbox(chance >> 8), mailbox(chance >> 16));
     let some = || -> Result<UidSet, StoreError> {
         let uids = store.open(from, false)?.uids;
-        let first = uids.get((chance >> 24) as usize % uids.len().max(1)).copied();
-        Ok(first.into_iter().collect())
+        let some = (chance >> 24) % uids.count().max(1);
+        Ok(uids.iter().skip(some as usize).take(1).collect())
     };
     // Lengths of which many make the limit exactly.
     let length = [1_000, 2_500, 500, 4_000, 1_500][(chance >> 32) as usize % 5];

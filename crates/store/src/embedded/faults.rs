@@ -201,7 +201,7 @@ fn a_mailbox_opens_though_nothing_can_be_written() {
         append(&store, MailboxId(1), b"m");
         for _ in 0..2 {
             let opened = store.open(MailboxId(1), true).unwrap();
-            assert_eq!((opened.uids, opened.status.recent), (vec![uid(1)], 1));
+            assert_eq!((opened.uids, opened.status.recent), (std::iter::once(uid(1)).collect(), 1));
         }
     }
 }

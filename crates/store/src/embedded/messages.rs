@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::accounts;
 use super::mailboxes::Numbers;
 use super::txn::Txn;
 use crate::rules::{self, micros, time, uid};
 use crate::{
-    Appended, BlobId, Changes, Charge, Copied, FlagChange, FlagUpdate, Flags, KEYWORDS_MAX,
-    Keyword, MailboxId, ModSeq, Opened, StoreError, Summary, SystemFlags, Timestamp, Uid, UidSet,
-    UidValidity,
+    Appended, BlobId, Changes, Charge, Copied, Digested, FlagChange, FlagUpdate, Flags,
+    KEYWORDS_MAX, Keyword, MailboxId, ModSeq, Opened, StoreError, Summary, SystemFlags, Timestamp,
+    Uid, UidSet, UidValidity,
 };
 
 const COLUMNS: &str = "uid, flags, keywords, mod_seq, octets, received, saved, blob";
@@ -148,6 +148,48 @@ fn select(
         }
     }
     Ok(messages)
+}
+
+/// The same, each with the digest of its octets, until those have so many octets.
+pub(super) fn digested(
+    db: &Connection,
+    mailbox: MailboxId,
+    uids: &UidSet,
+    limit: usize,
+    octets_limit: usize,
+) -> Result<Vec<Digested>, StoreError> {
+    let mut get = db.prepare_cached(
+        "SELECT m.uid, m.flags, m.keywords, m.mod_seq, m.octets, m.received, m.saved, m.blob, d.digest
+         FROM messages m LEFT JOIN digests d ON d.blob = m.blob
+         WHERE m.mailbox = ? AND m.uid BETWEEN ? AND ? ORDER BY m.uid",
+    )?;
+    let mut keywords = Keywords::of(db, mailbox);
+    let mut messages = Vec::new();
+    let mut octets = 0;
+    for (first, last) in uids.ranges() {
+        let mut rows = get.query((mailbox.0.cast_signed(), first, last))?;
+        while messages.len() < limit && octets < octets_limit {
+            let Some(row) = rows.next()? else { break };
+            let digest: Option<Vec<u8>> = row.get(8)?;
+            octets += digest.as_ref().map_or(0, Vec::len);
+            messages.push((summary(row, &mut keywords)?, digest));
+        }
+        if messages.len() >= limit || octets >= octets_limit {
+            break;
+        }
+    }
+    Ok(messages)
+}
+
+/// Keeps digests of octets that are still there.
+pub(super) fn keep_digests(txn: &Txn<'_>, digests: &[(BlobId, Vec<u8>)]) -> Result<(), StoreError> {
+    let mut keep = txn
+        .db
+        .prepare_cached("INSERT OR REPLACE INTO digests SELECT id, ?2 FROM blobs WHERE id = ?1")?;
+    for (blob, digest) in digests {
+        keep.execute(params![blob.0.cast_signed(), digest])?;
+    }
+    Ok(())
 }
 
 /// A message on its way into a mailbox.
@@ -463,21 +505,37 @@ pub(super) fn changes(
     Ok(Changes { mod_seq: ModSeq(numbers.mod_seq), updated, expunged })
 }
 
+/// The UIDs in a mailbox: all that were given but those that went, which costs what went and not what is
+/// there.
+fn present(db: &Connection, numbers: &Numbers) -> Result<UidSet, StoreError> {
+    let mailbox = numbers.id.0.cast_signed();
+    let mut get = db.prepare_cached("SELECT first, last FROM expunged WHERE mailbox = ?")?;
+    let gone = get.query_map([mailbox], |row| Ok((uid(row.get(0)?), uid(row.get(1)?))))?;
+    let gone = UidSet::from_ranges(gone.collect::<Result<Vec<_>, _>>()?);
+    let present = gone.gaps_below(uid(numbers.uid_next));
+    if present.count() == numbers.messages {
+        return Ok(present);
+    }
+    // UIDs were left out: then each is looked at.
+    let get = "SELECT uid FROM messages WHERE mailbox = ? ORDER BY uid";
+    let mut get = db.prepare_cached(get)?;
+    let uids = get.query_map([mailbox], |row| Ok(uid(row.get(0)?)))?;
+    Ok(uids.collect::<Result<_, _>>()?)
+}
+
 pub(super) fn open(db: &Connection, mailbox: MailboxId) -> Result<Opened, StoreError> {
     let numbers = Numbers::load(db, mailbox)?;
-    let mut get =
-        db.prepare_cached("SELECT uid, flags FROM messages WHERE mailbox = ? ORDER BY uid")?;
-    let mut rows = get.query([mailbox.0.cast_signed()])?;
-    let mut uids = Vec::with_capacity(usize::try_from(numbers.messages).unwrap_or(0));
-    let mut first_unseen = None;
-    while let Some(row) = rows.next()? {
-        let uid = uid(row.get(0)?);
-        let flags = SystemFlags(row.get(1)?);
-        if first_unseen.is_none() && !flags.contains(SystemFlags::SEEN) {
-            first_unseen = Some(uid);
-        }
-        uids.push(uid);
-    }
+    let first_unseen = match numbers.unseen {
+        0 => None,
+        _ => db
+            .prepare_cached(
+                "SELECT uid FROM messages INDEXED BY messages_unseen
+                 WHERE mailbox = ? AND flags & 1 = 0 ORDER BY uid LIMIT 1",
+            )?
+            .query_row([mailbox.0.cast_signed()], |row| Ok(uid(row.get(0)?)))
+            .optional()?,
+    };
+    let uids = present(db, &numbers)?;
     let keywords = std::mem::take(Keywords::of(db, mailbox).known()?);
     Ok(Opened {
         status: numbers.status(),

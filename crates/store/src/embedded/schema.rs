@@ -156,6 +156,16 @@ CREATE TABLE IF NOT EXISTS quarantine (
 CREATE INDEX IF NOT EXISTS quarantine_end ON quarantine (keep_until);
 ";
 
+/// What can be made again from the rest, and so may be missing in a store of an older program.
+const DERIVED: &str = "
+-- What was made of octets, for speed: they go with them.
+CREATE TABLE IF NOT EXISTS digests (blob INTEGER PRIMARY KEY, digest BLOB NOT NULL);
+CREATE TRIGGER IF NOT EXISTS blobs_gone AFTER DELETE ON blobs
+    BEGIN DELETE FROM digests WHERE blob = old.id; END;
+-- The first message without \\Seen, at once.
+CREATE INDEX IF NOT EXISTS messages_unseen ON messages (mailbox, uid) WHERE flags & 1 = 0;
+";
+
 /// The writer's connection; makes the tables of a new store.
 pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -189,7 +199,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
             )));
         }
     }
-    db.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} COMMIT;"))?;
+    db.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} {DERIVED} COMMIT;"))?;
     Ok(db)
 }
 

@@ -4,10 +4,12 @@
 
 use std::num::NonZeroU32;
 
+use mail::encoding::{decode_base64, decode_quoted_printable};
 use mail::mime::{self, Kind};
 use store::StoreError;
 
 use super::section::{INLINE_OCTETS_MAX, clip, part};
+use crate::digest::Encoding;
 use crate::refusal::Refusal;
 use crate::response::Output;
 use crate::source::Source;
@@ -53,34 +55,32 @@ impl Binary {
             self.plain(0..source.octets, source, out)?;
             return Ok(true);
         }
-        let (octets, structure) = source.parts()?;
-        let Some(part) = part(structure, &self.path) else {
+        let parts = source.digest()?.parts();
+        let Some((_, part)) = part(&parts, &self.path) else {
             out.text(if self.size_only { "0" } else { "NIL" });
             return Ok(true);
         };
-        match part.encoding.as_str() {
-            "base64" | "quoted-printable" if part.kind == Kind::Leaf => {
-                let decoded = mime::decode_body(part, octets);
-                if self.size_only {
-                    out.text(&decoded.len().to_string());
-                } else {
-                    let clipped = clip(0..decoded.len() as u64, self.partial);
-                    let clipped = clipped.start as usize..clipped.end as usize;
-                    out.literal8(decoded.get(clipped).unwrap_or_default());
-                }
-            }
-            "7bit" | "8bit" | "binary" => {
-                let body = part.body.start as u64..part.body.end as u64;
-                self.plain(body, source, out)?;
-            }
-            _ if part.kind != Kind::Leaf => {
-                let body = part.body.start as u64..part.body.end as u64;
-                self.plain(body, source, out)?;
-            }
-            _ => {
+        let decode = match part.encoding {
+            _ if part.kind != Kind::Leaf => None,
+            Encoding::Plain => None,
+            Encoding::Base64 => Some(decode_base64 as fn(&[u8]) -> Vec<u8>),
+            Encoding::QuotedPrintable => Some(decode_quoted_printable as fn(&[u8]) -> Vec<u8>),
+            Encoding::Unknown => {
                 out.text(if self.size_only { "0" } else { "NIL" });
                 return Ok(false);
             }
+        };
+        let Some(decode) = decode else {
+            self.plain(part.body.clone(), source, out)?;
+            return Ok(true);
+        };
+        let decoded = decode(&source.slice(part.body.start, part.body.end)?);
+        if self.size_only {
+            out.text(&decoded.len().to_string());
+        } else {
+            let clipped = clip(0..decoded.len() as u64, self.partial);
+            let clipped = clipped.start as usize..clipped.end as usize;
+            out.literal8(decoded.get(clipped).unwrap_or_default());
         }
         Ok(true)
     }

@@ -29,12 +29,31 @@ pub(super) fn write(
         out.text("NIL");
         return Ok(());
     }
-    let (octets, structure) = source.parts()?;
-    out.utf8_string(&preview(octets, structure));
+    let preview = match chosen(source.structure()?) {
+        None => String::new(),
+        Some(part) => {
+            let (start, end) = looked_into(&part);
+            let octets = source.slice(start as u64, end as u64)?;
+            preview(part, &octets)
+        }
+    };
+    out.utf8_string(&preview);
     Ok(())
 }
 
-fn preview(octets: &[u8], structure: &Structure) -> String {
+/// Of a part, and whether it is HTML; `octets` are those that are looked into.
+fn preview((part, is_html): (Part, bool), octets: &[u8]) -> String {
+    let text = text(part, octets);
+    shortened(&if is_html { without_tags(&text) } else { text })
+}
+
+/// The octets of a part that are looked into.
+fn looked_into((part, _): &(Part, bool)) -> (usize, usize) {
+    (part.body.start, part.body.end.min(part.body.start + PART_OCTETS_MAX))
+}
+
+/// The part that is shown, and whether it is HTML.
+fn chosen(structure: &Structure) -> Option<(Part, bool)> {
     let is_shown = |part: &&Part| {
         let attached = part.disposition.as_ref().is_some_and(|what| what.kind == "attachment");
         part.kind == Kind::Leaf && !attached
@@ -42,16 +61,13 @@ fn preview(octets: &[u8], structure: &Structure) -> String {
     let first = |subtype: &str| {
         structure.parts.iter().filter(is_shown).find(|part| part.content_type.is("text", subtype))
     };
-    if let Some(part) = first("plain") {
-        return shortened(&text(part, octets));
-    }
-    first("html").map(|part| shortened(&without_tags(&text(part, octets)))).unwrap_or_default()
+    let plain = first("plain").map(|part| (part.clone(), false));
+    plain.or_else(|| first("html").map(|part| (part.clone(), true)))
 }
 
-/// The beginning of a part's text.
-fn text(part: &Part, octets: &[u8]) -> String {
-    let mut part = part.clone();
-    part.body.end = part.body.end.min(part.body.start + PART_OCTETS_MAX);
+/// The beginning of a part's text, of its octets.
+fn text(mut part: Part, octets: &[u8]) -> String {
+    part.body = 0..octets.len();
     let decoded = mime::decode_body(&part, octets);
     let charset = part.content_type.parameter("charset").unwrap_or("utf-8");
     decode_charset(charset, &decoded)
@@ -151,7 +167,11 @@ mod tests {
     use super::*;
 
     fn of(message: &str) -> String {
-        preview(message.as_bytes(), &mime::scan(message.as_bytes()).unwrap())
+        let Some(part) = chosen(&mime::scan(message.as_bytes()).unwrap()) else {
+            return String::new();
+        };
+        let (start, end) = looked_into(&part);
+        preview(part, &message.as_bytes()[start..end])
     }
 
     #[test]

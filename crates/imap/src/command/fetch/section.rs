@@ -10,9 +10,10 @@ use std::ops::Range;
 use imap_types::core::{AString, Vec1};
 use imap_types::fetch::{Part as PartPath, Section as Asked};
 use mail::Message;
-use mail::mime::{Kind, Part, Structure};
+use mail::mime::Kind;
 use store::StoreError;
 
+use crate::digest::PartAt;
 use crate::refusal::Refusal;
 use crate::response::Output;
 use crate::source::Source;
@@ -88,6 +89,11 @@ impl Section {
         Self { label, path: Vec::new(), which: Which::Text, partial: None }
     }
 
+    /// Whether it is of a part: where that is, is to be found.
+    pub(super) fn is_of_part(&self) -> bool {
+        !self.path.is_empty()
+    }
+
     /// `BODY[...] {n}` and the octets; `NIL` for a part that is not there.
     pub(super) fn write(
         &self,
@@ -103,8 +109,7 @@ impl Section {
                 Which::Header | Which::Fields { .. } | Which::Mime => Some(0..source.body_start()?),
             }
         } else {
-            let (_, structure) = source.parts()?;
-            self.find(structure).map(|range| range.start as u64..range.end as u64)
+            self.find(&source.digest()?.parts())
         };
         let Some(range) = range else {
             out.text("NIL");
@@ -135,38 +140,43 @@ impl Section {
 
     /// The octets of a section of a part; `None` when there is no such part, or it has no such
     /// section.
-    fn find(&self, structure: &Structure) -> Option<Range<usize>> {
-        let part = part(structure, &self.path)?;
+    fn find(&self, parts: &[PartAt]) -> Option<Range<u64>> {
+        let (at, part) = part(parts, &self.path)?;
         // HEADER and TEXT of a part are those of the message that it holds.
-        let inner = || (part.kind == Kind::Message).then(|| structure.children(part).next())?;
+        let inner = || child(parts, at, 0).filter(|_| part.kind == Kind::Message);
         match self.which {
             Which::All => Some(part.body.clone()),
             Which::Mime => Some(part.header.start..part.body.start),
             Which::Header | Which::Fields { .. } => {
-                inner().map(|root| root.header.start..root.body.start)
+                inner().map(|(_, root)| root.header.start..root.body.start)
             }
-            Which::Text => inner().map(|root| root.body.clone()),
+            Which::Text => inner().map(|(_, root)| root.body.clone()),
         }
     }
 }
 
 /// The part that numbers lead to: RFC 3501 §6.4.5. A message that is not multipart has one part, 1.
-pub(super) fn part<'s>(structure: &'s Structure, path: &[usize]) -> Option<&'s Part> {
-    let mut here = structure.root();
+pub(super) fn part<'p>(parts: &'p [PartAt], path: &[usize]) -> Option<(usize, &'p PartAt)> {
+    let mut here = (0, parts.first()?);
     let mut at_message = true;
     for &number in path {
-        if !at_message && here.kind == Kind::Message {
-            here = structure.children(here).next()?;
+        if !at_message && here.1.kind == Kind::Message {
+            here = child(parts, here.0, 0)?;
             at_message = true;
         }
-        if here.kind == Kind::Multipart {
-            here = structure.children(here).nth(number.checked_sub(1)?)?;
+        if here.1.kind == Kind::Multipart {
+            here = child(parts, here.0, number.checked_sub(1)?)?;
         } else if !at_message || number != 1 {
             return None;
         }
         at_message = false;
     }
     Some(here)
+}
+
+/// A child of the part at `of`, from 0.
+fn child(parts: &[PartAt], of: usize, number: usize) -> Option<(usize, &PartAt)> {
+    parts.iter().enumerate().filter(|(_, part)| part.parent == Some(of)).nth(number)
 }
 
 fn numbers(path: &PartPath) -> Vec<usize> {
@@ -229,6 +239,7 @@ mod tests {
     use mail::mime;
 
     use super::*;
+    use crate::digest::parts_of;
 
     /// text; message/rfc822 (text + html in multipart/alternative); message/rfc822 (text)
     const NESTED: &[u8] = b"Content-Type: multipart/mixed; boundary=o\r\n\r\npreamble\r\n\
@@ -240,10 +251,10 @@ mod tests {
         --o--\r\n";
 
     fn found(path: &[usize], which: Which) -> Option<String> {
-        let structure = mime::scan(NESTED).unwrap();
+        let parts = parts_of(&mime::scan(NESTED).unwrap());
         let section = Section { label: Vec::new(), path: path.to_vec(), which, partial: None };
-        let range = section.find(&structure)?;
-        Some(String::from_utf8(NESTED[range].to_vec()).unwrap())
+        let range = section.find(&parts)?;
+        Some(String::from_utf8(NESTED[range.start as usize..range.end as usize].to_vec()).unwrap())
     }
 
     #[test]
@@ -282,9 +293,9 @@ mod tests {
     #[test]
     fn a_message_of_one_part_has_part_1() {
         let octets = b"Subject: x\r\n\r\nbody";
-        let structure = mime::scan(octets).unwrap();
-        assert_eq!(part(&structure, &[1]).unwrap().body, 14..18);
-        assert!(part(&structure, &[2]).is_none() && part(&structure, &[1, 1]).is_none());
+        let parts = parts_of(&mime::scan(octets).unwrap());
+        assert_eq!(part(&parts, &[1]).unwrap().1.body, 14..18);
+        assert!(part(&parts, &[2]).is_none() && part(&parts, &[1, 1]).is_none());
     }
 
     #[test]

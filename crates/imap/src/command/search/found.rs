@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use store::ModSeq;
+use store::{ModSeq, Summary};
 
 use crate::grammar::words::{Window, Words};
 use crate::refusal::Refusal;
@@ -19,12 +19,12 @@ const OPTIONS_MAX: usize = 50;
 
 /// What is to be returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Returns {
-    min: bool,
-    max: bool,
-    all: bool,
-    count: bool,
-    pub(super) save: bool,
+pub(in crate::command) struct Returns {
+    pub(in crate::command) min: bool,
+    pub(in crate::command) max: bool,
+    pub(in crate::command) all: bool,
+    pub(in crate::command) count: bool,
+    pub(in crate::command) save: bool,
     partial: Option<Window>,
 }
 
@@ -34,8 +34,18 @@ impl Returns {
         Self { all: true, ..Self::default() }
     }
 
+    /// What follows RETURN, when that comes next.
+    pub(in crate::command) fn read_if_said(words: &mut Words<'_>) -> Result<Option<Self>, Refusal> {
+        if !words.skip_name("RETURN") {
+            return Ok(None);
+        }
+        let returns = Self::read(words)?;
+        words.space().ok_or_else(Refusal::malformed)?;
+        Ok(Some(returns))
+    }
+
     /// `"(" [search-return-opt *(SP search-return-opt)] ")"`
-    pub(super) fn read(words: &mut Words<'_>) -> Result<Self, Refusal> {
+    fn read(words: &mut Words<'_>) -> Result<Self, Refusal> {
         let mut returns = Self::default();
         words.octet(b'(').ok_or_else(Refusal::malformed)?;
         if words.octet(b')').is_some() {
@@ -70,12 +80,17 @@ impl Returns {
     }
 
     /// Whether there is an ESEARCH response: not when the result is only saved.
-    fn responds(self) -> bool {
+    pub(in crate::command) fn responds(self) -> bool {
         self.min || self.max || self.all || self.count || self.partial.is_some()
     }
 
+    /// Whether a part of the result is asked for.
+    pub(in crate::command) fn asks_partial(self) -> bool {
+        self.partial.is_some()
+    }
+
     /// Whether MIN or MAX alone are asked for.
-    fn only_ends(self) -> bool {
+    pub(in crate::command) fn only_ends(self) -> bool {
         (self.min || self.max) && !self.all && !self.count && self.partial.is_none()
     }
 
@@ -92,6 +107,14 @@ pub(super) struct Hit {
     /// Its UID or its number, as the search has it.
     pub(super) number: u32,
     pub(super) mod_seq: ModSeq,
+}
+
+impl Hit {
+    pub(super) fn of(place: usize, summary: &Summary, by_uid: bool) -> Self {
+        let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+        let number = if by_uid { summary.uid.0.get() } else { number };
+        Self { place, number, mod_seq: summary.mod_seq }
+    }
 }
 
 /// What was found so far.

@@ -6,17 +6,13 @@
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use mail::Message;
-use mail::message::decode_charset;
-use mail::mime::{self, Kind, Structure};
-use store::{Keyword, Summary, SystemFlags, Timestamp};
+use store::{Candidates, Keyword, Store, Summary, SystemFlags, Timestamp};
 
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
 use crate::response::{email_id, mod_seq};
 use crate::selected::{Places, Selected};
-
-/// Octets of decoded text of one message that are looked into at most.
-const TEXT_OCTETS_MAX: usize = 32 * 1024 * 1024;
+use crate::texts::Texts;
 
 /// What is asked.
 pub(super) enum Key {
@@ -58,10 +54,10 @@ pub(super) enum Key {
     /// A field of this name holds this text.
     Header {
         name: String,
-        text: String,
+        text: Needle,
     },
-    Body(String),
-    Text(String),
+    Body(Needle),
+    Text(Needle),
     Not(Box<Key>),
     Or(Box<Key>, Box<Key>),
     And(Vec<Key>),
@@ -96,49 +92,42 @@ pub(super) struct Known<'k> {
     pub(super) texts: Option<&'k Texts>,
 }
 
-/// The texts of a message, in lower case.
-pub(super) struct Texts {
-    header: String,
-    body: String,
+/// A text that is looked for, in lower case.
+pub(super) struct Needle {
+    text: String,
+    /// Where it can be, as far as the store's index knows.
+    candidates: Option<Candidates>,
 }
 
-impl Texts {
-    /// Decodes the header, the headers of the parts, and the parts that are text.
-    pub(super) fn of(octets: &[u8], structure: &Structure) -> Self {
-        let mut header = String::new();
-        let mut body = String::new();
-        for (at, part) in structure.parts.iter().enumerate() {
-            let block = octets.get(part.header.clone()).unwrap_or_default();
-            let fields = Message::lenient(block);
-            let target = if at == 0 { &mut header } else { &mut body };
-            for field in fields.fields() {
-                target.push_str(field.name);
-                target.push_str(": ");
-                target.push_str(&field.decoded());
-                target.push('\n');
-            }
-            let kind = &part.content_type;
-            let is_text = kind.kind == "text" || kind.is("application", "xml");
-            if part.kind != Kind::Leaf || !is_text || body.len() > TEXT_OCTETS_MAX {
-                continue;
-            }
-            let decoded = mime::decode_body(part, octets);
-            let charset = kind.parameter("charset").unwrap_or("utf-8");
-            match decode_charset(charset, &decoded) {
-                Some(text) => body.push_str(&text),
-                None => body.push_str(&String::from_utf8_lossy(&decoded)),
-            }
-            body.push('\n');
-        }
-        Self { header: header.to_lowercase(), body: body.to_lowercase() }
+impl Needle {
+    pub(super) fn new(text: String) -> Self {
+        Self { text, candidates: None }
+    }
+
+    /// Whether the index knows that it is nowhere in this message.
+    fn is_ruled_out(&self, summary: &Summary) -> bool {
+        self.candidates.as_ref().is_some_and(|candidates| candidates.rules_out(summary))
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        text.contains(self.text.as_str())
     }
 }
 
 impl Key {
     /// Finds the messages of each set, as of `at`. A number that is not there is not found, and no
     /// mistake.
-    pub(super) fn resolve(&mut self, here: &Selected, at: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn resolve(
+        &mut self,
+        here: &Selected,
+        at: Timestamp,
+        store: &dyn Store,
+    ) -> Result<(), Refusal> {
         match self {
+            Self::Header { text, .. } | Self::Body(text) | Self::Text(text) => {
+                text.candidates =
+                    store.find_text(here.mailbox, &text.text).map_err(Refusal::selected)?;
+            }
             Self::Set { set, by_uid, places } => {
                 *places =
                     if *by_uid { here.places(set, true)? } else { here.places_there_are(set) };
@@ -147,14 +136,14 @@ impl Key {
                 // To the second: RFC 5032 §2.
                 *limit = Some(at.as_second() - i64::from(*seconds));
             }
-            Self::Not(key) => key.resolve(here, at)?,
+            Self::Not(key) => key.resolve(here, at, store)?,
             Self::Or(one, other) => {
-                one.resolve(here, at)?;
-                other.resolve(here, at)?;
+                one.resolve(here, at, store)?;
+                other.resolve(here, at, store)?;
             }
             Self::And(keys) => {
                 for key in keys {
-                    key.resolve(here, at)?;
+                    key.resolve(here, at, store)?;
                 }
             }
             _ => {}
@@ -196,17 +185,21 @@ impl Key {
             }
             Self::Saved(day) => Some(day.holds(summary.saved.to_zoned(known.zone.clone()).date())),
             Self::Sent(day) => Some(sent(known.header?).is_some_and(|sent| day.holds(sent))),
-            Self::Header { name, text } => {
-                Some(known.header?.all(name).any(|field| contains(&field.decoded(), text)))
-            }
             // An empty text is in every message: RFC 3501 §6.4.4 has it so for HEADER.
-            Self::Body(text) => Some(text.is_empty() || known.texts?.body.contains(text.as_str())),
-            Self::Text(text) => {
-                if text.is_empty() {
-                    return Some(true);
-                }
+            Self::Body(needle) | Self::Text(needle) if needle.text.is_empty() => Some(true),
+            Self::Header { text, .. } | Self::Body(text) | Self::Text(text)
+                if text.is_ruled_out(summary) =>
+            {
+                Some(false)
+            }
+            Self::Header { name, text } => {
+                let mut fields = known.header?.all(name);
+                Some(fields.any(|field| text.is_in(&field.decoded().to_lowercase())))
+            }
+            Self::Body(needle) => Some(needle.is_in(&known.texts?.body)),
+            Self::Text(needle) => {
                 let texts = known.texts?;
-                Some(texts.header.contains(text.as_str()) || texts.body.contains(text.as_str()))
+                Some(needle.is_in(&texts.header) || needle.is_in(&texts.body))
             }
             Self::Not(key) => key.test(known).map(|holds| !holds),
             Self::Or(one, other) => match (one.test(known), other.test(known)) {
@@ -227,10 +220,6 @@ impl Key {
             }
         }
     }
-}
-
-fn contains(text: &str, needle: &str) -> bool {
-    needle.is_empty() || text.to_lowercase().contains(needle)
 }
 
 /// The day in the Date field, as it is written there: RFC 3501 §6.4.4, "disregarding time and

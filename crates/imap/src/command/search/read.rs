@@ -8,7 +8,7 @@
 use jiff::civil::Date;
 use store::{Keyword, SystemFlags};
 
-use super::key::{Day, Key};
+use super::key::{Day, Key, Needle};
 use crate::grammar::words::Words;
 use crate::refusal::Refusal;
 use crate::selected::Places;
@@ -99,12 +99,14 @@ impl<'w, 'o> Reader<'w, 'o> {
             "SENTBEFORE" => Key::Sent(Day::Before(self.date()?)),
             "SENTON" => Key::Sent(Day::On(self.date()?)),
             "SENTSINCE" => Key::Sent(Day::Since(self.date()?)),
-            "FROM" | "TO" | "CC" | "BCC" | "SUBJECT" => Key::Header { name, text: self.needle()? },
+            "FROM" | "TO" | "CC" | "BCC" | "SUBJECT" => {
+                Key::Header { name, text: Needle::new(self.needle()?) }
+            }
             "HEADER" => {
                 let name = self.words.astring().ok_or_else(Refusal::malformed)?;
                 let name = String::from_utf8_lossy(&name).trim_end_matches(':').to_owned();
                 self.space()?;
-                Key::Header { name, text: self.needle()? }
+                Key::Header { name, text: Needle::new(self.needle()?) }
             }
             "EMAILID" => Key::EmailId(self.object_id()?),
             "THREADID" => {
@@ -112,8 +114,8 @@ impl<'w, 'o> Reader<'w, 'o> {
                 self.object_id()?;
                 Key::Not(Box::new(Key::All))
             }
-            "BODY" => Key::Body(self.text()?),
-            "TEXT" => Key::Text(self.text()?),
+            "BODY" => Key::Body(Needle::new(self.text()?)),
+            "TEXT" => Key::Text(Needle::new(self.text()?)),
             _ => return Err(Refusal::malformed()),
         })
     }

@@ -2,64 +2,114 @@
 //!
 //! Parts nest at most [`mail::mime::DEPTH_MAX`] deep, and so do the calls here.
 
+use std::ops::Range;
+
 use mail::Message;
 use mail::mime::{Kind, Part, Structure};
+use store::StoreError;
 
-use super::envelope;
+use super::{STRUCTURE_OCTETS_MAX, envelope};
 use crate::response::Output;
+use crate::source::Source;
 
 /// What stands for a multipart that has no parts, and for what cannot be looked into.
 const EMPTY_TEXT: &str = "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0";
 
-/// Writes the structure of a message.
-pub(super) fn write(octets: &[u8], structure: &Structure, extended: bool, out: &mut Output) {
-    let lines = Lines::count(octets, structure);
-    Writer { octets, structure, lines, extended, out }.part(structure.root());
+/// A structure, written with its extension data.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) octets: Vec<u8>,
+    /// Where that data is: without it, it is what BODY answers.
+    pub(super) extensions: Vec<Range<usize>>,
 }
 
-struct Writer<'w> {
-    octets: &'w [u8],
+/// Writes the structure of a message, of which only headers are read; `None` when it would be longer
+/// than a response should be.
+pub(super) fn write(
+    structure: &Structure,
+    source: &mut Source<'_>,
+) -> Result<Option<Written>, StoreError> {
+    let mut out = Output::default();
+    let mut writer = Writer { source, structure, extensions: Vec::new(), out: &mut out };
+    match writer.part(structure.root()) {
+        Ok(()) => {
+            let extensions = writer.extensions;
+            Ok(Some(Written { octets: out.into_octets(), extensions }))
+        }
+        Err(Stop::TooLong) => Ok(None),
+        Err(Stop::Store(error)) => Err(error),
+    }
+}
+
+/// Why it ended early.
+enum Stop {
+    TooLong,
+    Store(StoreError),
+}
+
+struct Writer<'w, 's> {
+    source: &'w mut Source<'s>,
     structure: &'w Structure,
-    lines: Lines,
-    extended: bool,
+    extensions: Vec<Range<usize>>,
     out: &'w mut Output,
 }
 
-impl Writer<'_> {
-    fn part(&mut self, part: &Part) {
-        let header = self.octets.get(part.header.clone()).unwrap_or_default();
-        let header = Message::lenient(header);
+impl Writer<'_, '_> {
+    fn part(&mut self, part: &Part) -> Result<(), Stop> {
+        if self.out.held_octets() > STRUCTURE_OCTETS_MAX {
+            return Err(Stop::TooLong);
+        }
+        let header = self.header(part)?;
+        let header = Message::lenient(&header);
         if part.kind == Kind::Multipart {
-            self.multipart(part, &header);
+            self.multipart(part, &header)
         } else {
-            self.single(part, &header);
+            self.single(part, &header)
         }
     }
 
+    fn header(&mut self, part: &Part) -> Result<Vec<u8>, Stop> {
+        let Range { start, end } = part.header;
+        self.source.slice(start as u64, end as u64).map_err(Stop::Store)
+    }
+
+    /// Writes extension data.
+    fn extension(&mut self, write: impl FnOnce(&mut Self)) {
+        let start = self.out.held_octets();
+        write(self);
+        self.extensions.push(start..self.out.held_octets());
+    }
+
     /// `body-type-mpart = 1*body SP media-subtype [SP body-ext-mpart]`
-    fn multipart(&mut self, part: &Part, header: &Message<'_>) {
+    fn multipart(&mut self, part: &Part, header: &Message<'_>) -> Result<(), Stop> {
         self.out.text("(");
         if part.children.is_empty() {
-            self.out.text(EMPTY_TEXT);
-            self.out.text(if self.extended { " NIL NIL NIL NIL)" } else { ")" });
+            self.empty_text();
         }
         for &child in &part.children {
             if let Some(child) = self.structure.parts.get(child) {
-                self.part(child);
+                self.part(child)?;
             }
         }
         self.out.text(" ");
         self.out.string(part.content_type.subtype.as_bytes());
-        if self.extended {
-            self.out.text(" ");
-            self.parameters(&part.content_type.parameters);
-            self.disposition_and_after(part, header);
-        }
+        self.extension(|writer| {
+            writer.out.text(" ");
+            writer.parameters(&part.content_type.parameters);
+            writer.disposition_and_after(part, header);
+        });
+        self.out.text(")");
+        Ok(())
+    }
+
+    fn empty_text(&mut self) {
+        self.out.text(EMPTY_TEXT);
+        self.extension(|writer| writer.out.text(" NIL NIL NIL NIL"));
         self.out.text(")");
     }
 
     /// `body-type-1part = (body-type-basic / body-type-msg / body-type-text) [SP body-ext-1part]`
-    fn single(&mut self, part: &Part, header: &Message<'_>) {
+    fn single(&mut self, part: &Part, header: &Message<'_>) -> Result<(), Stop> {
         let kind = part.content_type.kind.as_str();
         let is_text = kind == "text";
         let is_message = part.kind == Kind::Message || part.content_type.is("message", "rfc822");
@@ -84,38 +134,39 @@ impl Writer<'_> {
         self.out.string(part.encoding.as_bytes());
         self.out.text(&format!(" {}", part.body.len()));
         if is_message {
-            self.inner_message(part);
+            self.inner_message(part)?;
         }
         if is_message || is_text || kind == "multipart" {
-            self.out.text(&format!(" {}", self.lines.of(part)));
+            self.out.text(&format!(" {}", part.lines));
         }
-        if self.extended {
-            self.out.text(" ");
-            envelope::write_text(header, "Content-MD5", self.out);
-            self.disposition_and_after(part, header);
-        }
+        self.extension(|writer| {
+            writer.out.text(" ");
+            envelope::write_text(header, "Content-MD5", writer.out);
+            writer.disposition_and_after(part, header);
+        });
         self.out.text(")");
+        Ok(())
     }
 
     /// `body-type-msg`: `SP envelope SP body`
-    fn inner_message(&mut self, part: &Part) {
+    fn inner_message(&mut self, part: &Part) -> Result<(), Stop> {
         let root = part.children.first().and_then(|&child| self.structure.parts.get(child));
         self.out.text(" ");
         match root {
             Some(root) => {
-                let header = self.octets.get(root.header.clone()).unwrap_or_default();
-                envelope::write(header, self.out);
+                let header = self.header(root)?;
+                envelope::write(&Message::lenient(&header), self.out);
                 self.out.text(" ");
-                self.part(root);
+                self.part(root)?;
             }
             // Encoded, against RFC 2046 §5.2.1: nothing of it can be told.
             None => {
                 self.out.text(envelope::EMPTY);
                 self.out.text(" ");
-                self.out.text(EMPTY_TEXT);
-                self.out.text(if self.extended { " NIL NIL NIL NIL)" } else { ")" });
+                self.empty_text();
             }
         }
+        Ok(())
     }
 
     /// `body-fld-dsp SP body-fld-lang SP body-fld-loc`, with a space before.
@@ -174,57 +225,43 @@ fn extended_value(value: &str) -> String {
     out
 }
 
-/// How many lines the bodies of all parts have, counted in one pass: bodies nest, and counting each
-/// for itself would read the innermost as often as it is deep.
-struct Lines {
-    /// Offsets, ascending, and the line ends before each.
-    before: Vec<(usize, usize)>,
-}
-
-impl Lines {
-    fn count(octets: &[u8], structure: &Structure) -> Self {
-        let bodies = structure.parts.iter().map(|part| &part.body);
-        let mut offsets: Vec<usize> = bodies.flat_map(|body| [body.start, body.end]).collect();
-        offsets.sort_unstable();
-        offsets.dedup();
-        let (mut at, mut lines) = (0, 0);
-        let before = offsets
-            .into_iter()
-            .map(|offset| {
-                let piece = octets.get(at..offset).unwrap_or_default();
-                lines += piece.iter().filter(|&&b| b == b'\n').count();
-                at = offset;
-                (offset, lines)
-            })
-            .collect();
-        Self { before }
-    }
-
-    fn at(&self, offset: usize) -> usize {
-        let found = self.before.binary_search_by_key(&offset, |&(offset, _)| offset);
-        found.ok().and_then(|at| self.before.get(at)).map_or(0, |&(_, lines)| lines)
-    }
-
-    fn of(&self, part: &Part) -> usize {
-        self.at(part.body.end) - self.at(part.body.start)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use mail::mime;
+    use store::memory::MemoryStore;
+    use store::{Flags, MailboxName, NewAccount, NewMessage, Octets, Store as _, Timestamp};
 
     use super::*;
-    use crate::response::Piece;
+    use crate::digest::Digest;
 
+    /// What the store keeps, and what comes of it.
     fn structure(message: &[u8], extended: bool) -> String {
+        let store = MemoryStore::new();
+        let at = Timestamp::UNIX_EPOCH;
+        let account = NewAccount {
+            address: mail::Address::parse("a@b.example").unwrap(),
+            user_id: None,
+            owner: store::Owner::Holder,
+            role: store::Role::None,
+            credentials: None,
+            quota: store::Quota {
+                octets_max: u64::MAX >> 1,
+                messages_max: None,
+                receipt_reserve_octets: 0,
+            },
+            ordinary_mail: None,
+        };
+        let account = store.add_account(account, at).unwrap();
+        let inbox = store.mailbox(account, &MailboxName::inbox()).unwrap().id;
+        let octets = Octets::Inline(message.into());
+        let new = NewMessage { octets, flags: Flags::default(), received: at, at };
+        store.append(inbox, new).unwrap();
+        let summary = store.summaries(inbox, &store::UidSet::all(), 1).unwrap().remove(0);
+        let mut source = Source::new(&store, summary.blob, summary.octets);
+        let digest = Digest::make(&mut source).unwrap();
+        assert_eq!(Digest::read(digest.octets().to_vec()).as_ref(), Some(&digest));
         let mut out = Output::default();
-        let parts = mime::scan(message).unwrap_or_else(|_| mime::opaque(message));
-        write(message, &parts, extended, &mut out);
-        match out.into_pieces().pop() {
-            Some(Piece::Octets(octets)) => String::from_utf8(octets).unwrap(),
-            other => panic!("{other:?}"),
-        }
+        digest.write_structure(extended, &mut out);
+        String::from_utf8(out.into_octets()).unwrap()
     }
 
     #[test]
@@ -285,6 +322,21 @@ mod tests {
     fn what_is_nested_too_deep_is_one_part() {
         let deep = b"Content-Type: message/rfc822\r\n\r\n".repeat(10_000);
         let text = structure(&deep, false);
+        assert!(
+            text.starts_with("(\"application\" \"octet-stream\" NIL NIL NIL \"7bit\" "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_structure_that_is_too_long_to_tell_is_one_part() {
+        let parts = |count: usize| {
+            let name = "x".repeat(900);
+            let part = format!("--b\r\nContent-ID: <{name}>\r\n\r\n\r\n");
+            format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", part.repeat(count))
+        };
+        assert!(structure(parts(1_000).as_bytes(), false).ends_with("\"mixed\")"));
+        let text = structure(parts(1_200).as_bytes(), false);
         assert!(
             text.starts_with("(\"application\" \"octet-stream\" NIL NIL NIL \"7bit\" "),
             "{text}"

@@ -12,25 +12,24 @@ pub(super) const EMPTY: &str = "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)";
 
 /// `envelope = "(" env-date SP env-subject SP env-from SP env-sender SP env-reply-to SP env-to SP
 /// env-cc SP env-bcc SP env-in-reply-to SP env-message-id ")"`
-pub(super) fn write(header: &[u8], out: &mut Output) {
-    let message = Message::lenient(header);
+pub(super) fn write(message: &Message<'_>, out: &mut Output) {
     out.text("(");
-    write_text(&message, "Date", out);
+    write_text(message, "Date", out);
     out.text(" ");
-    write_text(&message, "Subject", out);
-    let from = addresses(&message, "From");
+    write_text(message, "Subject", out);
+    let from = addresses(message, "From");
     write_addresses(&from, out);
     for name in ["Sender", "Reply-To"] {
-        let said = addresses(&message, name);
+        let said = addresses(message, name);
         // Absent or empty: as From, RFC 3501 §7.4.2.
         write_addresses(if said.is_empty() { &from } else { &said }, out);
     }
     for name in ["To", "Cc", "Bcc"] {
-        write_addresses(&addresses(&message, name), out);
+        write_addresses(&addresses(message, name), out);
     }
     for name in ["In-Reply-To", "Message-ID"] {
         out.text(" ");
-        write_text(&message, name, out);
+        write_text(message, name, out);
     }
     out.text(")");
 }
@@ -87,7 +86,7 @@ mod tests {
 
     fn envelope(header: &[u8]) -> String {
         let mut out = Output::default();
-        write(header, &mut out);
+        write(&Message::lenient(header), &mut out);
         match out.into_pieces().pop() {
             Some(Piece::Octets(octets)) => String::from_utf8(octets).unwrap(),
             other => panic!("{other:?}"),

@@ -1,0 +1,104 @@
+//! What certified mail is marked with in mailboxes, and where receipts go.
+
+use store::{FlagChange, Keyword, MailboxName, NewMailbox, NewMessage, Octets, UidSet};
+
+use super::scene::{BIANCHI, ROSSI, Scene, address, now, offer};
+use crate::keywords;
+use crate::librarian;
+
+/// The keywords of the messages of a mailbox, in their order.
+fn marks(scene: &Scene, of: &str, mailbox: &str) -> Vec<String> {
+    let store = &scene.site.store;
+    let account = store.account_by_address(&address(of)).unwrap().unwrap().id;
+    let mailbox = store.mailbox(account, &MailboxName::parse(mailbox).unwrap()).unwrap().id;
+    let words = |flags: &store::Flags| {
+        flags.keywords.iter().map(Keyword::as_str).collect::<Vec<_>>().join(" ")
+    };
+    let all = store.summaries(mailbox, &UidSet::all(), 99).unwrap();
+    all.iter().map(|message| words(&message.flags)).collect()
+}
+
+/// Has the librarian read all mailboxes of an account.
+fn read(scene: &Scene, of: &str) {
+    let store = &scene.site.store;
+    let account = store.account_by_address(&address(of)).unwrap().unwrap().id;
+    for mailbox in store.mailboxes(account).unwrap() {
+        while librarian::read_some(&scene.site, mailbox.id).unwrap() {}
+    }
+}
+
+fn keep_copy(scene: &Scene, message_id: &str) {
+    let store = &scene.site.store;
+    let account = store.account_by_address(&address(ROSSI)).unwrap().unwrap().id;
+    let sent = store.mailbox(account, &MailboxName::parse("Posta inviata").unwrap()).unwrap().id;
+    let octets = format!("Message-ID: <{message_id}>\r\nSubject: copia\r\n\r\ntesto\r\n");
+    let message = NewMessage {
+        octets: Octets::Inline(octets.as_bytes().into()),
+        flags: store::Flags::default(),
+        received: now(),
+        at: now(),
+    };
+    store.append(sent, message).unwrap();
+}
+
+#[test]
+fn certified_mail_comes_with_a_keyword_of_its_kind() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI, "nessuno@pec.beta.example"]);
+    scene.run();
+    let mut found = marks(&scene, ROSSI, "INBOX");
+    found.sort();
+    assert_eq!(found, ["$PecAccettazione", "$PecConsegna", "$PecMancataConsegna"]);
+    assert_eq!(marks(&scene, BIANCHI, "INBOX"), ["$PecBusta"]);
+}
+
+#[test]
+fn receipts_go_where_an_account_wants_them() {
+    let scene = Scene::new();
+    let store = &scene.site.store;
+    let account = store.account_by_address(&address(ROSSI)).unwrap().unwrap().id;
+    let name = MailboxName::parse("Ricevute").unwrap();
+    store.create_mailbox(account, NewMailbox { name, special_use: None }, now()).unwrap();
+    offer(&scene, &[BIANCHI]);
+    scene.run();
+    assert_eq!(marks(&scene, ROSSI, "Ricevute"), ["$PecAccettazione", "$PecConsegna"]);
+    assert_eq!(marks(&scene, ROSSI, "INBOX"), [""; 0]);
+}
+
+/// Whichever comes first, the copy or the receipts: the copy says what became of the message.
+#[test]
+fn the_senders_copy_says_what_became_of_the_message() {
+    let scene = Scene::new();
+    keep_copy(&scene, "cliente.1@pc.example");
+    keep_copy(&scene, "altro@pc.example");
+    offer(&scene, &[BIANCHI]);
+    read(&scene, ROSSI);
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata"), ["$PecAccettata", ""]);
+    scene.run();
+    read(&scene, ROSSI);
+    let done = "$PecAccettata $PecConsegnata";
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata"), [done, ""]);
+    keep_copy(&scene, "cliente.1@pc.example");
+    read(&scene, ROSSI);
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata"), [done, "", done]);
+    // What its owner takes away stays away, until something new is known.
+    let store = &scene.site.store;
+    let account = store.account_by_address(&address(ROSSI)).unwrap().unwrap().id;
+    let sent = store.mailbox(account, &MailboxName::parse("Posta inviata").unwrap()).unwrap().id;
+    let change = FlagChange::Remove(keywords::flags(&[keywords::ACCEPTED]));
+    store.change_flags(sent, &UidSet::all(), &change).unwrap();
+    read(&scene, ROSSI);
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata")[0], "$PecConsegnata");
+}
+
+#[test]
+fn a_message_that_did_not_reach_all_is_a_problem() {
+    let scene = Scene::new();
+    keep_copy(&scene, "cliente.1@pc.example");
+    offer(&scene, &[BIANCHI, "nessuno@pec.beta.example"]);
+    scene.run();
+    read(&scene, ROSSI);
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata"), ["$PecAccettata $PecProblema"]);
+    // Another's copy of the same message is another's.
+    assert_eq!(marks(&scene, BIANCHI, "INBOX"), ["$PecBusta"]);
+}

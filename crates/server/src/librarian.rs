@@ -1,0 +1,328 @@
+//! Reads what came into mailboxes, after its delivery: its digest and its texts are kept so that listing and
+//! searching need not read it, and what receipts say is marked on the sender's own copy.
+//!
+//! One thread of the lowest priority, which rests as long as it worked: no delivery waits for it. It remembers in the
+//! index of texts how far it is in each mailbox, so that after a crash it goes on where it was; what it
+//! does it may do twice.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use store::{
+    AccountId, BlobId, FlagChange, LogFilter, MailboxId, SpecialUse, Store, StoreError, Summary,
+    TrackState, Uid, UidSet,
+};
+
+use crate::keywords;
+use crate::site::Site;
+
+/// Messages that are read before what was read is kept.
+const BATCH_MESSAGES: usize = 64;
+/// Octets of them that are read before that.
+const BATCH_OCTETS: u64 = 8 * 1024 * 1024;
+/// The latest messages of *Posta inviata* among which a copy is looked for: a receipt comes within a day or
+/// two of its message.
+const SENT_MESSAGES: u32 = 500;
+/// How long it rests after something failed.
+const AFTER_FAULT: Duration = Duration::from_secs(5);
+/// How nice its thread is to all others.
+const NICE: i32 = 19;
+
+/// The thread's work, and how it is told of it.
+#[derive(Default)]
+pub(crate) struct Librarian {
+    desk: Mutex<Desk>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct Desk {
+    changed: BTreeSet<MailboxId>,
+    stopping: bool,
+}
+
+impl Librarian {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something in this mailbox changed. Called by the store's writer: returns at once.
+    pub(crate) fn mailbox_changed(&self, mailbox: MailboxId) {
+        self.desk().changed.insert(mailbox);
+        self.woken.notify_one();
+    }
+
+    /// Has [`run`](Self::run) return soon.
+    pub(crate) fn stop(&self) {
+        self.desk().stopping = true;
+        self.woken.notify_one();
+    }
+
+    /// Works until told to stop.
+    pub(crate) fn run(&self, site: &Site) {
+        if let Err(error) = be_nice() {
+            tracing::debug!(target: "librarian", %error, "the priority cannot be lowered");
+        }
+        if let Err(error) = self.look_at_all(&*site.store) {
+            tracing::warn!(target: "librarian", %error, "the mailboxes cannot be listed");
+        }
+        while let Some(mailbox) = self.next() {
+            loop {
+                let begun = Instant::now();
+                match read_some(site, mailbox) {
+                    Ok(true) => {}
+                    Ok(false) | Err(StoreError::NoSuchMailbox) => break,
+                    Err(error) => {
+                        tracing::warn!(target: "librarian", %error, "a mailbox cannot be read");
+                        self.rest(AFTER_FAULT);
+                        break;
+                    }
+                }
+                // Half of the time is others'.
+                if self.rest(begun.elapsed()) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What came while nobody listened.
+    fn look_at_all(&self, store: &dyn Store) -> Result<(), StoreError> {
+        for account in store.accounts()? {
+            let mailboxes = store.mailboxes(account.id)?;
+            self.desk().changed.extend(mailboxes.iter().map(|mailbox| mailbox.id));
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<MailboxId> {
+        let mut desk = self.desk();
+        loop {
+            if desk.stopping {
+                return None;
+            }
+            if let Some(mailbox) = desk.changed.pop_first() {
+                return Some(mailbox);
+            }
+            desk = self.woken.wait(desk).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether it is told to stop meanwhile.
+    fn rest(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut desk = self.desk();
+        while !desk.stopping {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.woken.wait_timeout(desk, left);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        desk.stopping
+    }
+}
+
+/// On Linux this is about the thread that calls, and no other.
+fn be_nice() -> rustix::io::Result<i32> {
+    rustix::process::nice(NICE)
+}
+
+/// Reads the next messages of a mailbox; whether there may be more.
+pub(crate) fn read_some(site: &Site, mailbox: MailboxId) -> Result<bool, StoreError> {
+    let store = &*site.store;
+    let Some(indexed_to) = store.texts_indexed_to(mailbox)? else { return Ok(false) };
+    let (Some(from), Some(end)) = (uid(indexed_to.saturating_add(1)), uid(u32::MAX)) else {
+        return Ok(false);
+    };
+    let new = UidSet::from_ranges([(from, end)]);
+    let mut messages = store.summaries(mailbox, &new, BATCH_MESSAGES)?;
+    let mut octets = 0;
+    let fit = messages.iter().take_while(|message| {
+        let fits = octets < BATCH_OCTETS;
+        octets += message.octets;
+        fits
+    });
+    let fit = fit.count();
+    messages.truncate(fit);
+    let Some(last) = messages.last().map(|message| message.uid) else { return Ok(false) };
+    let blobs: Vec<BlobId> = messages.iter().map(|message| message.blob).collect();
+    let mut missing = store.texts_missing(mailbox, &blobs)?;
+    missing.sort_unstable();
+    missing.dedup();
+    let (mut digests, mut texts) = (Vec::new(), Vec::new());
+    for blob in missing {
+        match imap::read(store, blob) {
+            Ok(reading) => {
+                digests.push((blob, reading.digest));
+                texts.push((blob, reading.text));
+            }
+            // It went before it was read.
+            Err(StoreError::NoSuchMessage) => {}
+            // What cannot be read now is looked into when somebody searches.
+            Err(error) => {
+                tracing::error!(target: "librarian", blob = blob.0, %error, "a message cannot be read");
+                texts.push((blob, None));
+            }
+        }
+    }
+    if !digests.is_empty() {
+        store.keep_digests(digests);
+    }
+    mark_copies(site, mailbox, &messages)?;
+    store.index_texts(mailbox, last, texts)?;
+    Ok(true)
+}
+
+fn uid(number: u32) -> Option<Uid> {
+    NonZeroU32::new(number).map(Uid)
+}
+
+/// What the log and the tracker know of a message by now.
+#[derive(Default)]
+struct Known {
+    words: BTreeSet<&'static str>,
+    /// Its Message-ID, and those under which it was certified.
+    identifiers: BTreeSet<String>,
+}
+
+/// Marks the sender's copies that new messages are about: receipts, and copies themselves.
+fn mark_copies(site: &Site, mailbox: MailboxId, new: &[Summary]) -> Result<(), StoreError> {
+    let store = &*site.store;
+    let here = store.mailbox_by_id(mailbox)?;
+    let is_sent = here.special_use == Some(SpecialUse::Sent);
+    let mut about = BTreeSet::new();
+    for message in new {
+        if !is_sent && !keywords::is_receipt(&message.flags) {
+            continue;
+        }
+        let references = match imap::references(store, message.blob) {
+            Ok(references) => references,
+            Err(StoreError::NoSuchMessage) => continue,
+            Err(error) => return Err(error),
+        };
+        if !is_sent {
+            about.extend(references.about);
+        } else if let Some(message_id) = references.message_id {
+            let known = Known::of(store, here.account, &message_id)?;
+            let copy = std::iter::once(message.uid).collect();
+            known.mark(store, mailbox, &copy)?;
+        }
+    }
+    for message_id in about {
+        let known = Known::of(store, here.account, &message_id)?;
+        if known.words.is_empty() {
+            continue;
+        }
+        for sent in store.mailboxes(here.account)? {
+            if sent.special_use == Some(SpecialUse::Sent) {
+                let copies = copies(store, sent.id, &known.identifiers)?;
+                known.mark(store, sent.id, &copies)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Known {
+    /// The log says whether it was accepted, the tracker what became of it.
+    fn of(store: &dyn Store, account: AccountId, message_id: &str) -> Result<Self, StoreError> {
+        let mut known = Self::default();
+        let Some(sender) = store.account(account)? else { return Ok(known) };
+        let sender = sender.address;
+        let filter = LogFilter {
+            message_id: Some(message_id.to_owned()),
+            account: Some(sender.clone()),
+            ..LogFilter::default()
+        };
+        let mut states = Vec::new();
+        for (_, record) in store.log(&filter, 0, LOG_RECORDS)? {
+            // Anybody can write a message of any identifier: only the sender's own count.
+            let identifiers = [record.msgid, record.identificativo];
+            let about = identifiers.iter().flatten().any(|identifier| identifier == message_id);
+            if record.mittente != Some(sender.to_string()) || !about {
+                continue;
+            }
+            match record.event.as_str() {
+                "accettazione" => {
+                    known.words.insert(keywords::ACCEPTED);
+                    if let [_, Some(identifier)] = &identifiers {
+                        states.extend(store.tracked(identifier)?.iter().map(|one| one.state));
+                    }
+                    known.identifiers.extend(identifiers.into_iter().flatten());
+                }
+                "non-accettazione" => {
+                    known.words.insert(keywords::PROBLEM);
+                    known.identifiers.extend(identifiers.into_iter().flatten());
+                }
+                _ => {}
+            }
+        }
+        if states.contains(&TrackState::Failed) {
+            known.words.insert(keywords::PROBLEM);
+        }
+        if !states.is_empty() && states.iter().all(|state| *state == TrackState::Delivered) {
+            known.words.insert(keywords::DELIVERED);
+        }
+        Ok(known)
+    }
+
+    fn mark(
+        &self,
+        store: &dyn Store,
+        mailbox: MailboxId,
+        copies: &UidSet,
+    ) -> Result<(), StoreError> {
+        if self.words.is_empty() || copies.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<&str> = self.words.iter().copied().collect();
+        let change = FlagChange::Add(keywords::flags(&words));
+        match store.change_flags(mailbox, copies, &change) {
+            // The user has given too many of their own.
+            Err(StoreError::TooManyKeywords) => Ok(()),
+            done => done.map(|_| ()),
+        }
+    }
+}
+
+/// Records of one message that are looked at: two for each of the recipients that a message can have.
+const LOG_RECORDS: usize = 2_000;
+
+/// The latest messages with one of these identifiers.
+fn copies(
+    store: &dyn Store,
+    mailbox: MailboxId,
+    identifiers: &BTreeSet<String>,
+) -> Result<UidSet, StoreError> {
+    let status = store.status(mailbox)?;
+    let next = status.uid_next.0.get();
+    let first = next.saturating_sub(SENT_MESSAGES).max(1);
+    let (Some(first), Some(last)) = (uid(first), uid(next)) else { return Ok(UidSet::default()) };
+    if status.messages == 0 {
+        return Ok(UidSet::default());
+    }
+    let latest = UidSet::from_ranges([(first, last)]);
+    imap::with_message_id(store, mailbox, &latest, identifiers)
+}
+
+/// Begins to work, and listens to the store.
+pub(crate) fn begin(
+    site: &Arc<Site>,
+) -> std::io::Result<(Arc<Librarian>, std::thread::JoinHandle<()>)> {
+    let librarian = Arc::new(Librarian::default());
+    let told = Arc::downgrade(&librarian);
+    site.store.listen(Box::new(move |mailbox| {
+        if let Some(librarian) = told.upgrade() {
+            librarian.mailbox_changed(mailbox);
+        }
+    }));
+    let (at_work, site) = (librarian.clone(), site.clone());
+    let thread = std::thread::Builder::new()
+        .name("librarian".to_owned())
+        .spawn(move || at_work.run(&site))?;
+    Ok((librarian, thread))
+}
