@@ -45,7 +45,6 @@ const TOOLS: &[Tool] = &[
     Tool { program: "swaks", package: "swaks", purpose: "a client of SMTP" },
     Tool { program: "msmtp", package: "msmtp", purpose: "a client of SMTP" },
     Tool { program: "node", package: "nodejs", purpose: "runs nodemailer, a client of SMTP" },
-    Tool { program: "postfix", package: "postfix", purpose: "takes mail from us, and brings some" },
     Tool { program: "mbsync", package: "isync", purpose: "a client of IMAP" },
     Tool { program: "thunderbird", package: "thunderbird", purpose: "the client of most people" },
     Tool { program: "Xvfb", package: "xvfb", purpose: "a screen for Thunderbird" },
