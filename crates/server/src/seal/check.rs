@@ -78,7 +78,8 @@ pub(crate) fn leaves(store: &dyn Store, after: u64) -> anyhow::Result<Leaves> {
         first: entries.first().map(|entry| entry.time),
         fault: None,
     };
-    for (number, entry) in (after.saturating_add(1)..).zip(&entries) {
+    // The records first: behind the last possible number there is none, and no number either.
+    for (entry, number) in entries.iter().zip(after.saturating_add(1)..) {
         match look_at(number, entry) {
             Ok(leaf) => page.leaves.push(leaf),
             Err(text) => {
