@@ -39,6 +39,7 @@ mod page;
 mod reach;
 mod records;
 mod seals;
+mod space;
 
 pub(crate) use evidence::Shelved;
 pub(crate) use infected::InfectedView;
@@ -395,11 +396,7 @@ fn attempt(
         Request::RetryJobs { after } => {
             jobs::retry_all(store, after, at).map(|retried| (retried, None))
         }
-        Request::Compact => {
-            let store::Compacted { segments, moved_octets, freed_octets } =
-                store.compact().map_err(|error| fault(&error))?;
-            Ok((Response::Compacted { segments, moved_octets, freed_octets }, None))
-        }
+        Request::Compact => space::compact(store).map(|done| (done, None)),
         Request::ListInfected { after } => {
             infected::list(store, after).map(|listed| (listed, None))
         }

@@ -27,6 +27,7 @@ mod log;
 mod mailboxes;
 mod messages;
 mod octets;
+mod options;
 mod pieces;
 mod pipeline;
 mod quarantine;
@@ -63,12 +64,12 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use mail::Address;
 
 pub use self::backup::backup;
 pub use self::check::{Checked, Part, Seen, check};
+pub use self::options::Options;
 pub use self::pieces::{PIECE_OCTETS_MAX, cut};
 pub use self::stats::{Stats, stats};
 
@@ -94,33 +95,6 @@ const QUEUE_MAX: usize = 1024;
 
 /// How often octets may be moved while one call reads them: compaction takes longer than a read.
 const MOVES_MAX: usize = 16;
-
-/// What may be chosen when a store is opened.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Octets of a segment; taken on disk when it is begun.
-    pub segment_octets: u64,
-    /// Connections for reading, which is how many reads go on at a time.
-    pub readers: usize,
-    /// How often upkeep in the background looks for something to do.
-    pub upkeep_every: Duration,
-    /// How often everything that is stored is read and held against its checksums.
-    pub scrub_every: Duration,
-    /// What upkeep reads or copies in a second at most: a tenth of what a slow disk does.
-    pub upkeep_octets_a_second: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            segment_octets: 256 * 1024 * 1024,
-            readers: 8,
-            upkeep_every: Duration::from_secs(60),
-            scrub_every: Duration::from_secs(7 * 24 * 3600),
-            upkeep_octets_a_second: 8 * 1024 * 1024,
-        }
-    }
-}
 
 /// A store in a directory of this machine.
 pub struct EmbeddedStore {

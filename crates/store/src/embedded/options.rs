@@ -1,0 +1,30 @@
+//! What may be chosen when a store is opened, and what is usual.
+
+use std::time::Duration;
+
+/// What may be chosen when a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Octets of a segment; taken on disk when it is begun.
+    pub segment_octets: u64,
+    /// Connections for reading, which is how many reads go on at a time.
+    pub readers: usize,
+    /// How often upkeep in the background looks for something to do.
+    pub upkeep_every: Duration,
+    /// How often everything that is stored is read and held against its checksums.
+    pub scrub_every: Duration,
+    /// What upkeep reads or copies in a second at most: a tenth of what a slow disk does.
+    pub upkeep_octets_a_second: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_octets: 256 * 1024 * 1024,
+            readers: 8,
+            upkeep_every: Duration::from_secs(60),
+            scrub_every: Duration::from_secs(7 * 24 * 3600),
+            upkeep_octets_a_second: 8 * 1024 * 1024,
+        }
+    }
+}
