@@ -9,8 +9,10 @@ use store::Timestamp;
 use crate::config::{self, OrdinaryMail, Service};
 
 mod care;
+mod log;
 
 pub(crate) use care::{StoreArgs, StoreCommand};
+pub(crate) use log::{Evidence, Find, Log, LogCommand, LogExpire, LogExport, LogVerify};
 
 /// Where the configuration is looked for when nothing is said, in this order.
 const CONFIG_PLACES: [&str; 2] = [config::FILE_NAME, "/etc/ceralacca/ceralacca.toml"];
@@ -274,128 +276,6 @@ pub(crate) struct OrdinaryMailArgs {
 pub(crate) struct OneAccount {
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: String,
-    #[command(flatten)]
-    pub(crate) config: ConfigFile,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Log {
-    #[command(subcommand)]
-    pub(crate) command: LogCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum LogCommand {
-    /// Find records: those that meet every option given, oldest first
-    ///
-    /// Finding none is no failure: nothing is printed, and the exit status is 0.
-    #[command(
-        after_help = "Example: ceralacca log find --message-id '<prova@alfa.example>' --json"
-    )]
-    Find(Find),
-    /// Seal now what no seal covers: without it, an interval is sealed when it ends
-    #[command(after_help = "Example: ceralacca log seal")]
-    Seal(LogSeal),
-    /// Write the history of one message with its proofs, which prove themselves elsewhere
-    #[command(after_help = "Example: ceralacca log export --message-id '<prova@alfa.example>' -o \
-                            prova.json")]
-    Export(LogExport),
-    /// Say whether the log is what was sealed, and at which record it begins to differ
-    ///
-    /// Of a file that `log export` or `evidence` wrote, of one day, or of everything (default).
-    #[command(after_help = "Example: ceralacca log verify --day 2026-11-26")]
-    Verify(LogVerify),
-    /// Remove records whose 30 months are over; their seals stay
-    #[command(after_help = "Example: ceralacca log expire --before 2024-01-01T00:00:00Z")]
-    Expire(LogExpire),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogSeal {
-    #[command(flatten)]
-    pub(crate) config: ConfigFile,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogExport {
-    /// Of the message with this identifier: the PEC one, the sender's own, or that of any receipt
-    #[arg(long, value_name = "ID")]
-    pub(crate) message_id: String,
-    /// Where to write it
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-    #[command(flatten)]
-    pub(crate) config: ConfigFile,
-}
-
-#[derive(Debug, Args)]
-#[group(id = "what", args = ["file", "day", "all"], multiple = false)]
-pub(crate) struct LogVerify {
-    /// A history or an evidence bundle
-    #[arg(value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// The seals of this day, in UTC, as in 2026-11-26
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub(crate) day: Option<Timestamp>,
-    /// Everything
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Who may issue certificates of providers and of time stamp authorities, PEM; default: as in
-    /// the configuration
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// Print one object of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Let notes count: a seal without its time stamp, records that are not sealed yet
-    #[arg(long)]
-    pub(crate) strict: bool,
-    #[command(flatten)]
-    pub(crate) config: ConfigFile,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogExpire {
-    /// Of seals whose interval ended before this time
-    #[arg(long, value_name = "T", value_parser = time)]
-    pub(crate) before: Timestamp,
-    #[command(flatten)]
-    pub(crate) config: ConfigFile,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Evidence {
-    /// The message: the PEC identifier, the sender's own, or that of any receipt
-    #[arg(value_name = "MESSAGE-ID")]
-    pub(crate) message_id: String,
-    /// Where to write it; default: `prove-` and the identifier, here
-    #[arg(short, long, value_name = "FILE.zip")]
-    pub(crate) output: Option<PathBuf>,
-    /// Print one object of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) config: ConfigFile,
-}
-
-#[derive(Debug, Args)]
-#[group(id = "wanted", args = ["message_id", "account", "since", "until"], required = true, multiple = true)]
-pub(crate) struct Find {
-    /// Of the message with this identifier: the PEC one, the sender's own, or that of any receipt
-    #[arg(long, value_name = "ID")]
-    pub(crate) message_id: Option<String>,
-    /// Of messages that this address sent or was sent
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) account: Option<String>,
-    /// At this time or after, as in 2026-11-21T10:00:00+01:00
-    #[arg(long, value_name = "T", value_parser = time)]
-    pub(crate) since: Option<Timestamp>,
-    /// Before this time
-    #[arg(long, value_name = "T", value_parser = time)]
-    pub(crate) until: Option<Timestamp>,
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -680,77 +560,4 @@ fn day(text: &str) -> Result<Timestamp, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_made() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_command_has_an_example() {
-        fn look(command: &clap::Command) {
-            if command.get_subcommands().next().is_none() {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.starts_with("Example: ceralacca "), "{}", command.get_name());
-                assert!(help.contains(command.get_name()), "{}", command.get_name());
-            }
-            command.get_subcommands().for_each(look);
-        }
-        look(&Cli::command());
-    }
-
-    #[test]
-    fn domains_follow_each_other_or_their_option() {
-        for line in [
-            "ceralacca init alfa --provider Alfa --domain a.example b.example",
-            "ceralacca init alfa --provider Alfa --domain a.example --domain b.example",
-        ] {
-            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-            let Command::Init(init) = cli.command else { panic!("{line}") };
-            assert_eq!(init.domains.len(), 2);
-        }
-    }
-
-    #[test]
-    fn no_domain_is_there_twice() {
-        let line = "ceralacca init alfa --provider Alfa --domain a.example b.example A.Example";
-        let Command::Init(init) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
-            panic!("{line}")
-        };
-        let refused = init.refuse_repeats().unwrap_err();
-        assert_eq!(refused.exit_code(), 2);
-        assert!(refused.to_string().contains("--domain a.example is there twice: remove one"));
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused() {
-        for line in [
-            "ceralacca",
-            "ceralacca init alfa --provider Alfa",
-            "ceralacca init alfa --domain a.example",
-            "ceralacca init alfa --provider Alfa --domain a..b",
-            "ceralacca demo --port-base 64541",
-            "ceralacca account add a@b.example --password secret",
-            "ceralacca account add a@b.example --password-stdin --no-password",
-            "ceralacca account add a@b.example --ordinary-mail bounce",
-            "ceralacca account quota a@b.example lots",
-            "ceralacca queue cancel",
-            "ceralacca queue show",
-            "ceralacca queue retry all",
-            "ceralacca log find",
-            "ceralacca log find --json",
-            "ceralacca log find --since yesterday",
-            "ceralacca log find --until 2026-11-21T10:00:00",
-            "ceralacca log export --message-id a",
-            "ceralacca log verify --day yesterday",
-            "ceralacca log verify --all --day 2026-11-21",
-            "ceralacca log expire",
-            "ceralacca evidence",
-            "ceralacca verify",
-        ] {
-            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
-        }
-    }
-}
+mod tests;

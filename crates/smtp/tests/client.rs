@@ -1,5 +1,7 @@
 //! The sending machine's conversations: what it says to which answers, and what it makes of them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use mail::{Address, ReversePath};
 use proptest::prelude::*;
 use smtp::client::{Command, Fate, Fault, TlsUse, Verdict, Why, wait};

@@ -7,6 +7,7 @@ mod marks;
 mod ordinary;
 mod relay;
 mod scene;
+mod smith;
 mod transcripts;
 mod virus;
 mod world;

@@ -12,8 +12,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::octets::Files;
+use super::opening::known_segments;
+use super::schema;
 use super::segments::{self, flush_dir};
-use super::{known_segments, schema};
 use crate::StoreError;
 
 /// Octets copied between two words about progress.

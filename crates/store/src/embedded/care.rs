@@ -1,6 +1,7 @@
 //! Tests of what cares for a store: checks, scrubbing, figures and copies.
 
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

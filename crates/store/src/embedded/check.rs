@@ -9,8 +9,9 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::octets::{self, Files, PART};
+use super::opening::known_segments;
 use super::record::{self, record_octets};
-use super::{known_segments, list, schema, segments};
+use super::{list, schema, segments};
 use crate::StoreError;
 
 /// Findings of one kind that are named; of further ones only the number is told.

@@ -17,10 +17,11 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::octets::Prepared;
+use super::opening::write_prepared;
 use super::record::{self, Crcs, record_octets};
 use super::segments::{self, Place, Record};
 use super::writer::Command;
-use super::{Shared, upkeep, write_prepared};
+use super::{Shared, upkeep};
 use crate::{Compacted, StoreError};
 
 /// Octets copied by one command at most: bounds the wait of the others in its group.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
+use super::disk::Disk;
 use super::disk::Step;
 use super::tests::{noise, small};
 use super::*;

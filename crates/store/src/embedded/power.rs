@@ -13,12 +13,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Error, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
+use super::disk::Disk;
 use super::disk::Step;
 use super::faults::picture;
 use super::tests::noise;

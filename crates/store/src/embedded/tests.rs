@@ -1,6 +1,7 @@
 //! The embedded store, put through the contract and held against the model.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
