@@ -1,5 +1,7 @@
 //! Certified mail between two providers, each a process of its own, over SMTP with TLS.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 use scenarios::demo::PASSWORD;
 use scenarios::pair::pair;
 use scenarios::{Demo, Imap};
