@@ -14,7 +14,7 @@
 //!
 //! Of the last two, a message that no forward-path takes is refused with the reply of the first of
 //! them. One that some take is answered `250`: the others are in the log record as refused, and
-//! their sender hears of them as RFC 5321 §6.1 has it.
+//! their sender is not told of them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
