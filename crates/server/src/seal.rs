@@ -34,8 +34,8 @@ pub(crate) struct Sealer<'a> {
     pub(crate) store: &'a dyn Store,
     /// The provider's name.
     pub(crate) provider: &'a str,
-    pub(crate) identity: &'a Identity,
-    pub(crate) signer: &'a dyn Signer,
+    /// With which certificate and key an interval that ends then is signed.
+    pub(crate) signing: Box<dyn Fn(Timestamp) -> (&'a Identity, &'a dyn Signer) + 'a>,
     /// How long an interval is.
     pub(crate) every: SignedDuration,
 }
@@ -160,7 +160,8 @@ impl Sealer<'_> {
         statement.records = contents.records;
         statement.root = tree::root(&contents.chunks);
         let octets = statement.octets()?;
-        let signature = self.identity.sign(self.signer, &octets, until)?;
+        let (identity, signer) = (self.signing)(until);
+        let signature = identity.sign(signer, &octets, until)?;
         let statement = statement.clone();
         let number = statement.number;
         let seal = NewSeal { statement, octets, signature, chunks: contents.chunks };
@@ -186,13 +187,12 @@ pub(crate) fn seal_now(
     config: &Config,
     now: Timestamp,
 ) -> anyhow::Result<String> {
-    let identity = material::identity(config, &material::trust(config)?)?;
-    let signer = SignerProcess::start(&config.signing.key)?;
+    let (identity, key) = material::signing_at(config, &material::trust(config)?, now)?;
+    let signer = SignerProcess::start(key)?;
     let sealer = Sealer {
         store,
         provider: &config.provider.name,
-        identity: &identity,
-        signer: &*signer,
+        signing: Box::new(|_| (&identity, &*signer)),
         every: every(config),
     };
     let sealed = sealer.seal_now(now);

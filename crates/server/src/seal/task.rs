@@ -110,8 +110,7 @@ fn sealer(site: &Site) -> Sealer<'_> {
     Sealer {
         store: &*site.store,
         provider: &site.provider.name,
-        identity: &site.identity,
-        signer: &*site.signer,
+        signing: Box::new(|until| site.signing_at(until)),
         every: every(&site.config.load()),
     }
 }

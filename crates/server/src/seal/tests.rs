@@ -58,8 +58,7 @@ fn sealer(store: &dyn Store) -> Sealer<'_> {
     Sealer {
         store,
         provider: PROVIDER,
-        identity: &keys().identity,
-        signer: &keys().signer,
+        signing: Box::new(|_| (&keys().identity, &keys().signer)),
         every: SignedDuration::from_hours(24),
     }
 }
@@ -188,7 +187,7 @@ fn nothing_is_sealed_that_cannot_be_signed() {
     let store = MemoryStore::new();
     write(&store, &["2026-11-20T09:00:00Z"]);
     let other = LocalSigner::from_pem(include_bytes!("../../../../certs/provider-b.key")).unwrap();
-    let strange = Sealer { signer: &other, ..sealer(&store) };
+    let strange = Sealer { signing: Box::new(|_| (&keys().identity, &other)), ..sealer(&store) };
     assert!(strange.seal_due(at("2026-11-21T01:00:00Z")).is_err());
     assert_eq!(store.last_seal().unwrap(), None);
     assert_eq!(sealer(&store).seal_due(at("2026-11-21T01:00:00Z")).unwrap(), 1);
