@@ -96,15 +96,15 @@ fn a_mistake_is_told_with_file_line_and_what_to_write() {
     assert!(sentence.contains("make one with `ceralacca init`"), "{sentence}");
 }
 
+// PEC-MBX-03
 #[test]
-fn what_is_not_built_does_not_start() {
+fn an_account_may_hold_a_gigabyte_unless_told_otherwise() {
     let folder = provider();
-    let file = folder.path().join("ceralacca.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text + "[antivirus]\nclamd = \"127.0.0.1:3310\"\n").unwrap();
-    let sentence = refused(&run(&["serve"], folder.path()));
-    assert!(sentence.contains("this version of ceralacca cannot do it yet: scanning with clamd"));
-    assert_eq!(status(&run(&["check"], folder.path())), REFUSED);
+    let anna = "anna@pec.alfa.example";
+    done(&run(&["account", "add", anna, "--no-password"], folder.path()));
+    let show = done(&run(&["account", "show", anna, "--json"], folder.path()));
+    let show: serde_json::Value = serde_json::from_str(&show).unwrap();
+    assert_eq!(show["quota"]["octets"], 1 << 30);
 }
 
 /// The same conversation with the server stopped and running.

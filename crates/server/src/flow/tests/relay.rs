@@ -298,7 +298,7 @@ fn a_peer_that_does_not_speak_smtp_is_left_and_the_message_waits() {
     }
 }
 
-// RFC 7435 §3; PEC-BT-13
+// RFC 7435 §3; PEC-BT-13 PEC-SEC-03
 #[test]
 fn tls_that_is_offered_and_fails_is_done_without_only_where_it_is_no_must() {
     let scene = Scene::new();
