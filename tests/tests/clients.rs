@@ -397,7 +397,10 @@ fn mbsync_keeps_two_sides_the_same() {
     let flags: Vec<_> = flags.iter().map(|line| String::from_utf8_lossy(line)).collect();
     assert_eq!(
         flags,
-        [r"* 1 FETCH (UID 1 FLAGS (\Flagged))", r"* 2 FETCH (UID 2 FLAGS (\Answered \Seen))"]
+        [
+            r"* 1 FETCH (UID 1 FLAGS (\Flagged $PecBusta))",
+            r"* 2 FETCH (UID 2 FLAGS (\Answered \Seen $PecBusta))"
+        ]
     );
     let uploaded = imap.messages("Bozze").unwrap();
     assert_eq!(uploaded.len(), 1);

@@ -76,10 +76,10 @@ fn a_certified_message_has_a_message_inside_two_multiparts() {
         tree(CERTIFIED.as_bytes()),
         r#"multipart/signed
   multipart/mixed
-text/plain "Messaggio di posta certificata\\r\\n"
-message/rfc822
-  multipart/mixed
-    text/plain? "ciao\\r\\n--s is no delimiter"
+    text/plain "Messaggio di posta certificata\\r\\n"
+    message/rfc822
+      multipart/mixed
+        text/plain? "ciao\\r\\n--s is no delimiter"
   application/pkcs7-signature "MIIB"
 "#
     );
