@@ -164,8 +164,12 @@ impl Context<'_> {
 impl Job {
     /// Whether it may hold whole messages in memory while it runs: few of these should run at once.
     #[must_use]
-    pub const fn may_hold_messages(&self) -> bool {
-        matches!(self.work, Work::Search(_) | Work::Sort(_) | Work::Thread(_))
+    pub fn may_hold_messages(&self) -> bool {
+        match &self.work {
+            Work::Search(_) | Work::Sort(_) | Work::Thread(_) => true,
+            Work::Fetch(fetch) => fetch.decodes(),
+            _ => false,
+        }
     }
 
     /// Whether it can change names, subscriptions or annotations of the account: sessions with NOTIFY

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,27 @@ pub(crate) enum ScanError {
 #[derive(Debug, Default)]
 pub(crate) struct Scanner {
     hung_until: Mutex<Option<Instant>>,
+    under_way: AtomicUsize,
+}
+
+/// Scans at the same time: each holds a thread while clamd is silent, and half of those that may block
+/// are left to everybody else.
+const SCANS_MAX: usize = 256;
+
+/// One scan under way, until it is dropped.
+struct Turn<'a>(&'a AtomicUsize);
+
+impl<'a> Turn<'a> {
+    fn take(under_way: &'a AtomicUsize) -> Option<Self> {
+        let turn = Self(under_way);
+        (under_way.fetch_add(1, Ordering::Relaxed) < SCANS_MAX).then_some(turn)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A failure that took at least so long is a clamd that hangs, not one that is not there.
@@ -102,7 +124,10 @@ impl Scanner {
     pub(crate) fn scan(&self, antivirus: &Antivirus, octets: &[u8]) -> Result<Verdict, ScanError> {
         let Some(place) = &antivirus.clamd else { return Ok(Verdict::Clean) };
         let begun = Instant::now();
-        let scanned = if self.may_try(begun, antivirus.timeout) {
+        let turn = Turn::take(&self.under_way);
+        let scanned = if turn.is_none() {
+            Err(ScanError::Unavailable(place.to_string(), "it is busy with others".to_owned()))
+        } else if self.may_try(begun, antivirus.timeout) {
             let scanned = Clamd::new(place, antivirus.timeout).scan(octets);
             let hung =
                 matches!(scanned, Err(ScanError::Unavailable(..))) && begun.elapsed() >= HANG;

@@ -9,6 +9,10 @@ use store::AccountId;
 
 use crate::config::Limits;
 
+/// Octets that the receipts of one message want, some eight KiB each when nothing comes back in them:
+/// who has less room left is full.
+pub(crate) const RECEIPT_ROOM_OCTETS: u64 = 64 * 1024;
+
 /// Counts connections, and holds the limits that sessions of all kinds are held against.
 pub(crate) struct Connections {
     limits: ArcSwap<Limits>,

@@ -10,6 +10,7 @@ use store::{Account, AccountId, BlobId, Charge, MailboxId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::drive::Connection;
+use crate::limits::RECEIPT_ROOM_OCTETS;
 use crate::login::Denied;
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
@@ -261,7 +262,7 @@ impl Desk {
                 SaslAnswer::Success { account: id, data: data.map(Secret) }
             }
             Outcome::Failure(denied, login) => {
-                tracing::info!(target: "imap", peer = %from, %login, ?denied, "login refused");
+                tracing::info!(target: "imap", peer = %from, ?login, ?denied, "login refused");
                 SaslAnswer::Failure(match denied {
                     Denied::Wrong | Denied::Elsewhere => SaslFailure::Credentials,
                     Denied::Malformed => SaslFailure::Malformed,
@@ -278,7 +279,7 @@ impl Desk {
         let store = self.site.store.clone();
         let usage = blocking(move || store.usage(account)).await.map_err(io::Error::other)?;
         // An account that is gone, or a store that fails, says so at the next command.
-        Ok(usage.is_ok_and(|usage| !usage.has_room(1, 1, Charge::Receipt)))
+        Ok(usage.is_ok_and(|usage| !usage.has_room(RECEIPT_ROOM_OCTETS, 1, Charge::Receipt)))
     }
 
     /// Sends stored octets piece by piece: a large message is never whole in memory.

@@ -135,9 +135,20 @@ impl Ready {
     }
 }
 
-/// The authority that issued what this provider shows and signs with.
+/// The authority that issued what this provider shows and signs with; the first, when a certificate
+/// of another one is shown to clients.
 fn ca(config: &Config) -> Option<&Path> {
-    config.trust.authorities.first().map(AsRef::as_ref)
+    let issuer = std::fs::read(&config.tls.certificate)
+        .ok()
+        .and_then(|pem| crypto::Certificate::from_pem(&pem).ok())
+        .map(|shown| shown.issuer());
+    let issued = |file: &&std::path::PathBuf| {
+        let authorities = std::fs::read(file).ok();
+        let authorities = authorities.and_then(|pem| crypto::Certificate::all_from_pem(&pem).ok());
+        authorities.is_some_and(|all| all.iter().any(|one| Some(one.subject()) == issuer))
+    };
+    let authorities = &config.trust.authorities;
+    authorities.iter().find(issued).or(authorities.first()).map(AsRef::as_ref)
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ fn an_index_is_exported_and_imported_whole_or_not_at_all() {
         (ldif.replace("mailReceipt: ", "mailReceipt: a b "), " is refused whole: "),
         (ldif.replace("dn: ", "nd: "), "cannot be used: "),
         ("version: 1\n".to_owned(), " holds no record of a provider"),
-        ("-----BEGIN PKCS7-----\n".to_owned(), " is a signed index, which this version cannot "),
+        ("-----BEGIN PKCS7-----\n".to_owned(), "cannot be used: its signature does not hold: "),
         (
             ldif.replace("=Beta,", "=Alfa,").replace("providerName: Beta", "providerName: Alfa"),
             "it would take the certificate that this provider signs with out of the index",

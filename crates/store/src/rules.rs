@@ -8,8 +8,8 @@ use mail::Address;
 
 use crate::mailbox::{NAME_DEPTH_MAX, NAME_OCTETS_MAX, SEPARATOR};
 use crate::{
-    FlagChange, Flags, LogRecord, MailboxName, Overdue, StoreError, SystemFlags, Timestamp,
-    TrackState, Uid, UidValidity, Urgency,
+    FlagChange, Flags, KEYWORDS_MAX, Keyword, LogRecord, MailboxName, Overdue, StoreError,
+    SystemFlags, Timestamp, TrackState, Uid, UidValidity, Urgency,
 };
 
 /// A time as it is kept: to the microsecond.
@@ -95,6 +95,21 @@ pub(crate) fn changed(flags: &Flags, change: &FlagChange) -> Flags {
         ),
     };
     Flags { system, keywords }
+}
+
+/// Of the keywords of a message that is delivered, those that its mailbox knows or has room for: a
+/// mailbox that its holder filled with keywords must not keep certified mail out.
+pub(crate) fn fitting(keywords: BTreeSet<Keyword>, known: &[Keyword]) -> BTreeSet<Keyword> {
+    let mut room = KEYWORDS_MAX.saturating_sub(known.len());
+    let fits = |keyword: &Keyword| {
+        let is_known = known.contains(keyword);
+        let fits = is_known || room > 0;
+        if !is_known {
+            room = room.saturating_sub(1);
+        }
+        fits
+    };
+    keywords.into_iter().filter(fits).collect()
 }
 
 /// The state of a tracker entry in state `now` that learns `new`; nothing when that changes

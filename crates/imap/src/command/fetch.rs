@@ -186,6 +186,11 @@ impl Fetch {
         })
     }
 
+    /// Whether it decodes parts, each in memory.
+    pub(crate) fn decodes(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Binary(_)))
+    }
+
     pub(crate) fn asks_mod_seq(&self) -> bool {
         self.asks_item(&Item::ModSeq)
     }

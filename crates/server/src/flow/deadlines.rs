@@ -95,7 +95,12 @@ pub(super) fn give_due(site: &Arc<Site>, stopping: &dyn Fn() -> bool) {
             for some in due.chunks(share) {
                 scope.spawn(move || {
                     for overdue in some {
-                        if let Err(error) = give(site, overdue) {
+                        // Whatever one notice does, the others are given.
+                        let given = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                            give(site, overdue)
+                        }));
+                        let given = given.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
+                        if let Err(error) = given {
                             metrics::counter!("ceralacca_step_failures_total").increment(1);
                             tracing::error!(
                                 target: "deadlines",

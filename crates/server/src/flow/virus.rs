@@ -14,9 +14,7 @@ use pec::incoming::{Routing, VerifiedNotification};
 use pec::inspect::examine;
 use pec::moment::Moment;
 use pec::receipt::{self, ReceiptKind};
-use store::{
-    Infection, Job, NewInfected, NewJob, Octets, Source, Timestamp, TrackState, Transaction,
-};
+use store::{Infection, Job, NewInfected, NewJob, Octets, Source, Timestamp, Transaction};
 
 use super::dispatch::{Content, Parcel, hand_over};
 use super::{
@@ -203,10 +201,7 @@ pub(super) fn add_non_delivery(
         return Ok(());
     };
     let tracked = site.store.tracked(data.identifier.as_str())?;
-    let open = tracked.iter().any(|entry| {
-        entry.recipient == *recipient
-            && matches!(entry.state, TrackState::Sent | TrackState::TakenInCharge)
-    });
+    let open = tracked.iter().any(|entry| entry.recipient == *recipient && !entry.state.is_final());
     if !open {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use crate::abuse::{self, Deed};
 use crate::authenticate;
 use crate::drive::Connection;
 use crate::flow::{access, reception};
-use crate::limits::CountedSession;
+use crate::limits::{CountedSession, RECEIPT_ROOM_OCTETS};
 use crate::login::Denied;
 use crate::rates::{Exceeded, Rate, Subject, What};
 use crate::sasl::{self, Exchange, Outcome};
@@ -123,7 +123,7 @@ impl Desk {
                 }
             }
             Outcome::Failure(denied, login) => {
-                tracing::info!(target: "smtp", peer = %self.peer, %login, ?denied, "login refused");
+                tracing::info!(target: "smtp", peer = %self.peer, ?login, ?denied, "login refused");
                 SaslAnswer::Failure(match denied {
                     Denied::Wrong | Denied::Malformed => reply::AUTH_FAILED,
                     Denied::Suspended => reply::ACCOUNT_SUSPENDED,
@@ -161,7 +161,9 @@ impl Desk {
                 let (store, id) = (self.site.store.clone(), account.id);
                 match blocking(move || store.usage(id)).await {
                     // Its receipts would have to wait, and nothing bounds how many of them.
-                    Ok(Ok(usage)) if !usage.has_room(1, 1, store::Charge::Receipt) => {
+                    Ok(Ok(usage))
+                        if !usage.has_room(RECEIPT_ROOM_OCTETS, 1, store::Charge::Receipt) =>
+                    {
                         return Answer::Refuse(reply::SENDER_FULL);
                     }
                     Ok(Ok(_)) => {}

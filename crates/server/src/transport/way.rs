@@ -67,14 +67,14 @@ impl Ways {
         }
         let names = self.exchangers(domain).await?;
         let mut hosts = Vec::new();
-        let mut last = None;
+        let mut failures = Vec::new();
         for name in names {
             match self.host(&name, SMTP_PORT).await {
                 Ok(host) => hosts.push(host),
-                Err(no_way) => last = Some(no_way),
+                Err(no_way) => failures.push(no_way),
             }
         }
-        match last {
+        match worst(failures) {
             Some(no_way) if hosts.is_empty() => Err(no_way),
             _ => Ok(hosts),
         }
@@ -120,7 +120,8 @@ impl Ways {
         let (six, four) =
             tokio::join!(self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A));
         let mut addresses = Vec::new();
-        let failed = [&six, &four].into_iter().find_map(|asked| asked.as_ref().err().cloned());
+        let failed =
+            worst([&six, &four].into_iter().filter_map(|asked| asked.as_ref().err().cloned()));
         for data in [six, four]
             .into_iter()
             .filter_map(Result::ok)
@@ -166,6 +167,12 @@ impl Ways {
             },
         }
     }
+}
+
+/// Of several failures one that may pass, if there is one: only when all are for good is there no way
+/// for good.
+fn worst(failures: impl IntoIterator<Item = NoWay>) -> Option<NoWay> {
+    failures.into_iter().min_by_key(|no_way| no_way.is_permanent)
 }
 
 #[cfg(test)]

@@ -253,6 +253,17 @@ pub fn one_keyword_too_many_is_refused(make: Make<'_>) {
     assert_refused!(refused, StoreError::TooManyKeywords);
     assert_eq!(store.status(inbox).unwrap().messages, 2);
     assert_eq!(held(&*store, anna), (3, 3));
+    // Whoever filled a mailbox with keywords is delivered to all the same.
+    let flags = keywords(&["K7", "one-more"]);
+    let delivery = Delivery { flags, ..delivery("anna@pec.example", Charge::Quota) };
+    let step = Transaction {
+        octets: vec![Octets::Inline(b"m".to_vec().into())],
+        deliver: vec![delivery],
+        ..Transaction::default()
+    };
+    store.commit(step).unwrap();
+    let delivered = store.summaries(inbox, &uids(&[3]), 9).unwrap();
+    assert_eq!(delivered[0].flags, keywords(&["k7"]));
 }
 
 pub fn changes_are_told_since_any_time(make: Make<'_>) {

@@ -96,6 +96,20 @@ impl<'a> Keywords<'a> {
     }
 }
 
+/// The flags of a message that is delivered, as far as its mailbox has room for their keywords.
+pub(super) fn fitting(
+    db: &Connection,
+    mailbox: MailboxId,
+    flags: &Flags,
+) -> Result<Flags, StoreError> {
+    if flags.keywords.is_empty() {
+        return Ok(flags.clone());
+    }
+    let mut keywords = Keywords::of(db, mailbox);
+    let fitting = rules::fitting(flags.keywords.clone(), keywords.known()?);
+    Ok(Flags { system: flags.system, keywords: fitting })
+}
+
 fn summary(row: &Row<'_>, keywords: &mut Keywords<'_>) -> Result<Summary, StoreError> {
     let numbers = row.get_ref(2)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
     let keywords = match numbers {

@@ -56,7 +56,8 @@ pub(super) fn commit(
                 .ok_or(StoreError::NoSuchMailbox)?,
         };
         let blob = blob(txn, delivery.octets, new)?;
-        let message = Incoming { blob, flags: &delivery.flags, received: at, saved: at };
+        let flags = messages::fitting(txn.db, mailbox, &delivery.flags)?;
+        let message = Incoming { blob, flags: &flags, received: at, saved: at };
         done.delivered.push(messages::add(txn, mailbox, &message, delivery.charge)?);
     }
     for job in step.enqueue {

@@ -51,7 +51,8 @@ impl State {
             let mailbox = mailbox.or_else(|| self.find(account, &inbox));
             let mailbox = mailbox.ok_or(StoreError::NoSuchMailbox)?;
             let blob = blob_of(self, delivery.octets)?;
-            let added = self.add(mailbox, blob, delivery.flags, (at, at), delivery.charge)?;
+            let flags = self.fitting(mailbox, delivery.flags)?;
+            let added = self.add(mailbox, blob, flags, (at, at), delivery.charge)?;
             done.delivered.push(added);
         }
         for job in transaction.enqueue {

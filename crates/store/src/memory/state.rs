@@ -505,6 +505,12 @@ impl State {
         self.append(id, message)
     }
 
+    /// The flags of a message that is delivered, as far as its mailbox has room for their keywords.
+    pub(super) fn fitting(&self, id: MailboxId, flags: Flags) -> Result<Flags, StoreError> {
+        let keywords = rules::fitting(flags.keywords, &self.kept(id)?.keywords);
+        Ok(Flags { system: flags.system, keywords })
+    }
+
     pub(super) fn add(
         &mut self,
         id: MailboxId,

@@ -14,6 +14,10 @@ use crate::refusal::Refusal;
 use crate::response::Output;
 use crate::source::Source;
 
+/// Decoded octets that one answer holds before no further part is decoded into it: one command may
+/// name the same large part many times.
+const HELD_OCTETS_MAX: usize = 64 * 1024 * 1024;
+
 /// The decoded octets of a part, or their number.
 pub(super) struct Binary {
     /// `BINARY[1.2]<0>`, `BINARY.SIZE[1]`
@@ -43,7 +47,8 @@ impl Binary {
         Ok(Self { label, path, partial: None, size_only: true })
     }
 
-    /// Writes it; `NIL` (or no octets) for a part that is not there. Whether its encoding is known.
+    /// Writes it; `NIL` (or no octets) for a part that is not there. Whether its encoding is known;
+    /// also not, when the answer holds [`HELD_OCTETS_MAX`] already.
     pub(super) fn write(
         &self,
         source: &mut Source<'_>,
@@ -74,6 +79,10 @@ impl Binary {
             self.plain(part.body.clone(), source, out)?;
             return Ok(true);
         };
+        if out.held_octets() >= HELD_OCTETS_MAX {
+            out.text(if self.size_only { "0" } else { "NIL" });
+            return Ok(false);
+        }
         let decoded = decode(&source.slice(part.body.start, part.body.end)?);
         if self.size_only {
             out.text(&decoded.len().to_string());
