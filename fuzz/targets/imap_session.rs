@@ -51,20 +51,23 @@ fn play(choice: u8, stream: &[u8], segment_max: usize) -> (Vec<u8>, bool) {
     for segment in stream.chunks(segment_max.min(imap::limits::PENDING_OCTETS_MAX)) {
         assert!(closed || session.wants_octets());
         session.handle_octets(segment);
-        drain(&mut session, &store, anna, &mut sent, &mut closed);
+        if !drain(&mut session, &store, anna, &mut sent, &mut closed) {
+            return (sent, closed);
+        }
     }
     session.handle_changed();
     drain(&mut session, &store, anna, &mut sent, &mut closed);
     (sent, closed)
 }
 
+/// Whether the conversation goes on in clear: what follows COMPRESS depends on segments, as it should.
 fn drain(
     session: &mut Session,
     store: &MemoryStore,
     anna: AccountId,
     sent: &mut Vec<u8>,
     closed: &mut bool,
-) {
+) -> bool {
     while let Some(step) = session.poll() {
         assert!(!*closed, "a step after the last");
         match step {
@@ -83,11 +86,13 @@ fn drain(
             }
             Step::Perform(job) => session.finish(job.run(store, now())),
             Step::StartTls => unreachable!("TLS is on"),
-            Step::Compress | Step::SignedOut => {}
+            Step::Compress => return false,
+            Step::SignedOut => {}
             Step::Fault(cause) => panic!("{cause}"),
             Step::Close => *closed = true,
         }
     }
+    true
 }
 
 fn now() -> Timestamp {
