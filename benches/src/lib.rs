@@ -3,6 +3,9 @@
 //! A benchmark prints what it measured and asserts nothing about time: absolute times do not hold
 //! on machines that others use too, so what counts is a ratio of two figures of the same run.
 
+pub mod dovecot;
+pub mod imap;
+
 use std::time::Duration;
 
 use anyhow::Context;

@@ -1,5 +1,8 @@
 //! Programs that the steps of `cargo xtask test` need and a bare machine lacks.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::command::Run;
@@ -45,6 +48,12 @@ const TOOLS: &[Tool] = &[
     Tool { program: "swaks", package: "swaks", purpose: "a client of SMTP" },
     Tool { program: "msmtp", package: "msmtp", purpose: "a client of SMTP" },
     Tool { program: "node", package: "nodejs", purpose: "runs nodemailer, a client of SMTP" },
+    Tool {
+        program: "/usr/lib/dovecot/imap",
+        package: "dovecot-imapd",
+        purpose: "what our IMAP is measured beside",
+    },
+    Tool { program: "/usr/lib/dovecot/lmtp", package: "dovecot-lmtpd", purpose: "the same" },
     Tool { program: "mbsync", package: "isync", purpose: "a client of IMAP" },
     Tool { program: "thunderbird", package: "thunderbird", purpose: "the client of most people" },
     Tool { program: "Xvfb", package: "xvfb", purpose: "a screen for Thunderbird" },
@@ -121,11 +130,42 @@ fn may_install() -> bool {
 
 fn install(packages: &[&str]) -> Result<()> {
     let wanted = packages.join(" ");
+    let _policy = NoServices::declare()?;
     let quiet = |line: &str| Run::new(line).set("DEBIAN_FRONTEND", "noninteractive");
     quiet("apt-get update -qq").run()?;
     quiet(&format!("apt-get install -y -qq --no-install-recommends {wanted}"))
         .run()
         .with_context(|| format!("apt-get could not install {wanted}: install them by hand"))
+}
+
+/// As long as it is there, packages that are installed start no service of theirs: tests start programs
+/// themselves, with a configuration of their own. What the machine itself says about this stays.
+struct NoServices {
+    ours: bool,
+}
+
+/// Asked by `invoke-rc.d` and `deb-systemd-invoke`.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn declare() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+        std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = std::fs::remove_file(POLICY)
+        {
+            println!("    {POLICY} could not be removed: {error}");
+        }
+    }
 }
 
 /// rustfmt and clippy, which a minimal toolchain lacks.

@@ -111,7 +111,7 @@ pub(crate) enum Work {
     Writing(Writing),
     Storing(Storing),
     Expunge(Expunge),
-    Copy(Copy),
+    Copy(Box<Copy>),
     Store(Box<Store>),
     Fetch(Box<Fetch>),
     Search(Box<Search>),
@@ -179,6 +179,7 @@ impl Work {
         match self {
             Self::Store(store) => store.progress(),
             Self::Fetch(fetch) => fetch.progress(),
+            Self::Copy(copy) => copy.progress(),
             _ => None,
         }
     }
@@ -374,11 +375,23 @@ pub(crate) fn interpret(
         }
         CommandBody::Copy { sequence_set, mailbox, uid } => Command::Work(
             Selected,
-            Work::Copy(Copy::new(messages(&sequence_set)?, &mailbox, uid, false, enabled)?),
+            Work::Copy(Box::new(Copy::new(
+                messages(&sequence_set)?,
+                &mailbox,
+                uid,
+                false,
+                enabled,
+            )?)),
         ),
         CommandBody::Move { sequence_set, mailbox, uid } => Command::Work(
             Selected,
-            Work::Copy(Copy::new(messages(&sequence_set)?, &mailbox, uid, true, enabled)?),
+            Work::Copy(Box::new(Copy::new(
+                messages(&sequence_set)?,
+                &mailbox,
+                uid,
+                true,
+                enabled,
+            )?)),
         ),
         CommandBody::Store { sequence_set, kind, response, flags, uid, modifiers } => {
             let store = Store::new(messages(&sequence_set)?, kind, response, &flags, uid, enabled)?;

@@ -188,6 +188,14 @@ pub(crate) enum Piece {
     Stored { blob: BlobId, start: u64, end: u64 },
 }
 
+/// Where an [`Output`] ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pieces: usize,
+    last: usize,
+    octets: usize,
+}
+
 /// What a command answers before its tagged response.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -230,14 +238,38 @@ impl Output {
         }
     }
 
-    /// What another holds, after what is here.
-    pub(crate) fn append(&mut self, other: Self) {
-        for piece in other.pieces {
-            match piece {
-                Piece::Octets(octets) => self.push(&octets),
-                stored @ Piece::Stored { .. } => self.pieces.push(stored),
+    /// Where it ends now, for [`cut`](Self::cut).
+    pub(crate) fn mark(&self) -> Mark {
+        let last = match self.pieces.last() {
+            Some(Piece::Octets(last)) => last.len(),
+            Some(Piece::Stored { .. }) | None => 0,
+        };
+        Mark { pieces: self.pieces.len(), last, octets: self.octets }
+    }
+
+    /// Drops what was written since the mark.
+    pub(crate) fn cut(&mut self, mark: Mark) {
+        self.pieces.truncate(mark.pieces);
+        if let Some(Piece::Octets(last)) = self.pieces.last_mut() {
+            last.truncate(mark.last);
+        }
+        self.octets = mark.octets;
+    }
+
+    /// A number in digits.
+    pub(crate) fn number(&mut self, mut number: u64) {
+        // As many digits as a number of 64 bits can have.
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] += (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
             }
         }
+        self.push(&digits[at..]);
     }
 
     pub(crate) fn text(&mut self, text: &str) {
@@ -260,7 +292,9 @@ impl Output {
 
     /// `literal = "{" number "}" CRLF *CHAR8`: the announcement only.
     pub(crate) fn announce(&mut self, octets: u64) {
-        self.text(&format!("{{{octets}}}\r\n"));
+        self.text("{");
+        self.number(octets);
+        self.text("}\r\n");
     }
 
     /// `string = quoted / literal`: a literal when there is anything that a quoted string may not
@@ -360,13 +394,14 @@ impl Output {
     /// `flag-list`, with `\Recent` when it is.
     pub(crate) fn flags(&mut self, flags: &Flags, recent: bool) {
         let system = SYSTEM_FLAGS.iter().filter(|(flag, _)| flags.system.contains(*flag));
-        let mut words: Vec<&str> = system.map(|&(_, name)| name).collect();
-        if recent {
-            words.push("\\Recent");
-        }
-        words.extend(flags.keywords.iter().map(Keyword::as_str));
+        let system = system.map(|&(_, name)| name).chain(recent.then_some("\\Recent"));
         self.text("(");
-        self.text(&words.join(" "));
+        for (at, word) in system.chain(flags.keywords.iter().map(Keyword::as_str)).enumerate() {
+            if at > 0 {
+                self.text(" ");
+            }
+            self.text(word);
+        }
         self.text(")");
     }
 }
@@ -416,6 +451,33 @@ mod tests {
             assert_eq!(written(|out| out.string(octets)), expected);
         }
         assert_eq!(written(|out| out.nstring(None)), "NIL");
+    }
+
+    #[test]
+    fn numbers_are_written_in_digits() {
+        for number in [0, 7, 10, 4_096, u64::MAX] {
+            assert_eq!(written(|out| out.number(number)), number.to_string());
+        }
+    }
+
+    #[test]
+    fn what_was_written_since_a_mark_can_be_dropped() {
+        let told = written(|out| {
+            out.text("a");
+            let mark = out.mark();
+            out.text("b");
+            out.stored(BlobId(1), 0, 9);
+            out.text("c");
+            out.cut(mark);
+            assert_eq!(out.held_octets(), 1);
+            out.stored(BlobId(1), 0, 9);
+            let mark = out.mark();
+            out.text("d");
+            out.cut(mark);
+            assert_eq!(out.held_octets(), 1);
+            out.text("e");
+        });
+        assert_eq!(told, "a<stored>e");
     }
 
     #[test]

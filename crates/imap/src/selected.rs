@@ -335,10 +335,13 @@ impl Selected {
 
     /// `* 3 FETCH (`, or by UID to a client that knows no numbers: RFC 9586 §3.3.
     pub(crate) fn begin_fetch(&self, place: usize, uid: Uid, out: &mut Output) {
+        out.text("* ");
         if self.enabled.uid_only {
-            out.text(&format!("* {} UIDFETCH (", uid.0));
+            out.number(uid.0.get().into());
+            out.text(" UIDFETCH (");
         } else {
-            out.text(&format!("* {} FETCH (", place + 1));
+            out.number(place as u64 + 1);
+            out.text(" FETCH (");
         }
     }
 
@@ -378,7 +381,9 @@ impl Selected {
         }
         for &(first, last) in gone.ranges().iter().rev() {
             for place in (self.uids.below(first)..self.uids.up_to(last)).rev() {
-                out.untagged(&format!("{} EXPUNGE", place + 1));
+                out.text("* ");
+                out.number(place as u64 + 1);
+                out.text(" EXPUNGE\r\n");
             }
         }
     }
@@ -450,6 +455,25 @@ impl Places {
     pub(crate) fn contains(&self, place: usize) -> bool {
         let at = self.ranges.partition_point(|range| range.start > place);
         self.ranges.get(at).is_some_and(|range| range.contains(&place))
+    }
+
+    /// Takes at most `limit` places out, the lowest first, as places.
+    pub(crate) fn split_off(&mut self, limit: usize) -> Self {
+        let mut taken = Vec::new();
+        let mut room = limit;
+        while room > 0
+            && let Some(range) = self.ranges.last_mut()
+        {
+            let some = range.start..range.start + range.len().min(room);
+            room -= some.len();
+            range.start = some.end;
+            taken.push(some);
+            if range.start == range.end {
+                self.ranges.pop();
+            }
+        }
+        taken.reverse();
+        Self { ranges: taken }
     }
 
     /// Takes at most `limit` places, the lowest first.

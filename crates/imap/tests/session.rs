@@ -67,6 +67,90 @@ fn a_long_command_tells_how_far_it_has_come() {
     assert!(sent.ends_with("c OK FETCH completed\r\n"));
 }
 
+/// What a command says on a store, and what `between` sees after each of its jobs.
+fn in_portions(world: &World, command: &str, between: &mut dyn FnMut()) -> String {
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna x\r\nb SELECT INBOX\r\n");
+    let mut sent = String::new();
+    let mut asked = false;
+    loop {
+        match session.poll() {
+            Some(Step::Send(octets)) => sent.push_str(&String::from_utf8(octets).unwrap()),
+            Some(Step::Sasl(_)) => {
+                session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
+            }
+            Some(Step::Perform(job)) => {
+                session.finish(job.run(&*world.store, now()));
+                if asked {
+                    between();
+                }
+            }
+            Some(other) => panic!("{other:?}"),
+            None if asked => return sent,
+            None => {
+                asked = true;
+                sent.clear();
+                session.handle_octets(format!("c {command}\r\n").as_bytes());
+            }
+        }
+    }
+}
+
+/// A world with so many messages in INBOX.
+fn full(messages: usize, flags: store::SystemFlags) -> World {
+    let world = World::new();
+    let message = || NewMessage {
+        octets: Octets::Inline(b"S: x\r\n\r\n"[..].into()),
+        flags: store::Flags { system: flags, ..store::Flags::default() },
+        received: now(),
+        at: now(),
+    };
+    let messages = std::iter::repeat_with(message).take(messages).collect();
+    world.store.append_all(world.mailbox("INBOX"), messages).unwrap();
+    world
+}
+
+/// Two thousand and one messages are moved in three portions, between which others may write; the client is
+/// told where each went before it is told that they went. RFC 9051 §6.4.8, RFC 6851 §4.3.
+#[test]
+fn many_messages_are_moved_in_portions() {
+    let world = full(2_001, store::SystemFlags::default());
+    let (inbox, archive) = (world.mailbox("INBOX"), world.mailbox("Archivio"));
+    let mut seen = Vec::new();
+    let sent = in_portions(&world, "MOVE 1:* Archivio", &mut || {
+        let messages = |mailbox| world.store.status(mailbox).unwrap().messages;
+        seen.push((messages(inbox), messages(archive)));
+    });
+    assert_eq!(seen, [(1_001, 1_000), (1, 2_000), (0, 2_001)]);
+    let mut lines = sent.lines();
+    let validity = world.store.status(archive).unwrap().uid_validity.0;
+    for range in ["1:1000", "1001:2000", "2001"] {
+        let line = format!("* OK [COPYUID {validity} {range} {range}] Moved");
+        assert_eq!(lines.next(), Some(line.as_str()));
+    }
+    for number in (1..=2_001).rev() {
+        assert_eq!(lines.next(), Some(format!("* {number} EXPUNGE").as_str()));
+    }
+    assert_eq!(lines.collect::<Vec<_>>(), ["c OK MOVE completed"]);
+}
+
+/// So are those that are expunged, also by CLOSE, which tells of none.
+#[test]
+fn many_messages_are_expunged_in_portions() {
+    for command in ["EXPUNGE", "UID EXPUNGE 1:*", "CLOSE"] {
+        let world = full(2_001, store::SystemFlags::DELETED);
+        let inbox = world.mailbox("INBOX");
+        let mut left = Vec::new();
+        let sent = in_portions(&world, command, &mut || {
+            left.push(world.store.status(inbox).unwrap().messages);
+        });
+        assert_eq!(left, [1_001, 1, 0], "{command}");
+        let told = if command == "CLOSE" { 0 } else { 2_001 };
+        assert_eq!(sent.matches(" EXPUNGE\r\n").count(), told, "{command}");
+        assert_eq!(sent.lines().last().unwrap().split(' ').nth(1), Some("OK"), "{command}");
+    }
+}
+
 /// Five hundred mailboxes are watched and one more is not: RFC 5465 §3.1, §5.8.
 #[test]
 fn more_mailboxes_than_can_be_watched_end_the_watch() {

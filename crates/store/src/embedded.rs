@@ -440,9 +440,14 @@ impl Store for EmbeddedStore {
         })
     }
 
-    fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError> {
+    fn expunge_some(
+        &self,
+        mailbox: MailboxId,
+        uids: Option<&UidSet>,
+        limit: usize,
+    ) -> Result<Vec<Uid>, StoreError> {
         let uids = uids.cloned().unwrap_or_else(UidSet::all);
-        self.write(vec![], move |txn, _| messages::expunge(txn, mailbox, &uids))
+        self.write(vec![], move |txn, _| messages::expunge(txn, mailbox, &uids, limit))
     }
 
     fn takes_writes(&self) -> Result<(), StoreError> {

@@ -393,12 +393,26 @@ pub trait Store: Send + Sync {
         change: &FlagChange,
         unchanged_since: ModSeq,
     ) -> Result<(Vec<FlagUpdate>, Vec<Uid>), StoreError>;
-    /// Removes the messages flagged `\Deleted`, of a set or of all, and tells their UIDs.
+    /// Removes messages flagged `\Deleted`, of a set or of all, the lowest UIDs first and at most `limit`,
+    /// and tells their UIDs. Whoever writes waits as long: call again while it tells `limit` of them.
     ///
     /// # Errors
     ///
     /// [`StoreError::NoSuchMailbox`].
-    fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError>;
+    fn expunge_some(
+        &self,
+        mailbox: MailboxId,
+        uids: Option<&UidSet>,
+        limit: usize,
+    ) -> Result<Vec<Uid>, StoreError>;
+    /// The same, however many they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`expunge_some`](Self::expunge_some).
+    fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError> {
+        self.expunge_some(mailbox, uids, usize::MAX)
+    }
     /// Whether it can still write, without writing: what a monitor asks.
     ///
     /// # Errors

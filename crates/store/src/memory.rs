@@ -334,8 +334,13 @@ impl Store for MemoryStore {
         })
     }
 
-    fn expunge(&self, mailbox: MailboxId, uids: Option<&UidSet>) -> Result<Vec<Uid>, StoreError> {
-        self.change(|state| state.expunge(mailbox, uids))
+    fn expunge_some(
+        &self,
+        mailbox: MailboxId,
+        uids: Option<&UidSet>,
+        limit: usize,
+    ) -> Result<Vec<Uid>, StoreError> {
+        self.change(|state| state.expunge(mailbox, uids, limit))
     }
 
     fn listen(&self, listener: Listener) {

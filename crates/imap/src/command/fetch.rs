@@ -271,15 +271,17 @@ impl Fetch {
             let mut source = source.with_digest(digest);
             let message = Message { place, summary: &summary, here, zone };
             // Whole or not at all: an error must not end in the middle of a line.
-            let mut whole = Output::new(here.enabled.speaks_utf8());
-            match self.write(&message, newly_seen.is_some(), &mut source, &mut whole) {
-                Ok(known) => {
-                    out.append(whole);
-                    self.unknown_encoding |= !known;
+            let before = out.mark();
+            match self.write(&message, newly_seen.is_some(), &mut source, out) {
+                Ok(known) => self.unknown_encoding |= !known,
+                Err(error) => {
+                    out.cut(before);
+                    match error {
+                        // It went while it was read.
+                        StoreError::NoSuchMessage => self.missed = true,
+                        error => return Err(Refusal::selected(error)),
+                    }
                 }
-                // It went while it was read.
-                Err(StoreError::NoSuchMessage) => self.missed = true,
-                Err(error) => return Err(Refusal::selected(error)),
             }
             read += source.read;
             made.extend(source.made_digest());
@@ -349,9 +351,15 @@ impl Fetch {
                 Item::SaveDate => {
                     out.text(&format!("SAVEDATE \"{}\"", date_time(summary.saved, zone)));
                 }
-                Item::Size => out.text(&format!("RFC822.SIZE {}", summary.octets)),
+                Item::Size => {
+                    out.text("RFC822.SIZE ");
+                    out.number(summary.octets);
+                }
                 Item::ModSeq => out.text(&format!("MODSEQ ({})", mod_seq(summary.mod_seq))),
-                Item::Uid => out.text(&format!("UID {}", summary.uid.0)),
+                Item::Uid => {
+                    out.text("UID ");
+                    out.number(summary.uid.0.get().into());
+                }
                 Item::Envelope => {
                     out.text("ENVELOPE ");
                     out.push(source.digest()?.envelope());

@@ -8,6 +8,7 @@ use imap_types::mailbox::Mailbox;
 use store::{FlagUpdate, MailboxName};
 
 use super::Work;
+use super::expunge::EXPUNGED_AT_ONCE;
 use crate::enabled::Enabled;
 use crate::grammar::{self, MessageSet};
 use crate::job::{Context, Done, Flow};
@@ -178,7 +179,10 @@ pub(crate) fn close(expunge: bool, context: &mut Context<'_>) -> Result<Flow, Re
     let here = context.here()?;
     let (mailbox, read_only) = (here.mailbox, here.read_only);
     if expunge && !read_only {
-        context.store.expunge(mailbox, None).map_err(Refusal::selected)?;
+        let gone = context.store.expunge_some(mailbox, None, EXPUNGED_AT_ONCE);
+        if gone.map_err(Refusal::selected)?.len() == EXPUNGED_AT_ONCE {
+            return Ok(Flow::More(Work::Close { expunge }));
+        }
     }
     *context.selected = None;
     let text = if expunge { "CLOSE completed" } else { "UNSELECT completed" };

@@ -373,7 +373,9 @@ pub fn only_what_is_deleted_is_expunged(make: Make<'_>) {
     assert!(store.expunge(inbox, Some(&uids(&[3, 4]))).unwrap().is_empty());
     assert_eq!(store.status(inbox).unwrap().mod_seq, mod_seq);
     assert_eq!(store.expunge(inbox, Some(&uids(&[2, 3]))).unwrap(), [uid(2)]);
-    assert_eq!(store.expunge(inbox, None).unwrap(), [uid(1), uid(5)]);
+    assert_eq!(store.expunge_some(inbox, None, 1).unwrap(), [uid(1)]);
+    assert_eq!(store.expunge_some(inbox, None, 0).unwrap(), []);
+    assert_eq!(store.expunge_some(inbox, None, 2).unwrap(), [uid(5)]);
     let opened = store.open(inbox, false).unwrap();
     assert_eq!((opened.uids, opened.status.uid_next), (uids(&[3, 4]), uid(6)));
     assert_eq!((opened.status.deleted, opened.status.deleted_octets), (0, 0));

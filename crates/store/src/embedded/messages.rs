@@ -475,6 +475,7 @@ pub(super) fn expunge(
     txn: &mut Txn<'_>,
     mailbox: MailboxId,
     uids: &UidSet,
+    limit: usize,
 ) -> Result<Vec<Uid>, StoreError> {
     let mut numbers = Numbers::load(txn.db, mailbox)?;
     if numbers.deleted == 0 {
@@ -484,7 +485,7 @@ pub(super) fn expunge(
         "SELECT {COLUMNS} FROM messages INDEXED BY messages_deleted
          WHERE mailbox = ? AND uid BETWEEN ? AND ? AND flags & 8 ORDER BY uid"
     );
-    let gone = select(txn.db, &get, mailbox, uids, usize::MAX)?;
+    let gone = select(txn.db, &get, mailbox, uids, limit)?;
     if !gone.is_empty() {
         numbers.mod_seq += 1;
         let octets = gone.iter().map(|message| message.octets).sum();

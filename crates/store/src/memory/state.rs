@@ -636,11 +636,12 @@ impl State {
         &mut self,
         id: MailboxId,
         uids: Option<&UidSet>,
+        limit: usize,
     ) -> Result<Vec<Uid>, StoreError> {
         let all = UidSet::all();
         let deleted = |m: &&Summary| m.flags.system.contains(SystemFlags::DELETED);
         let of = self.kept(id)?.of(uids.unwrap_or(&all));
-        let gone: Vec<Uid> = of.filter(deleted).map(|message| message.uid).collect();
+        let gone: Vec<Uid> = of.filter(deleted).take(limit).map(|m| m.uid).collect();
         if !gone.is_empty() {
             let kept = self.kept_mut(id)?;
             kept.mod_seq += 1;
