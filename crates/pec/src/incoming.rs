@@ -123,16 +123,27 @@ pub enum FormFault {
     Recipient(Address),
 }
 
+/// What was proved of a message's origin, and what the index said of its signer at that time.
+///
+/// Index, certificates and revocation lists change while a message is under way; what the incoming
+/// point decided does not. So this travels with the message, in its job, and [`recall`] needs no
+/// index. Nothing makes one but [`judge`], or reading what [`judge`] made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    signer: String,
+    #[serde(with = "as_text")]
+    receipts_to: Address,
+    manages_author: bool,
+    authoritative: bool,
+}
+
 /// A correct transport envelope: that it exists means that all tests were passed. It can be written
 /// into a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedEnvelope {
     exchange: Exchange,
     certification: Certification,
-    signer: String,
-    #[serde(with = "as_text")]
-    receipts_to: Address,
-    manages_author: bool,
+    provenance: Provenance,
     #[serde(with = "as_texts")]
     to: Vec<Address>,
     #[serde(with = "as_texts")]
@@ -151,19 +162,24 @@ impl VerifiedEnvelope {
         &self.certification
     }
 
+    /// What was proved of its origin.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
     /// The name, in the index, of the provider that signed it.
     pub fn signer(&self) -> &str {
-        &self.signer
+        &self.provenance.signer
     }
 
     /// The service mailbox of that provider (PEC-PIC-04).
     pub fn receipts_to(&self) -> &Address {
-        &self.receipts_to
+        &self.provenance.receipts_to
     }
 
     /// Whether that provider manages the domain of `From` (PEC-PR-06, doubt D-21).
     pub fn manages_author(&self) -> bool {
-        self.manages_author
+        self.provenance.manages_author
     }
 
     /// Where a recipient is named (PEC-RC-04).
@@ -182,9 +198,7 @@ impl VerifiedEnvelope {
 pub struct VerifiedNotification {
     kind: ReceiptKind,
     certification: Certification,
-    signer: String,
-    authoritative: bool,
-    manages_author: bool,
+    provenance: Provenance,
 }
 
 impl VerifiedNotification {
@@ -198,20 +212,25 @@ impl VerifiedNotification {
         &self.certification
     }
 
+    /// What was proved of its origin.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
     /// The name, in the index, of the provider that signed it.
     pub fn signer(&self) -> &str {
-        &self.signer
+        &self.provenance.signer
     }
 
     /// Whether the signer manages the domains of the addresses that it speaks for, so that a tracker
     /// may believe it (PEC-PR-27).
     pub fn is_authoritative(&self) -> bool {
-        self.authoritative
+        self.provenance.authoritative
     }
 
     /// Whether the signer manages the domain of `From` (PEC-PR-06, doubt D-21).
     pub fn manages_author(&self) -> bool {
-        self.manages_author
+        self.provenance.manages_author
     }
 }
 
@@ -228,15 +247,27 @@ pub fn judge(
     if signed_by.records.is_empty() {
         return Class::Ordinary(OriginFault::NotAProvider);
     }
-    match formal(examination, &signed_by, routing) {
-        Ok(class) => class,
-        Err(fault) => Class::Anomaly(fault),
-    }
+    let prove = |data: &Certification, kind| provenance(examination, &signed_by, data, kind);
+    formal(examination, &prove, routing).unwrap_or_else(Class::Anomaly)
 }
+
+/// Tells what a message is that [`judge`] held for correct before: what was proved of its origin
+/// stays proved, whatever has become of its signer's certificate and of the index since.
+pub fn recall(
+    examination: &Examination<'_>,
+    provenance: &Provenance,
+    routing: &Routing<'_>,
+) -> Class {
+    let proved = |_: &Certification, _| Ok(provenance.clone());
+    formal(examination, &proved, routing).unwrap_or_else(Class::Anomaly)
+}
+
+/// What is known of a message's origin: found out now, or remembered.
+type Prove<'a> = &'a dyn Fn(&Certification, CertifiedKind) -> Result<Provenance, FormFault>;
 
 fn formal(
     examination: &Examination<'_>,
-    signed_by: &SignedBy<'_>,
+    prove: Prove<'_>,
     routing: &Routing<'_>,
 ) -> Result<Class, FormFault> {
     let message = examination.message();
@@ -249,19 +280,12 @@ fn formal(
     if certification.kind != kind {
         return Err(FormFault::KindDiffers);
     }
-    let author = author(examination, signed_by.emails)?;
-    let record = record(signed_by.records, certification.sender.domain());
-    let record = record.ok_or(FormFault::Author)?;
-    let manages = |domain: &Domain| signed_by.records.iter().any(|r| r.manages(domain));
-    let signer = record.name.clone();
-    let manages_author = manages(author.domain());
+    let provenance = prove(&certification, kind)?;
     match kind {
         CertifiedKind::Receipt(kind) => Ok(Class::Notification(Box::new(VerifiedNotification {
             kind,
-            authoritative: is_authoritative(kind, &certification, &manages),
             certification,
-            signer,
-            manages_author,
+            provenance,
         }))),
         CertifiedKind::Transport => {
             let original = original(message, &parts.originals, &certification)?;
@@ -277,15 +301,35 @@ fn formal(
             Ok(Class::Envelope(Box::new(VerifiedEnvelope {
                 exchange,
                 certification,
-                signer,
-                receipts_to: record.mail_receipt.clone(),
-                manages_author,
+                provenance,
                 to: addresses(message, "To"),
                 cc: addresses(message, "Cc"),
                 original: original.range.clone(),
             })))
         }
     }
+}
+
+/// What a signature that holds proves, of a message whose author is in the certificate (PEC-PR-15).
+fn provenance(
+    examination: &Examination<'_>,
+    signed_by: &SignedBy<'_>,
+    certification: &Certification,
+    kind: CertifiedKind,
+) -> Result<Provenance, FormFault> {
+    let author = author(examination, signed_by.emails)?;
+    let record = record(signed_by.records, certification.sender.domain());
+    let record = record.ok_or(FormFault::Author)?;
+    let manages = |domain: &Domain| signed_by.records.iter().any(|r| r.manages(domain));
+    Ok(Provenance {
+        signer: record.name.clone(),
+        receipts_to: record.mail_receipt.clone(),
+        manages_author: manages(author.domain()),
+        authoritative: match kind {
+            CertifiedKind::Transport => false,
+            CertifiedKind::Receipt(kind) => is_authoritative(kind, certification, &manages),
+        },
+    })
 }
 
 /// The kind that the header tells (PEC-PR-10, PEC-PR-11). Names have no case (PEC-PR-18).

@@ -42,6 +42,7 @@ use anyhow::Context;
 use mail::{Address, ReversePath};
 use pec::access::{Accepted, NonAcceptance};
 use pec::exchange::{Fresh, PecId};
+use pec::incoming::Provenance;
 use pec::layout::Unsigned;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,9 @@ pub(crate) enum Task {
         /// It came from another host, and passed the tests then.
         #[serde(default)]
         arrived: Option<Arrived>,
+        /// What the tests proved of it. Jobs of earlier releases have none.
+        #[serde(default)]
+        origin: Option<Provenance>,
     },
     /// A correct envelope that was taken in charge; its octets are the envelope. Nothing of it is
     /// delivered before it was scanned.
@@ -95,6 +99,9 @@ pub(crate) enum Task {
         /// The forward-paths that are ours.
         #[serde(with = "pec::exchange::as_texts")]
         recipients: Vec<Address>,
+        /// What the tests proved of it. Jobs of earlier releases have none.
+        #[serde(default)]
+        origin: Option<Provenance>,
     },
     /// A correct envelope at the delivery point; its octets are the envelope, which tells the rest:
     /// hundreds of recipients are not written down once for each of them.
@@ -107,6 +114,9 @@ pub(crate) enum Task {
         /// Whom it is for.
         #[serde(with = "pec::exchange::as_text")]
         recipient: Address,
+        /// What the tests proved of it. Jobs of earlier releases have none.
+        #[serde(default)]
+        origin: Option<Provenance>,
     },
     /// A message for recipients of another host's; its octets are the message.
     Relay(dispatch::Relay),
@@ -118,6 +128,9 @@ pub(crate) enum Task {
         /// It came from another host, and passed the tests then.
         #[serde(default)]
         arrived: Option<Arrived>,
+        /// What the tests proved of it. Jobs of earlier releases have none.
+        #[serde(default)]
+        origin: Option<Provenance>,
     },
     /// A message from another host that is not certified; its octets are as it came.
     Enclose(Anomaly),
@@ -134,6 +147,12 @@ pub(crate) enum Task {
 pub(crate) struct Arrived {
     /// For the log: whence, and what was out of order without deciding it.
     pub(crate) notes: Vec<String>,
+}
+
+/// What the incoming point found out about a message before its step.
+struct Tested {
+    arrived: Option<Arrived>,
+    origin: Option<Provenance>,
 }
 
 impl Task {
@@ -160,17 +179,20 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
             certify::certify(site, job, &accepted, receipt, &wishes)
         }
         Task::Refuse { refused, notice } => certify::refuse(site, job, &refused, notice),
-        Task::Incoming { reverse_path, forward_paths, arrived } => {
-            incoming::take_in(site, job, reverse_path, &forward_paths, arrived)
+        Task::Incoming { reverse_path, forward_paths, arrived, origin } => {
+            let tested = Tested { arrived, origin };
+            incoming::take_in(site, job, reverse_path, &forward_paths, tested)
         }
-        Task::Scan { identifier, reverse_path, recipients } => {
-            virus::scan(site, job, &identifier, reverse_path, &recipients)
+        Task::Scan { identifier, reverse_path, recipients, origin } => {
+            virus::scan(site, job, &identifier, reverse_path, &recipients, origin)
         }
-        Task::Deliver { identifier: _, reverse_path, recipient } => {
-            deliver::deliver(site, job, reverse_path, &recipient)
+        Task::Deliver { identifier: _, reverse_path, recipient, origin } => {
+            deliver::deliver(site, job, reverse_path, &recipient, origin)
         }
         Task::Relay(_) => Err(anyhow::anyhow!("another host has to be reached for this")),
-        Task::Notify { to, arrived } => notify::take_in(site, job, &to, arrived),
+        Task::Notify { to, arrived, origin } => {
+            notify::take_in(site, job, &to, Tested { arrived, origin })
+        }
         Task::Enclose(anomaly) => anomaly::enclose(site, job, &anomaly),
         Task::Place { to } => notify::place(site, job, &to),
     };

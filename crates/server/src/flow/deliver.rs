@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mail::{Address, ReversePath};
 use pec::delivery::Failure;
 use pec::exchange::{Exchange, PecId};
-use pec::incoming::{Routing, VerifiedEnvelope};
+use pec::incoming::{Provenance, Routing, VerifiedEnvelope};
 use pec::inspect::examine;
 use pec::receipt;
 use store::{Charge, Delivery, Job, MailboxName, Role, Source, State, StoreError, Transaction};
@@ -27,12 +27,13 @@ pub(super) fn deliver(
     job: &Job,
     reverse_path: Address,
     recipient: &Address,
+    tested: Option<Provenance>,
 ) -> anyhow::Result<()> {
     let octets = octets_of(site, job)?;
     let reverse_path = ReversePath::Address(reverse_path);
     let forward_paths = std::slice::from_ref(recipient);
     let routing = Routing { reverse_path: &reverse_path, forward_paths };
-    let envelope = origin::recall_envelope(site, &examine(&octets), &routing)?;
+    let envelope = origin::recall_envelope(site, &examine(&octets), &routing, tested.as_ref())?;
     let failure = match find_account(site, recipient)? {
         Err(failure) => failure,
         Ok(account) => match hand_over(site, job, &envelope, octets, recipient, account) {

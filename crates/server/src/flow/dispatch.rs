@@ -13,11 +13,14 @@ use std::sync::Arc;
 
 use mail::{Address, Domain, ReversePath};
 use pec::exchange::{PecId, RecipientKind};
+use pec::incoming::Routing;
+use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
 use store::{Lane, NewJob, Octets, Source, Transaction, Urgency};
 
 use super::Task;
 use super::access::Wishes;
+use super::origin;
 use crate::site::Site;
 
 /// What a message is, for whoever carries it: how urgent, and what becomes of it when nobody takes
@@ -129,20 +132,25 @@ pub(super) fn hand_over_as_wished(
     let ours: Vec<Address> =
         parcel.recipients.iter().filter(|to| site.manages(to.domain())).cloned().collect();
     if !ours.is_empty() {
+        // Of a receipt for us the reverse-path is not asked (PEC-PR-16 is of envelopes).
+        let routing = Routing { reverse_path: parcel.reverse_path, forward_paths: &ours };
+        let origin = Some(origin::test_own(site, octets, &routing, Moment::of(step.at))?);
         let placed = Source::New(step.octets.len());
         step.octets.push(Octets::Inline(with_return_path(parcel.reverse_path, octets).into()));
         match parcel.content {
             // One for each: what becomes of a receipt is decided for the mailbox it is for.
             Content::Receipt { .. } => {
                 for to in ours {
-                    step.enqueue.push(Task::Notify { to, arrived: None }.queued(Some(placed))?);
+                    let task = Task::Notify { to, arrived: None, origin: origin.clone() };
+                    step.enqueue.push(task.queued(Some(placed))?);
                 }
             }
             Content::Envelope(_) | Content::Anomaly(_) | Content::Ordinary => {
                 let ReversePath::Address(reverse_path) = parcel.reverse_path.clone() else {
                     anyhow::bail!("only a message with a sender goes through the incoming point");
                 };
-                let task = Task::Incoming { reverse_path, forward_paths: ours, arrived: None };
+                let (forward_paths, arrived) = (ours, None);
+                let task = Task::Incoming { reverse_path, forward_paths, arrived, origin };
                 step.enqueue.push(task.queued(Some(placed))?);
             }
         }

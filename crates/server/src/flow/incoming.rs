@@ -14,7 +14,7 @@ use store::{Job, Mark, Source, StoreError, Transaction};
 
 use super::dispatch::{Content, Parcel, hand_over};
 use super::{
-    Arrived, anomaly, author_path, commit, fresh, fresh_id, now_after, octets_of, once, origin,
+    Tested, anomaly, author_path, commit, fresh, fresh_id, now_after, octets_of, once, origin,
     record, sign, virus,
 };
 use crate::site::Site;
@@ -29,15 +29,15 @@ pub(super) fn take_in(
     job: &Job,
     reverse_path: Address,
     forward_paths: &[Address],
-    arrived: Option<Arrived>,
+    tested: Tested,
 ) -> anyhow::Result<()> {
     let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
     let examination = examine(&octets);
     let reverse_path = ReversePath::Address(reverse_path);
     let routing = Routing { reverse_path: &reverse_path, forward_paths };
-    let is_from_outside = arrived.is_some();
-    let judged = origin::test_once(site, &examination, &routing, at, arrived)?;
+    let is_from_outside = tested.arrived.is_some();
+    let judged = origin::test_once(site, &examination, &routing, at, tested)?;
     let envelope = match judged.class {
         Class::Envelope(envelope) => envelope,
         // What other hosts bring was found to be an envelope before it came here, and the rest is
@@ -197,8 +197,7 @@ impl Arrival<'_> {
         };
         hand_over(site, &parcel, &signed, transaction)?;
         let blob = blob.context("the job has no octets")?;
-        let (id, sender) = (&exchange.identifier, &exchange.sender);
-        transaction.enqueue.extend(virus::after_take_charge(site, id, sender, recipients, blob)?);
+        transaction.enqueue.extend(virus::after_take_charge(site, envelope, recipients, blob)?);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use pec::moment::Moment;
 use pec::receipt::ReceiptKind;
 use store::{Charge, Delivery, Job, Source, StoreError, Track, TrackState, Transaction};
 
-use super::{Arrived, Task, commit, octets_of, once, origin, record, to_inbox, virus};
+use super::{Task, Tested, commit, octets_of, once, origin, record, to_inbox, virus};
 use crate::site::Site;
 
 /// A receipt at the incoming point. It gets no receipt itself (PEC-PR-26).
@@ -18,7 +18,7 @@ pub(super) fn take_in(
     site: &Arc<Site>,
     job: &Job,
     to: &Address,
-    arrived: Option<Arrived>,
+    tested: Tested,
 ) -> anyhow::Result<()> {
     let octets = octets_of(site, job)?;
     let at = Moment::of(site.clock.now());
@@ -26,7 +26,7 @@ pub(super) fn take_in(
     let reverse_path = ReversePath::Address(site.provider.author.clone());
     let forward_paths = [to.clone()];
     let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
-    let judged = origin::test_once(site, &examination, &routing, at, arrived)?;
+    let judged = origin::test_once(site, &examination, &routing, at, tested)?;
     let receipt = match judged.class {
         Class::Notification(receipt) => receipt,
         // What is not ours was found to be a receipt before it came here: see incoming.rs.

@@ -3,11 +3,13 @@
 
 use anyhow::Context;
 use crypto::{Revocation, VerifyError};
-use pec::incoming::{Class, OriginFault, Routing, SignedBy, VerifiedEnvelope, judge};
-use pec::inspect::Examination;
+use pec::incoming::{
+    Class, OriginFault, Provenance, Routing, SignedBy, VerifiedEnvelope, judge,
+};
+use pec::inspect::{Examination, examine};
 use pec::moment::Moment;
 
-use super::Arrived;
+use super::Tested;
 use crate::site::Site;
 
 /// What a message is, and what was out of order without deciding it.
@@ -71,23 +73,50 @@ pub(super) fn test(
     Ok(Judged { class: judge(examination, Ok(signed_by), routing), notes })
 }
 
-/// The same, unless the message passed the tests when it arrived.
+/// Makes the tests on a message of ours that goes to a recipient of ours, in the very step that
+/// signed it: nothing that these tests do not hold for ours gets into the queue, and what they
+/// proved goes with it.
+///
+/// # Errors
+///
+/// When it is not what it should be: the step is tried again, and signs again.
+pub(super) fn test_own(
+    site: &Site,
+    octets: &[u8],
+    routing: &Routing<'_>,
+    at: Moment,
+) -> anyhow::Result<Provenance> {
+    match test(site, &examine(octets), routing, at)?.class {
+        Class::Envelope(envelope) => Ok(envelope.provenance().clone()),
+        Class::Notification(receipt) => Ok(receipt.provenance().clone()),
+        Class::Anomaly(fault) => anyhow::bail!("a message of ours has a wrong form: {fault}"),
+        Class::Ordinary(fault) => {
+            anyhow::bail!("a message of ours is not held for ours: {fault:?}")
+        }
+    }
+}
+
+/// The same as [`test`], unless the message passed the tests before: what was proved of its origin
+/// stays proved, whatever has become of its signer since.
 pub(super) fn test_once(
     site: &Site,
     examination: &Examination<'_>,
     routing: &Routing<'_>,
     at: Moment,
-    arrived: Option<Arrived>,
+    tested: Tested,
 ) -> anyhow::Result<Judged> {
-    match arrived {
-        None => test(site, examination, routing, at),
-        Some(Arrived { notes }) => Ok(Judged { class: recall(site, examination, routing)?, notes }),
-    }
+    let Tested { arrived, origin } = tested;
+    let class = match (&arrived, origin) {
+        (_, Some(origin)) => pec::incoming::recall(examination, &origin, routing),
+        (Some(_), None) => recall_by_index(site, examination, routing)?,
+        (None, None) => return test(site, examination, routing, at),
+    };
+    Ok(Judged { class, notes: arrived.map(|arrived| arrived.notes).unwrap_or_default() })
 }
 
-/// A message that passed the tests already, read again: what was proved of its origin stays proved,
-/// also when a certificate has expired since.
-fn recall(
+/// A message whose job does not say what was proved of it, as those of earlier releases: who signed
+/// it is asked of the index as it is now.
+fn recall_by_index(
     site: &Site,
     examination: &Examination<'_>,
     routing: &Routing<'_>,
@@ -105,8 +134,13 @@ pub(super) fn recall_envelope(
     site: &Site,
     examination: &Examination<'_>,
     routing: &Routing<'_>,
+    origin: Option<&Provenance>,
 ) -> anyhow::Result<VerifiedEnvelope> {
-    match recall(site, examination, routing)? {
+    let class = match origin {
+        Some(origin) => pec::incoming::recall(examination, origin, routing),
+        None => recall_by_index(site, examination, routing)?,
+    };
+    match class {
         Class::Envelope(envelope) => Ok(*envelope),
         other => anyhow::bail!("what was an envelope is none any more: {other:?}"),
     }

@@ -90,15 +90,17 @@ pub(crate) fn take(
     let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
     let source = Some(Source::New(0));
     match (judged.class, reverse_path) {
-        (Class::Envelope(_), ReversePath::Address(reverse_path)) => {
+        (Class::Envelope(envelope), ReversePath::Address(reverse_path)) => {
             let arrived = Some(Arrived { notes });
-            let task = Task::Incoming { reverse_path, forward_paths, arrived };
+            let origin = Some(envelope.provenance().clone());
+            let task = Task::Incoming { reverse_path, forward_paths, arrived, origin };
             transaction.enqueue = vec![task.queued(source)?];
         }
-        (Class::Notification(_), _) => {
+        (Class::Notification(receipt), _) => {
             for to in forward_paths {
                 let arrived = Some(Arrived { notes: notes.clone() });
-                transaction.enqueue.push(Task::Notify { to, arrived }.queued(source)?);
+                let origin = Some(receipt.provenance().clone());
+                transaction.enqueue.push(Task::Notify { to, arrived, origin }.queued(source)?);
             }
         }
         (class, reverse_path) => {

@@ -4,6 +4,7 @@ mod days;
 mod duties;
 mod forge;
 mod marks;
+mod meanwhile;
 mod ordinary;
 mod relay;
 mod scene;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use mail::{Address, ReversePath};
 use pec::exchange::{Exchange, PecId};
-use pec::incoming::{Routing, VerifiedNotification};
+use pec::incoming::{Provenance, Routing, VerifiedEnvelope, VerifiedNotification};
 use pec::inspect::examine;
 use pec::moment::Moment;
 use pec::receipt::{self, ReceiptKind};
@@ -84,26 +84,29 @@ fn keep_until(found: Timestamp) -> Timestamp {
 /// each recipient.
 pub(super) fn after_take_charge(
     site: &Site,
-    identifier: &PecId,
-    reverse_path: &Address,
+    envelope: &VerifiedEnvelope,
     recipients: &[Address],
-    envelope: Source,
+    octets: Source,
 ) -> anyhow::Result<Vec<NewJob>> {
+    let (identifier, sender) = (&envelope.exchange().identifier, &envelope.exchange().sender);
+    let origin = Some(envelope.provenance());
     if site.config.load().antivirus.clamd.is_none() {
-        return deliveries(identifier, reverse_path, recipients, envelope);
+        return deliveries(identifier, sender, recipients, origin, octets);
     }
     let task = Task::Scan {
         identifier: identifier.clone(),
-        reverse_path: reverse_path.clone(),
+        reverse_path: sender.clone(),
         recipients: recipients.to_vec(),
+        origin: origin.cloned(),
     };
-    Ok(vec![task.queued(Some(envelope))?])
+    Ok(vec![task.queued(Some(octets))?])
 }
 
 fn deliveries(
     identifier: &PecId,
     reverse_path: &Address,
     recipients: &[Address],
+    origin: Option<&Provenance>,
     envelope: Source,
 ) -> anyhow::Result<Vec<NewJob>> {
     let deliver = |recipient: &Address| {
@@ -111,6 +114,7 @@ fn deliveries(
             identifier: identifier.clone(),
             reverse_path: reverse_path.clone(),
             recipient: recipient.clone(),
+            origin: origin.cloned(),
         };
         task.queued(Some(envelope))
     };
@@ -129,6 +133,7 @@ pub(super) fn scan(
     identifier: &PecId,
     reverse_path: Address,
     recipients: &[Address],
+    tested: Option<Provenance>,
 ) -> anyhow::Result<()> {
     let octets = octets_of(site, job)?;
     let blob = Source::Stored(job.blob.context("the job has no octets")?);
@@ -138,7 +143,7 @@ pub(super) fn scan(
             let transaction = Transaction {
                 at: site.clock.now(),
                 consume: vec![job.id],
-                enqueue: deliveries(identifier, &reverse_path, recipients, blob)?,
+                enqueue: deliveries(identifier, &reverse_path, recipients, tested.as_ref(), blob)?,
                 ..Transaction::default()
             };
             return Ok(commit(site, transaction, "scan")?);
@@ -146,7 +151,7 @@ pub(super) fn scan(
     };
     let reverse_path = ReversePath::Address(reverse_path);
     let routing = Routing { reverse_path: &reverse_path, forward_paths: recipients };
-    let envelope = origin::recall_envelope(site, &examine(&octets), &routing)?;
+    let envelope = origin::recall_envelope(site, &examine(&octets), &routing, tested.as_ref())?;
     let at = now_after(site, envelope.certification().at);
     let exchange = envelope.exchange();
     let (infected, note) =

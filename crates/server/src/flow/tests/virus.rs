@@ -195,7 +195,7 @@ fn the_same_virus_notice_twice_tells_the_user_once() {
     assert_eq!(before, 2);
     let again = scene.inbox(SERVICE).pop().unwrap();
     let octets = vec![Octets::Inline(again.into())];
-    let task = Task::Notify { to: address(SERVICE), arrived: None };
+    let task = Task::Notify { to: address(SERVICE), arrived: None, origin: None };
     let enqueue = vec![task.queued(Some(Source::New(0))).unwrap()];
     let transaction = Transaction { octets, enqueue, ..Transaction::default() };
     scene.site.store.commit(transaction).unwrap();

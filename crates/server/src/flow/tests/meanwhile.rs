@@ -1,0 +1,158 @@
+//! What was decided about a message stays decided: the index, certificates and keys change while it
+//! is under way.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use pec::providers::Index;
+use store::{Job, NewJob, Source, Timestamp, Transaction};
+
+use super::scene::{BIANCHI, ROSSI, SERVICE, Scene, kinds, now, offer};
+use super::smith::{Forge, moment};
+use super::world::{Fate, GAMMA_DOMAIN, World, at};
+use crate::flow::{Task, perform};
+
+/// The index loses every record of this domain's.
+fn forget(site: &crate::site::Site, domain: &str) {
+    let keep = |record: &&pec::providers::ProviderRecord| {
+        !record.domains.iter().any(|one| one.as_str() == domain)
+    };
+    let index = site.providers.load();
+    let records = index.records().iter().filter(keep).cloned().collect();
+    site.providers.store(Arc::new(Index::new(records, None).unwrap()));
+}
+
+fn due(site: &crate::site::Site) -> Vec<Job> {
+    site.store.jobs(None, 99).unwrap()
+}
+
+// PEC-PR-04 PEC-PC-03: a receipt or a notice for each that was taken in charge
+#[test]
+fn an_envelope_taken_in_charge_is_delivered_also_when_its_signer_leaves_the_index() {
+    let mut world = World::new(at("2026-09-14T07:31:00Z"));
+    let envelope = Forge::gamma().envelope("mallory@g", &["rossi@a", "nessuno@a"]);
+    world.bring(0, "mallory@g", &["rossi@a", "nessuno@a"], &envelope).unwrap();
+    let site = world.hosts[0].site.clone();
+    // Before it is even taken in charge: it was found to be an envelope when it came.
+    forget(&site, GAMMA_DOMAIN);
+    perform(&site, &due(&site)[0]).unwrap();
+    world.later(SignedDuration::from_hours(24 * 365 * 9));
+    for job in due(&site) {
+        if !matches!(serde_json::from_slice(&job.payload).unwrap(), Task::Relay(_)) {
+            // Nine years later its certificate, and ours, are over: what is signed is stopped, and
+            // not what was proved.
+            let why = format!("{:#}", perform(&site, &job).unwrap_err());
+            assert!(why.contains("the signing certificate does not hold"), "{why}");
+        }
+    }
+    world.clock.turn_to(at("2026-09-14T08:00:00Z"));
+    world.run(&mut |_| Fate::Arrives);
+    let inbox = world.hosts[0].inbox("rossi");
+    assert_eq!(inbox.len(), 1);
+    // The receipts go where the index said then.
+    let told: Vec<&String> = world.events.iter().filter(|e| e.starts_with("a -> x")).collect();
+    assert_eq!(
+        told,
+        ["a -> x presa-in-carico", "a -> x avvenuta-consegna", "a -> x errore-consegna 5.1.1"]
+    );
+    assert!(due(&site).is_empty());
+}
+
+// PEC-PR-22 PEC-PR-27: also what the signer may speak for is as it was
+#[test]
+fn a_receipt_that_arrived_counts_also_when_its_signer_leaves_the_index() {
+    let mut world = World::new(at("2026-09-14T07:31:00Z"));
+    let id = world.submit(
+        "rossi@a",
+        &["dora@g"],
+        &super::world::message("rossi@a", &["dora@g"], "Offerta"),
+    );
+    let mut carried = Vec::new();
+    world.run(&mut |passage| {
+        carried.push(passage.octets().to_vec());
+        Fate::Lost
+    });
+    let receipt = Forge::gamma().receipt(&carried[0], |envelope, provider, _, fresh| {
+        let dora = super::scene::address(&World::full("dora@g"));
+        pec::receipt::take_charge(envelope, &[dora], provider, moment(), fresh)
+    });
+    world.bring(0, "posta-certificata@g", &["ricevute@a"], &receipt).unwrap();
+    let site = world.hosts[0].site.clone();
+    forget(&site, GAMMA_DOMAIN);
+    world.run(&mut |_| Fate::Arrives);
+    let tracked = site.store.tracked(&id).unwrap();
+    assert_eq!(tracked[0].state, store::TrackState::TakenInCharge);
+    assert!(due(&site).is_empty());
+}
+
+/// The certificate rolls over, and the index has the new one only, between any two steps.
+#[test]
+fn what_we_signed_is_delivered_also_when_our_own_certificate_leaves_the_index() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI]);
+    let mut steps = 0;
+    let index = scene.site.providers.load_full();
+    loop {
+        let jobs = scene.site.store.jobs_due(now(), None, 1).unwrap();
+        let Some(job) = jobs.first() else { break };
+        let task: Task = serde_json::from_slice(&job.payload).unwrap();
+        // What only reads what was signed before, and signs nothing for our own users.
+        if matches!(task, Task::Notify { .. }) {
+            forget(&scene.site, "pec.alfa.example");
+        }
+        perform(&scene.site, job).unwrap();
+        scene.site.providers.store(index.clone());
+        steps += 1;
+    }
+    assert!(steps >= 4, "{steps}");
+    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);
+    assert_eq!(kinds(&scene.certified(SERVICE)), ["presa-in-carico"]);
+}
+
+/// Nothing that we would not believe ourselves is ever queued: the step signs again when it can.
+#[test]
+fn what_our_own_tests_do_not_hold_for_ours_stays_where_it_is() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI]);
+    let index = scene.site.providers.load_full();
+    forget(&scene.site, "pec.alfa.example");
+    let why = format!("{:#}", perform(&scene.site, &due(&scene.site)[0]).unwrap_err());
+    assert!(why.contains("a message of ours is not held for ours: NotAProvider"), "{why}");
+    assert_eq!((due(&scene.site).len(), scene.inbox(ROSSI).len()), (1, 0));
+    scene.site.providers.store(index);
+    scene.run();
+    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);
+}
+
+/// Jobs as earlier releases wrote them, which do not say what was proved.
+#[test]
+fn jobs_of_earlier_releases_are_still_done() {
+    let scene = Scene::new();
+    let id = offer(&scene, &[BIANCHI]);
+    while !due(&scene.site).is_empty() {
+        let old: Vec<NewJob> = due(&scene.site).iter().map(as_it_was).collect();
+        let consume = due(&scene.site).iter().map(|job| job.id).collect();
+        let step = Transaction { at: now(), consume, enqueue: old, ..Transaction::default() };
+        scene.site.store.commit(step).unwrap();
+        assert!(scene.step());
+    }
+    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);
+    assert_eq!(scene.site.store.tracked(&id).unwrap()[0].state, store::TrackState::Delivered);
+    let scan = format!(
+        r#"{{"Scan":{{"identifier":"{id}","reverse_path":"{ROSSI}","recipients":["{BIANCHI}"]}}}}"#
+    );
+    assert!(matches!(serde_json::from_str(&scan).unwrap(), Task::Scan { origin: None, .. }));
+}
+
+fn as_it_was(job: &Job) -> NewJob {
+    let mut payload: serde_json::Value = serde_json::from_slice(&job.payload).unwrap();
+    for task in payload.as_object_mut().unwrap().values_mut() {
+        task.as_object_mut().unwrap().remove("origin");
+    }
+    NewJob {
+        due: Timestamp::UNIX_EPOCH,
+        payload: serde_json::to_vec(&payload).unwrap(),
+        octets: job.blob.map(Source::Stored),
+        lane: None,
+    }
+}
