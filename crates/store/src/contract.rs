@@ -96,6 +96,7 @@ macro_rules! contract_cases {
             pipeline::a_lane_holds_up_nobody_else,
             pipeline::in_a_lane_accounts_take_turns,
             pipeline::in_a_lane_what_was_put_off_waits_for_its_time,
+            pipeline::a_lane_tells_who_has_waited_longest,
             pipeline::a_job_is_done_in_part,
             pipeline::a_job_keeps_its_octets,
             tracker::the_tracker_never_goes_back,

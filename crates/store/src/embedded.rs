@@ -531,6 +531,15 @@ impl Store for EmbeddedStore {
         self.shared.readers.read(|db| lanes::due(db, now, destination, limit))
     }
 
+    fn lane_queued(
+        &self,
+        until: Timestamp,
+        destination: &str,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        self.shared.readers.read(|db| lanes::queued(db, until, destination, limit))
+    }
+
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
         self.shared.readers.read(pipeline::jobs_waiting)
     }

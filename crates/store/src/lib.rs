@@ -476,6 +476,14 @@ pub trait Store: Send + Sync {
         destination: &str,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
+    /// The jobs of one lane that were queued at or before `until`, due or not, the oldest first, at
+    /// most `limit`. Costs as much as it returns, however many jobs wait.
+    fn lane_queued(
+        &self,
+        until: Timestamp,
+        destination: &str,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
     /// How many jobs wait, and when the first of those in no lane is due.
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError>;
     /// Puts a job off: its step failed, which is counted, and is tried again at `due`.

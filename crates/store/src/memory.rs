@@ -387,6 +387,15 @@ impl Store for MemoryStore {
         Ok(self.state().lane_due(now, destination, limit))
     }
 
+    fn lane_queued(
+        &self,
+        until: Timestamp,
+        destination: &str,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        Ok(self.state().lane_queued(until, destination, limit))
+    }
+
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
         let state = self.state();
         let of_pipeline = state.jobs.values().filter(|job| !state.berths.contains_key(&job.id));

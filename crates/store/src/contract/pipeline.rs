@@ -245,6 +245,32 @@ pub fn in_a_lane_what_was_put_off_waits_for_its_time(make: Make<'_>) {
     assert_eq!(store.jobs_waiting().unwrap(), (5, None));
 }
 
+pub fn a_lane_tells_who_has_waited_longest(make: Make<'_>) {
+    let store = make();
+    let put = |destination, when| {
+        let step = Transaction {
+            at: at(when),
+            enqueue: vec![relay(destination, Urgency::Envelope, "anna", 0)],
+            octets: vec![Octets::Inline((*b"octets").into())],
+            ..Transaction::default()
+        };
+        store.commit(step).unwrap().enqueued[0].0
+    };
+    // A clock that was set back does not make the younger one older.
+    let ids = [put("x.example", 30), put("x.example", 10), put("x.example", 20)];
+    put("y.example", 10);
+    enqueue(&*store, job(0, b"in no lane", None));
+    store.postpone(JobId(ids[1]), at(500), "no answer").unwrap();
+    let queued = |until, limit| -> Vec<u64> {
+        let found = store.lane_queued(at(until), "x.example", limit).unwrap();
+        found.iter().map(|job| job.id.0).collect()
+    };
+    assert_eq!(queued(9, 9), [0; 0]);
+    assert_eq!(queued(10, 9), [ids[1]]);
+    assert_eq!(queued(30, 9), [ids[1], ids[2], ids[0]]);
+    assert_eq!(queued(30, 2), [ids[1], ids[2]]);
+}
+
 pub fn a_job_is_done_in_part(make: Make<'_>) {
     let store = make();
     let id = enqueue(&*store, relay("x.example", Urgency::Envelope, "anna", 0));

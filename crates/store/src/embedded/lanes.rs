@@ -1,7 +1,7 @@
 //! The lanes: jobs that another host has to be reached for, by destination.
 //!
-//! Two indexes answer every question in as many steps as it returns rows: one of the order of a
-//! lane, one of each account's last turn in it.
+//! Three indexes answer every question in as many steps as it returns rows: one of the order of a
+//! lane, one of each account's last turn in it, one of its jobs by age.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -88,4 +88,20 @@ pub(super) fn due(
         .query_map(params![destination, rules::CLASS_PUT_OFF, micros(now), clamp(limit)], job)?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(rules::mix(fresh, put_off, limit))
+}
+
+/// The jobs of a lane that were queued until then, the oldest first.
+pub(super) fn queued(
+    db: &Connection,
+    until: Timestamp,
+    destination: &str,
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let get = format!(
+        "SELECT {JOB} FROM jobs INDEXED BY jobs_age WHERE destination = ? AND queued <= ?
+         ORDER BY queued, id LIMIT ?"
+    );
+    let mut get = db.prepare_cached(&get)?;
+    let found = get.query_map(params![destination, micros(until), clamp(limit)], job)?;
+    Ok(found.collect::<Result<Vec<_>, _>>()?)
 }

@@ -132,6 +132,19 @@ impl State {
         after.take(limit).map(str::to_owned).collect()
     }
 
+    pub(super) fn lane_queued(
+        &self,
+        until: Timestamp,
+        destination: &str,
+        limit: usize,
+    ) -> Vec<Job> {
+        let lane = self.berths.iter().filter(|(_, place)| place.destination == destination);
+        let mut jobs: Vec<&Job> = lane.filter_map(|(id, _)| self.jobs.get(id)).collect();
+        jobs.retain(|job| job.queued <= kept(until));
+        jobs.sort_by_key(|job| (job.queued, job.id));
+        jobs.into_iter().take(limit).cloned().collect()
+    }
+
     pub(super) fn lane_due(&self, now: Timestamp, destination: &str, limit: usize) -> Vec<Job> {
         let mut lane: Vec<(&Berth, &JobId)> = self
             .berths
