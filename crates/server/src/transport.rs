@@ -9,43 +9,53 @@
 //!
 //! | file | is |
 //! | --- | --- |
+//! | [`places`] | how many connections there are, and whose turn it is |
 //! | [`lane`] | how many connections a destination is good for |
 //! | [`way`] | routes, MX records and addresses |
 //! | [`peer`] | a connection: socket, TLS, and the machine of [`smtp::client`] |
 //! | [`outcome`] | what a peer's answers become, in one commit |
 //! | [`retry`] | when a message is tried again, and when no more |
 
+mod guard;
 mod lane;
 mod outcome;
 mod peer;
+mod places;
 mod retry;
 mod way;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use smtp::Outgoing;
 use smtp::client::{Fate, Fault, TlsUse, Why};
-use store::{Job, JobId, Timestamp};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use store::{Job, Timestamp};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::flow::Task;
 use crate::flow::dispatch::Relay;
 use crate::site::Site;
 use crate::submission::{blocking, stopped};
+use guard::{Held, UnderWay};
 use lane::Lane;
 use outcome::Verdicts;
 use peer::{OpenFailure, Peer};
+use places::{Kind, Places, Turns};
 use way::{Host, NoWay, Ways};
 
-/// Connections to other hosts at the same time, all destinations together: each holds a socket, a TLS
-/// session and a piece of a message.
-const CONNECTIONS_MAX: usize = 128;
 /// Messages that one connection carries before it makes room for another destination's.
 const MESSAGES_MAX: usize = 200;
+/// Addresses of a destination that a message is offered to in one attempt, at most: RFC 5321 §5.1 has
+/// a sender try at least two.
+const HOSTS_OFFERED_MAX: usize = 2;
+/// How long it may take to come to where messages can be sent, all hosts of a destination and all their
+/// addresses together: after that the rest is for the next attempt.
+const WAY_WAIT: Duration = Duration::from_secs(15 * 60);
+/// Jobs of a lane that are given up in one portion, at most: they are in memory at once.
+const GIVEN_UP_AT_ONCE: usize = 64;
 /// Lanes that are looked at in one read of the store.
 const LANES_AT_ONCE: usize = 64;
 /// Without a word of new jobs, the lanes are looked at this often, for those put off.
@@ -57,7 +67,7 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(10);
 pub(crate) struct Transport {
     changed: Notify,
     lanes: Mutex<HashMap<String, Lane>>,
-    connections: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Transport {
@@ -65,7 +75,7 @@ impl Transport {
         Arc::new(Self {
             changed: Notify::new(),
             lanes: Mutex::default(),
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            places: Places::new(),
         })
     }
 
@@ -109,26 +119,41 @@ impl Transport {
             free.take(count).collect()
         }))
     }
+
+    /// Jobs of a lane that were queued until then and nobody is at, at most [`GIVEN_UP_AT_ONCE`], due
+    /// or not; they are under way from now on.
+    fn take_queued(
+        &self,
+        site: &Site,
+        destination: &str,
+        until: Timestamp,
+    ) -> Result<Vec<Job>, store::StoreError> {
+        let now = site.clock.now();
+        let under_way = self.with_lane(destination, now, |lane| lane.under_way.len());
+        let queued = site.store.lane_queued(until, destination, under_way + GIVEN_UP_AT_ONCE)?;
+        Ok(self.with_lane(destination, now, |lane| {
+            let free = queued.into_iter().filter(|job| lane.under_way.insert(job.id));
+            free.take(GIVEN_UP_AT_ONCE).collect()
+        }))
+    }
 }
 
 /// Hands mail over to other hosts until the program stops.
 pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
     let ways = Arc::new(Ways::new(site.resolver()));
     let mut connections = JoinSet::new();
-    let mut after: Option<String> = None;
+    let mut turns = Turns::default();
     loop {
-        let looked = look(&site, &ways, after.take(), &mut connections, &stop).await;
+        let looked = look(&site, &ways, &mut turns, &mut connections, &stop).await;
         match looked {
-            Ok(Looked::More(last)) => {
-                after = Some(last);
+            Ok(Looked::More) => {
                 if *stop.borrow() {
                     break;
                 }
                 continue;
             }
             // The next look begins where this one ended: all destinations have their turn.
-            Ok(Looked::Full(last)) => after = last,
-            Ok(Looked::All) => {}
+            Ok(Looked::Full | Looked::All) => {}
             Err(error) => {
                 tracing::error!(target: "transport", error = %format!("{error:#}"), "the lanes cannot be looked at");
             }
@@ -152,11 +177,8 @@ pub(crate) async fn once(site: &Arc<Site>) {
     let ways = Arc::new(Ways::new(site.resolver()));
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
-    let mut after = None;
-    while let Looked::More(last) = look(site, &ways, after, &mut connections, &stop).await.unwrap()
-    {
-        after = Some(last);
-    }
+    let mut turns = Turns::default();
+    while let Looked::More = look(site, &ways, &mut turns, &mut connections, &stop).await.unwrap() {}
     while let Some(ended) = connections.join_next().await {
         ended.unwrap();
     }
@@ -164,103 +186,74 @@ pub(crate) async fn once(site: &Arc<Site>) {
 
 /// How far a look at the lanes came.
 enum Looked {
-    /// To this one; there are more.
-    More(String),
-    /// To this one: more connections than these there may not be.
-    Full(Option<String>),
+    /// To some lane; there are more.
+    More,
+    /// To some lane: more connections than these there may not be.
+    Full,
     /// To the last.
     All,
+}
+
+/// What kind of destination this is.
+fn kind_of(site: &Site, destination: &str) -> Kind {
+    let is_certified = mail::Domain::parse(destination).is_ok_and(|domain| {
+        site.providers.load().kind(&domain) == pec::RecipientKind::Certified
+    });
+    if is_certified { Kind::Certified } else { Kind::Ordinary }
 }
 
 /// Looks at the next lanes, and opens connections for those that have jobs and room.
 async fn look(
     site: &Arc<Site>,
     ways: &Arc<Ways>,
-    after: Option<String>,
+    turns: &mut Turns,
     connections: &mut JoinSet<()>,
     stop: &watch::Receiver<bool>,
 ) -> anyhow::Result<Looked> {
-    let (here, from) = (site.clone(), after.clone());
+    let (here, from) = (site.clone(), turns.after.clone());
     let lanes = blocking(move || here.store.lanes(from.as_deref(), LANES_AT_ONCE)).await??;
     let more = lanes.len() == LANES_AT_ONCE;
-    let mut last = after;
     for destination in lanes {
         let now = site.clock.now();
+        let kind = kind_of(site, &destination);
         let room = site.transport.with_lane(&destination, now, |lane| lane.room(now));
-        if room == 0 {
-            last = Some(destination);
+        if room == 0 || turns.is_over_for(kind, &destination) {
+            turns.after = Some(destination);
             continue;
         }
-        let free = site.transport.connections.available_permits();
+        let free = site.transport.places.free(kind);
         if free == 0 {
-            // Connections that end wake us.
-            return Ok(Looked::Full(last));
+            if site.transport.places.free(Kind::Certified) == 0 {
+                // Connections that end wake us.
+                return Ok(Looked::Full);
+            }
+            turns.no_more_ordinary();
+            turns.after = Some(destination);
+            continue;
         }
+        turns.had(kind, &destination);
         let count = (room as usize).min(free);
         let (here, name) = (site.clone(), destination.clone());
         let jobs = blocking(move || here.transport.take(&here, &name, count)).await??;
         for job in jobs {
             let under_way = UnderWay::new(site, &destination, job.id);
-            let Ok(permit) = site.transport.connections.clone().try_acquire_owned() else { break };
+            let Some(place) = site.transport.places.take(kind) else { break };
             let connection = Connection {
                 site: site.clone(),
                 ways: ways.clone(),
                 stop: stop.clone(),
-                held: Held::new(site, &destination, permit),
+                held: Held::new(site, &destination, place),
                 destination: destination.clone(),
             };
             connections.spawn(connection.serve(job, under_way));
         }
-        last = Some(destination);
+        turns.after = Some(destination);
     }
-    Ok(match last {
-        Some(last) if more => Looked::More(last),
-        _ => Looked::All,
-    })
-}
-
-/// A job is under way as long as this lives.
-struct UnderWay {
-    site: Arc<Site>,
-    destination: String,
-    job: JobId,
-}
-
-impl UnderWay {
-    fn new(site: &Arc<Site>, destination: &str, job: JobId) -> Self {
-        Self { site: site.clone(), destination: destination.to_owned(), job }
+    if more {
+        return Ok(Looked::More);
     }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let now = self.site.clock.now();
-        self.site.transport.with_lane(&self.destination, now, |lane| {
-            lane.under_way.remove(&self.job);
-        });
-    }
-}
-
-/// A connection counts as long as this lives.
-struct Held {
-    site: Arc<Site>,
-    destination: String,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Held {
-    fn new(site: &Arc<Site>, destination: &str, permit: OwnedSemaphorePermit) -> Self {
-        site.transport.with_lane(destination, site.clock.now(), Lane::enter);
-        Self { site: site.clone(), destination: destination.to_owned(), _permit: permit }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let transport = &self.site.transport;
-        transport.with_lane(&self.destination, self.site.clock.now(), Lane::leave);
-        transport.wake();
-    }
+    turns.is_at_end();
+    Ok(Looked::All)
 }
 
 /// What one connection needs.
@@ -284,9 +277,9 @@ impl Connection {
     }
 
     async fn carry(&self, first: Job, under_way: UnderWay) -> anyhow::Result<()> {
-        let opened = self.open().await;
-        let mut peer = match opened {
-            Ok(peer) => peer,
+        let mut past = Past::new();
+        let Opened { mut peer, more } = match self.open(&mut past).await {
+            Ok(opened) => opened,
             Err(no_way) => {
                 self.fails();
                 tracing::info!(target: "transport", destination = %self.destination, why = %no_way.why, "no way to a host");
@@ -294,13 +287,18 @@ impl Connection {
                 let told = |_: &mail::Address| (Some(fate), no_way.why.clone());
                 self.conclude(&first, told, Vec::new()).await?;
                 drop(under_way);
-                return Ok(());
+                return self.give_up(fate, &no_way.why).await;
             }
         };
         let mut next = Some((first, under_way));
         let mut carried = 0;
         while let Some((job, under_way)) = next.take() {
-            self.hand_over(&mut peer, job).await?;
+            let put_off = self.hand_over(&mut peer, job, more).await?;
+            if let Some(put_off) = put_off {
+                peer.settle().await;
+                peer.quit().await;
+                return self.elsewhere(put_off, past).await;
+            }
             drop(under_way);
             peer.settle().await;
             carried += 1;
@@ -315,7 +313,60 @@ impl Connection {
                 (job, under_way)
             });
         }
+        let broke_off = peer.is_over();
         peer.quit().await;
+        match broke_off {
+            true => self.give_up(Fate::Deferred, "the host breaks off").await,
+            false => Ok(()),
+        }
+    }
+
+    /// What one host put off is offered to the next ones, which are there for this (RFC 5321 §5.1).
+    async fn elsewhere(&self, mut put_off: PutOff, mut past: Past) -> anyhow::Result<()> {
+        for offered in 2..=HOSTS_OFFERED_MAX {
+            let Ok(Opened { mut peer, more }) = self.open(&mut past).await else { break };
+            let more = more && offered < HOSTS_OFFERED_MAX;
+            let again = self.hand_over(&mut peer, put_off.job, more).await?;
+            peer.settle().await;
+            peer.quit().await;
+            match again {
+                Some(again) => put_off = again,
+                None => return Ok(()),
+            }
+        }
+        let PutOff { job, fates, notes } = put_off;
+        self.conclude(&job, told(&fates), notes).await
+    }
+
+    /// After a failure of a destination as a whole: gives up what waits in its lane in vain, whether
+    /// it is its turn or not. When the answer is for good, that is all of it; otherwise what has
+    /// waited for its whole time (PEC-BT-14), which at one job for each failure would take a long
+    /// lane days.
+    async fn give_up(&self, fate: Fate, why: &str) -> anyhow::Result<()> {
+        while !*self.stop.borrow() {
+            let until = match fate {
+                Fate::Failed => Timestamp::MAX,
+                Fate::Deferred | Fate::Delivered => {
+                    let idle_max = self.site.config.load().deadlines.queue;
+                    self.site.clock.now().checked_sub(idle_max).unwrap_or(Timestamp::MIN)
+                }
+            };
+            let (here, name) = (self.site.clone(), self.destination.clone());
+            let jobs = blocking(move || here.transport.take_queued(&here, &name, until)).await??;
+            if jobs.is_empty() {
+                break;
+            }
+            let under_way = |job: Job| {
+                let under_way = UnderWay::new(&self.site, &self.destination, job.id);
+                (job, under_way)
+            };
+            let jobs: Vec<(Job, UnderWay)> = jobs.into_iter().map(under_way).collect();
+            for (job, under_way) in jobs {
+                let told = |_: &mail::Address| (Some(fate), why.to_owned());
+                self.conclude(&job, told, Vec::new()).await?;
+                drop(under_way);
+            }
+        }
         Ok(())
     }
 
@@ -325,8 +376,9 @@ impl Connection {
         metrics::counter!("ceralacca_relay_hosts_failed_total").increment(1);
     }
 
-    /// A connection to the first host that answers as it should.
-    async fn open(&self) -> Result<Peer, NoWay> {
+    /// A connection to the first address that answers as it should, of those that are not `past`;
+    /// there go those that were tried.
+    async fn open(&self, past: &mut Past) -> Result<Opened, NoWay> {
         let config = self.site.config.load_full();
         let domain = mail::Domain::parse(&self.destination)
             .map_err(|error| NoWay { is_permanent: true, why: error.to_string() })?;
@@ -340,11 +392,26 @@ impl Connection {
             TlsUse::IfOffered
         };
         let mut last = None;
+        let until = tokio::time::Instant::now() + WAY_WAIT;
         for Host { name, addresses } in &hosts {
             for address in addresses {
-                match self.open_at(name, *address, tls).await {
-                    Ok(peer) => return Ok(peer),
-                    Err(failure) => last = Some(format!("{name} [{address}]: {}", failure.why)),
+                if !past.insert(*address) {
+                    continue;
+                }
+                let opening = self.open_at(name, *address, tls);
+                match tokio::time::timeout_at(until, opening).await {
+                    Ok(Ok(peer)) => {
+                        let mut all = hosts.iter().flat_map(|host| &host.addresses);
+                        let more = all.any(|address| !past.contains(address));
+                        return Ok(Opened { peer, more });
+                    }
+                    Ok(Err(failure)) => {
+                        last = Some(format!("{name} [{address}]: {}", failure.why));
+                    }
+                    Err(_) => {
+                        let why = format!("{name} [{address}]: the time for finding a host is over");
+                        return Err(NoWay { is_permanent: false, why });
+                    }
                 }
             }
         }
@@ -372,8 +439,15 @@ impl Connection {
         }
     }
 
-    /// Hands one message over, and writes down what became of it before anything else happens.
-    async fn hand_over(&self, peer: &mut Peer, job: Job) -> anyhow::Result<()> {
+    /// Hands one message over, and writes down what became of it before anything else happens. With
+    /// `more` hosts to try, what this one puts off is given back for them instead; but not what it may
+    /// have taken (RFC 5321 §4.5.3.2.6): that would be there twice.
+    async fn hand_over(
+        &self,
+        peer: &mut Peer,
+        job: Job,
+        more: bool,
+    ) -> anyhow::Result<Option<PutOff>> {
         let relay = read(&job)?;
         let blob = job.blob.context("the job has no octets")?;
         let site = self.site.clone();
@@ -381,7 +455,7 @@ impl Connection {
         let octets = match octets {
             Ok(octets) => octets,
             // Cancelled, or done by somebody else: with the job went its hold on the octets.
-            Err(store::StoreError::NoSuchMessage) => return Ok(()),
+            Err(store::StoreError::NoSuchMessage) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let tried = relay.recipients.iter().take(peer.recipients_max());
@@ -401,19 +475,32 @@ impl Connection {
             parameters: relay.wishes.mail.clone(),
         };
         let verdicts = peer.send(&self.site, outgoing, blob).await;
-        let (mut works, mut doubt) = (false, false);
-        let mut fates: HashMap<mail::Address, (Fate, String)> = HashMap::new();
+        let (mut works, mut doubt, mut may_have_it) = (false, false, false);
+        let mut fates = Fates::new();
         for (address, verdict) in addressed.into_iter().zip(verdicts) {
             works |= matches!(verdict.why, Why::Replied(..)) && verdict.fate != Fate::Deferred;
             doubt |= verdict.why == Why::Fault(Fault::InDoubt);
+            may_have_it |= match &verdict.why {
+                Why::Replied(..) | Why::Fault(Fault::Lost | Fault::TimedOut(_)) => false,
+                Why::Fault(_) => verdict.fate == Fate::Deferred,
+            };
             fates.insert(address, (verdict.fate, verdict.why.to_string()));
         }
         let notes = vec![peer.described()];
-        let told = |address: &mail::Address| match fates.get(address) {
-            Some((fate, why)) => (Some(*fate), why.clone()),
-            None => (None, "more recipients than one transaction takes".to_owned()),
-        };
-        self.conclude(&job, told, notes).await?;
+        let (mut put_off, others): (Fates, Fates) =
+            fates.into_iter().partition(|(_, (fate, _))| *fate == Fate::Deferred);
+        if more && !may_have_it && !put_off.is_empty() {
+            if others.is_empty() {
+                return Ok(Some(PutOff { job, fates: put_off, notes }));
+            }
+            // What the peer has, or never will, is written down first.
+            self.conclude(&job, told(&others), notes.clone()).await?;
+            let (site, id) = (self.site.clone(), job.id);
+            let job = blocking(move || site.store.job(id)).await??;
+            return Ok(job.map(|job| PutOff { job, fates: put_off, notes }));
+        }
+        put_off.extend(others);
+        self.conclude(&job, told(&put_off), notes).await?;
         if doubt {
             metrics::counter!("ceralacca_relay_in_doubt_total").increment(1);
         }
@@ -425,7 +512,7 @@ impl Connection {
                 lane.fails(now);
             }
         });
-        Ok(())
+        Ok(None)
     }
 
     /// The commit of what became of a job, and nothing before it.
@@ -446,6 +533,33 @@ impl Connection {
             .collect();
         let (site, job) = (self.site.clone(), job.clone());
         blocking(move || outcome::conclude(&site, &job, &relay, &verdicts, &notes)).await?
+    }
+}
+
+/// Addresses that were tried in this attempt: no more than a few of a few hosts.
+type Past = HashSet<std::net::SocketAddr>;
+
+/// A connection that messages can be sent on, and whether there are other addresses to try.
+struct Opened {
+    peer: Peer,
+    more: bool,
+}
+
+/// What a peer said of each recipient.
+type Fates = HashMap<mail::Address, (Fate, String)>;
+
+/// A job whose recipients one host put off.
+struct PutOff {
+    job: Job,
+    fates: Fates,
+    notes: Vec<String>,
+}
+
+/// What becomes of a recipient: nothing yet of one that nothing was said of.
+fn told(fates: &Fates) -> impl Fn(&mail::Address) -> (Option<Fate>, String) {
+    |address| match fates.get(address) {
+        Some((fate, why)) => (Some(*fate), why.clone()),
+        None => (None, "more recipients than one transaction takes".to_owned()),
     }
 }
 

@@ -154,6 +154,7 @@ pub struct Client {
     extensions: Extensions,
     is_tls: bool,
     transactions: u64,
+    replies: u64,
 }
 
 impl Client {
@@ -167,6 +168,7 @@ impl Client {
             extensions: Extensions::default(),
             is_tls: false,
             transactions: 0,
+            replies: 0,
         }
     }
 
@@ -196,7 +198,13 @@ impl Client {
         self.is_ready() && self.transactions < max
     }
 
-    /// How long the shell waits for octets now.
+    /// How many whole replies have come. While that stays as it is, the shell waits for one reply, and
+    /// not anew for each of its octets.
+    pub fn replies(&self) -> u64 {
+        self.replies
+    }
+
+    /// How long the shell waits for the next reply, from when it was asked for or the one before came.
     pub fn patience(&self) -> Duration {
         match &self.state {
             State::Envelope(transaction) if transaction.named == 0 => wait::MAIL,
@@ -220,6 +228,7 @@ impl Client {
             match self.answers.next() {
                 Ok(None) => return,
                 Ok(Some(lines)) => {
+                    self.replies += 1;
                     self.handle_reply(lines);
                     if matches!(self.state, State::Handshake | State::Over) {
                         self.answers.clear();

@@ -76,6 +76,20 @@ impl Talk {
     }
 }
 
+/// By this the shell knows that it waits for the same reply still, however it comes.
+#[test]
+fn a_reply_counts_when_it_is_whole() {
+    let mut talk = Talk::ready("250 mx.b.example\r\n");
+    let before = talk.client.replies();
+    talk.send(outgoing(&["b@b.example"]));
+    for part in ["2", "50-a\r\n", "250-b\r\n250", " c\r"] {
+        talk.hear(part);
+        assert_eq!(talk.client.replies(), before, "{part:?}");
+    }
+    talk.hear("\n");
+    assert_eq!(talk.client.replies(), before + 1);
+}
+
 #[test]
 fn a_message_goes_with_data_where_nothing_is_offered() {
     let mut talk = Talk::ready("250 mx.b.example\r\n");

@@ -10,6 +10,7 @@ use smtp::{Client, ClientSettings, ClientStep, Outgoing};
 use store::BlobId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -19,6 +20,10 @@ use crate::submission::blocking;
 /// How long a host may take to accept a connection: RFC 5321 names no time for it; after half a
 /// minute the next address is the better try.
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
+/// How long it may take from there to where messages can be sent, greeting to the last EHLO: the
+/// greeting alone may take five minutes (RFC 5321 §4.5.3.2.1), and busy hosts know why; a host that
+/// takes as long for each word after it is left.
+const OPEN_WAIT: Duration = Duration::from_secs(7 * 60);
 /// How long a TLS handshake may take.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(30);
 /// After a write failed: how long the peer's last words are waited for.
@@ -43,6 +48,29 @@ pub(super) struct Peer {
     /// What TLS was agreed on, and what was seen of the certificate.
     tls: Option<String>,
     over: Option<Why>,
+    /// Until when the reply that is awaited may come.
+    deadline: Deadline,
+}
+
+/// Until when a reply may come: a peer that sends an octet of it now and then gains no time by that.
+#[derive(Debug, Default)]
+struct Deadline {
+    replies: u64,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// The end of the wait for the reply after `replies` others; `asked`: something was said to the
+    /// peer since the last time.
+    fn next(&mut self, replies: u64, asked: bool, patience: Duration, now: Instant) -> Instant {
+        match self.at {
+            Some(at) if !asked && self.replies == replies => at,
+            _ => {
+                self.replies = replies;
+                *self.at.insert(now + patience)
+            }
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -84,13 +112,23 @@ impl Peer {
             address,
             tls: None,
             over: None,
+            deadline: Deadline::default(),
         };
+        match tokio::time::timeout(OPEN_WAIT, peer.begin(site)).await {
+            Ok(Ok(())) => Ok(peer),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(failure("the host takes too long to begin".to_owned())),
+        }
+    }
+
+    /// Comes to where messages can be sent.
+    async fn begin(&mut self, site: &Arc<Site>) -> Result<(), OpenFailure> {
         loop {
-            match peer.next(Some(site)).await {
-                Ok(Event::Ready) => return Ok(peer),
+            match self.next(Some(site)).await {
+                Ok(Event::Ready) => return Ok(()),
                 Ok(Event::Over) => {
-                    let why = peer.over.take().unwrap_or(Why::Fault(Fault::Lost));
-                    return Err(failure(why.to_string()));
+                    let why = self.over.take().unwrap_or(Why::Fault(Fault::Lost)).to_string();
+                    return Err(OpenFailure { why, in_tls: false });
                 }
                 // Nothing was begun.
                 Ok(Event::Content | Event::Done(_)) => {}
@@ -183,10 +221,12 @@ impl Peer {
 
     /// Does what the machine wants until it wants something of us. An error: the TLS handshake.
     async fn next(&mut self, site: Option<&Arc<Site>>) -> Result<Event, String> {
+        let mut asked = false;
         loop {
             while let Some(step) = self.client.poll() {
                 match step {
                     ClientStep::Send(octets) => {
+                        asked = true;
                         if self.write(&octets).await.is_err() {
                             self.hear_last_words().await;
                         }
@@ -212,8 +252,10 @@ impl Peer {
             if matches!(self.stream, Stream::Gone) {
                 return Ok(Event::Over);
             }
-            let patience = self.client.patience();
-            match tokio::time::timeout(patience, self.read()).await {
+            let (replies, patience) = (self.client.replies(), self.client.patience());
+            let asked = std::mem::take(&mut asked);
+            let until = self.deadline.next(replies, asked, patience, Instant::now());
+            match tokio::time::timeout_at(until, self.read()).await {
                 Err(_) => self.client.handle_timeout(),
                 Ok(Ok(octets)) if octets.is_empty() => self.client.handle_closed(),
                 Ok(Ok(octets)) => self.client.handle_octets(&octets),
@@ -306,5 +348,29 @@ impl Peer {
         };
         // The peer may be gone, or may not read: either way the connection ends here.
         let _ = tokio::time::timeout(LAST_WORDS_WAIT, goodbye).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    // RFC 5321 §4.5.3.2: the time is for the reply, not for each octet of it
+    #[test]
+    fn a_reply_that_drips_has_no_more_time_than_one_that_comes_at_once() {
+        let (mut deadline, began) = (Deadline::default(), Instant::now());
+        let mut next = |replies, asked, minutes| {
+            let until = deadline.next(replies, asked, 5 * MINUTE, began + minutes * MINUTE);
+            (until - began).as_secs() / 60
+        };
+        assert_eq!(next(0, false, 0), 5, "the greeting is awaited unasked");
+        // An octet a minute, and a line of many.
+        assert_eq!([1, 2, 3, 4].map(|minute| next(0, false, minute)), [5; 4]);
+        assert_eq!(next(1, false, 4), 9, "it came; the next may take as long");
+        assert_eq!([5, 6].map(|minute| next(1, false, minute)), [9; 2]);
+        assert_eq!(next(1, true, 7), 12, "something new was asked");
+        assert_eq!(next(1, false, 11), 12);
     }
 }

@@ -1,8 +1,11 @@
 //! Mail for other hosts: what a peer does to a connection, and what becomes of the message.
 
+mod lane;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,16 +40,22 @@ struct Host {
     scripts: Sender<Script>,
     /// The content of each message that came whole, and whether all of its `250` was sent.
     taken: Arc<Mutex<Vec<(String, bool)>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Host {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0")
+    }
+
+    fn at(place: &str) -> Self {
+        let listener = TcpListener::bind(place).unwrap();
         let address = listener.local_addr().unwrap();
         let (scripts, next) = channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
-        let host = Self { address, scripts, taken: taken.clone() };
-        std::thread::spawn(move || serve(&listener, &next, &taken));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let host = Self { address, scripts, taken: taken.clone(), connections: connections.clone() };
+        std::thread::spawn(move || serve(&listener, &next, &taken, &connections));
         host
     }
 
@@ -60,8 +69,14 @@ impl Host {
     }
 }
 
-fn serve(listener: &TcpListener, next: &Receiver<Script>, taken: &Mutex<Vec<(String, bool)>>) {
+fn serve(
+    listener: &TcpListener,
+    next: &Receiver<Script>,
+    taken: &Mutex<Vec<(String, bool)>>,
+    connections: &AtomicUsize,
+) {
     while let Ok((socket, _)) = listener.accept() {
+        connections.fetch_add(1, Ordering::SeqCst);
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let script = next.try_recv().unwrap_or_default();
         let left = script.cut.unwrap_or(usize::MAX);
@@ -122,7 +137,11 @@ impl Session {
                         return Ok(());
                     }
                 }
-                other => self.answer(other, "250 ok").map(drop)?,
+                // A whole line may have an answer of its own.
+                other => {
+                    let own = self.script.instead.iter().any(|(said, _)| *said == line);
+                    self.answer(if own { &line } else { other }, "250 ok").map(drop)?;
+                }
             }
         }
     }
