@@ -30,6 +30,11 @@ const ANSWERS_WAIT: Duration = Duration::from_secs(30);
 /// blocking work while a name server thinks, and users need those too.
 const ASKING_MAX: usize = 64;
 static ASKING: Semaphore = Semaphore::const_new(ASKING_MAX);
+/// KiB of those messages together, each in memory meanwhile: a name server that does not answer shall
+/// not hold more of what strangers have room for (`memory.rs`), or certified mail would wait for it.
+/// A larger message is asked about alone.
+const ASKING_KIB_MAX: u32 = 64 * 1024;
+static ASKING_KIB: Semaphore = Semaphore::const_new(ASKING_KIB_MAX as usize);
 /// Signatures of DKIM in a message at most: each costs a question and a hash of the whole body
 /// (RFC 6376 §6.1 lets a verifier set a limit).
 const DKIM_SIGNATURES_MAX: usize = 10;
@@ -59,6 +64,9 @@ pub(crate) fn authenticate(
     message: &[u8],
 ) -> Result<String, Reply> {
     let Ok(_turn) = ASKING.try_acquire() else { return Err(smtp::reply::DNS_BUSY) };
+    let kib = u32::try_from(message.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
+    let room = ASKING_KIB.try_acquire_many(kib.min(ASKING_KIB_MAX));
+    let Ok(_room) = room else { return Err(smtp::reply::DNS_BUSY) };
     let asking = MessageAuthenticator(resolver);
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return Err(smtp::reply::LOCAL_ERROR);
@@ -173,9 +181,10 @@ fn failed_dmarc(domain: &str) -> Reply {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn one_message_past_those_that_are_asked_about_is_put_off() {
-        let held = ASKING.try_acquire_many(ASKING_MAX as u32).unwrap();
+    /// What there is of both kinds at once, in their two tests one after the other.
+    static ONE_TEST: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    fn put_off() -> Result<String, Reply> {
         let resolver = crate::dns::resolver(&["127.0.0.1:9".parse().unwrap()]).unwrap();
         let origin = Origin {
             peer: [192, 0, 2, 1].into(),
@@ -184,9 +193,21 @@ mod tests {
             host: "pec.example".to_owned(),
         };
         let policy = Authentication::default();
-        let told = authenticate(resolver, &policy, &origin, b"From: a@b.example\r\n\r\n");
-        assert_eq!(told.unwrap_err(), smtp::reply::DNS_BUSY);
-        drop(held);
+        authenticate(resolver, &policy, &origin, b"From: a@b.example\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn one_message_past_those_that_are_asked_about_is_put_off() {
+        let _alone = ONE_TEST.lock().await;
+        let _held = ASKING.try_acquire_many(ASKING_MAX as u32).unwrap();
+        assert_eq!(put_off().unwrap_err(), smtp::reply::DNS_BUSY);
+    }
+
+    #[tokio::test]
+    async fn one_octet_past_the_messages_that_are_asked_about_is_put_off() {
+        let _alone = ONE_TEST.lock().await;
+        let _held = ASKING_KIB.try_acquire_many(ASKING_KIB_MAX).unwrap();
+        assert_eq!(put_off().unwrap_err(), smtp::reply::DNS_BUSY);
     }
 
     #[test]

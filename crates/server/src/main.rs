@@ -30,6 +30,7 @@ mod log;
 mod login;
 mod mailbox_service;
 mod material;
+mod memory;
 mod proxy;
 mod quarantine;
 mod queue;

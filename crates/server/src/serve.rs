@@ -12,7 +12,7 @@ use smtp::Role;
 use store::{Store, Timestamp, Transaction};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::abuse::Watch;
@@ -25,12 +25,13 @@ use crate::hub::Hub;
 use crate::librarian;
 use crate::limits::Connections;
 use crate::login::Logins;
+use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::rates::Rates;
 use crate::ready::Ready;
 use crate::seal::Seals;
 use crate::signer::SignerProcess;
-use crate::site::{Signing, Site, WORK_KIB_MAX};
+use crate::site::{Signing, Site};
 use crate::tls::Tls;
 use crate::transport::{self, Transport};
 use crate::{
@@ -273,7 +274,7 @@ pub(crate) fn assemble_with(
         resolver: OnceLock::new(),
         seals: Seals::new(),
         transport: Transport::new(),
-        work: Arc::new(Semaphore::new(WORK_KIB_MAX as usize)),
+        memory: Memory::new(),
     }))
 }
 

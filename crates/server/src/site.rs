@@ -7,7 +7,6 @@ use crypto::{Identity, Signer, Trust};
 use hickory_resolver::TokioResolver;
 use mail::Domain;
 use store::{Store, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::abuse::Watch;
 use crate::antivirus::Scanner;
@@ -16,17 +15,12 @@ use crate::config::Config;
 use crate::hub::Hub;
 use crate::limits::Connections;
 use crate::login::Logins;
+use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::rates::Rates;
 use crate::seal::Seals;
 use crate::tls::Tls;
 use crate::transport::Transport;
-
-/// KiB of messages that are being worked on at once, in memory. One more than fits waits for its
-/// turn.
-pub(crate) const WORK_KIB_MAX: u32 = 1024 * 1024;
-/// A message is in memory so many times over while it is worked on: as it came, and as it becomes.
-const COPIES_IN_MEMORY: u64 = 3;
 
 /// A key and certificate to sign with.
 pub(crate) struct Signing {
@@ -73,8 +67,8 @@ pub(crate) struct Site {
     /// Seals the log.
     pub(crate) seals: Arc<Seals>,
     pub(crate) transport: Arc<Transport>,
-    /// Bounds the memory of messages that are worked on, in KiB.
-    pub(crate) work: Arc<Semaphore>,
+    /// Bounds the memory of messages that are worked on.
+    pub(crate) memory: Memory,
 }
 
 impl Site {
@@ -107,14 +101,6 @@ impl Site {
     /// The certificate that signs now.
     pub(crate) fn certificate_now(&self) -> &crypto::Certificate {
         self.signing_at(self.clock.now()).0.certificate()
-    }
-
-    /// Memory for work on a message of so many octets, until it is dropped. Waits while there is
-    /// none; `None` when the program ends.
-    pub(crate) async fn memory_for(&self, octets: u64) -> Option<OwnedSemaphorePermit> {
-        let kib = octets.saturating_mul(COPIES_IN_MEMORY) / 1024 + 1;
-        let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(WORK_KIB_MAX);
-        self.work.clone().acquire_many_owned(kib).await.ok()
     }
 
     /// The name we go by in greetings and trace fields.

@@ -16,6 +16,7 @@ use crate::drive::Connection;
 use crate::flow::{access, reception};
 use crate::limits::{CountedSession, RECEIPT_ROOM_OCTETS};
 use crate::login::Denied;
+use crate::memory::Bearer;
 use crate::rates::{Exceeded, Rate, Subject, What};
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
@@ -347,7 +348,8 @@ impl Desk {
         let asked: Vec<_> = forward_paths.iter().zip(&recipients_dsn).collect();
         let wishes = access::Wishes::new(&dsn, &asked);
         // Several messages of 100 MB at once shall not exhaust the memory.
-        let Some(memory) = self.site.memory_for(octets).await else {
+        let bearer = if self.account.is_some() { Bearer::Account } else { Bearer::Stranger };
+        let Some(memory) = self.site.memory.room_for(octets, bearer).await else {
             return Answer::Refuse(reply::STOPPING);
         };
         let site = self.site.clone();
