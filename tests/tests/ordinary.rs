@@ -87,6 +87,27 @@ fn what_the_domain_does_not_permit_is_refused_in_words_that_say_what_to_mend() -
     Ok(())
 }
 
+/// Our users' mail never comes from outside: whoever says that it does writes in their name.
+#[test]
+fn a_stranger_is_nobody_of_ours() -> anyhow::Result<()> {
+    let dns = Dns::start(&[])?;
+    let folder = tempfile::tempdir()?;
+    let demo = demo(&folder.path().join("demo"), &dns, "")?;
+    let mut stranger = Smtp::connect_clear(demo.address("smtp")?)?;
+    stranger.hello()?;
+    for from in [MARIO, "MARIO.ROSSI@PEC.ALFA.EXAMPLE", "nessuno@pec.beta.example"] {
+        stranger.wire.write(format!("MAIL FROM:<{from}>\r\n").as_bytes())?;
+        let refused = "550 5.7.1 Sender address belongs to this server: authenticate to use it";
+        ensure!(stranger.reply()? == refused, "{from}");
+    }
+    // Others, and nobody: RFC 5321 §4.5.5.
+    for from in ["a@sub.pec.alfa.example", ""] {
+        stranger.command(&format!("MAIL FROM:<{from}>"), "250 2.1.0 Sender accepted")?;
+        stranger.command("RSET", "250")?;
+    }
+    Ok(())
+}
+
 #[test]
 fn an_outage_refuses_nothing_and_is_written_down() -> anyhow::Result<()> {
     let dns = Dns::start(&[("chiuso.example", "v=spf1 -all")])?;

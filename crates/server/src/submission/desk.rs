@@ -148,6 +148,15 @@ impl Desk {
             if let Err(over) = self.count(subject, What::Messages, rate) {
                 return Answer::Refuse(over.reply());
             }
+            // Our users' mail goes within this provider, and never comes from outside: who says that
+            // it does is nobody's user. Networks of the operator's are his to answer for.
+            let policy = &self.site.config.load().authentication;
+            if let ReversePath::Address(address) = &path
+                && self.site.manages(address.domain())
+                && !policy.trusts(self.peer.ip().to_canonical())
+            {
+                return Answer::Refuse(reply::SENDER_REFUSED);
+            }
             // Other hosts come for anybody, and for nobody: RFC 5321 §4.5.5.
             self.stranger_since.get_or_insert_with(tokio::time::Instant::now);
             self.reverse_path = Some(path);
@@ -378,7 +387,15 @@ impl Desk {
                     tls: trace.tls,
                     authenticate,
                 };
-                let received = reception::Received { reverse_path, forward_paths, arrival };
+                // RFC 3461 §4.1: who asks for NOTIFY without FAILURE is told of none.
+                let unasked = |dsn: &RecipientDsn| dsn.notify.is_some_and(|asked| !asked.failure);
+                let unreported = forward_paths
+                    .iter()
+                    .zip(&recipients_dsn)
+                    .filter_map(|(to, dsn)| unasked(dsn).then(|| to.clone()))
+                    .collect();
+                let received =
+                    reception::Received { reverse_path, forward_paths, unreported, arrival };
                 blocking(move || {
                     let _memory = memory;
                     reception::take(&site, received, spool)
