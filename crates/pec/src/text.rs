@@ -20,6 +20,11 @@ pub const UNDELIVERED: &str = "\
 Il messaggio non e' stato recapitato ai seguenti destinatari di posta\r
 ordinaria, e non verra' ritentato. Accanto a ciascuno, il motivo.";
 
+/// The same to whoever wrote to certified mailboxes that did not take his ordinary mail.
+pub const NOT_TAKEN: &str = "\
+Il messaggio non e' stato consegnato alle seguenti caselle di posta\r
+certificata, e non verra' ritentato. Accanto a ciascuna, il motivo.";
+
 /// A model: the title of its HTML form, and its lines.
 ///
 /// In braces: `data`, `ora`, `zona`, `oggetto`, `mittente`, `destinatario`, `identificativo`,

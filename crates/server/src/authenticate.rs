@@ -22,6 +22,7 @@ use smtp::{Reply, Status};
 use tokio::sync::Semaphore;
 
 use crate::config::{Authentication, Refuse};
+use crate::flow::reception::Authenticated;
 
 /// All questions of one message together: RFC 7208 §4.6.4 wants 20 seconds at least for SPF alone,
 /// and a client waits ten minutes for the end of data (RFC 5321 §4.5.3.2.6).
@@ -62,7 +63,7 @@ pub(crate) fn authenticate(
     policy: &Authentication,
     origin: &Origin,
     message: &[u8],
-) -> Result<String, Reply> {
+) -> Result<Authenticated, Reply> {
     let Ok(_turn) = ASKING.try_acquire() else { return Err(smtp::reply::DNS_BUSY) };
     let kib = u32::try_from(message.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
     let room = ASKING_KIB.try_acquire_many(kib.min(ASKING_KIB_MAX));
@@ -77,7 +78,10 @@ pub(crate) fn authenticate(
     match verdict {
         Ok(verdict) => verdict,
         // An outage of the DNS is nobody's fault that a sender could mend.
-        Err(_) => Ok(format!("{}; spf=temperror; dkim=temperror; dmarc=temperror", origin.host)),
+        Err(_) => Ok(Authenticated {
+            results: format!("{}; spf=temperror; dkim=temperror; dmarc=temperror", origin.host),
+            vouched: false,
+        }),
     }
 }
 
@@ -86,7 +90,7 @@ async fn ask(
     policy: &Authentication,
     origin: &Origin,
     message: &[u8],
-) -> Result<String, Reply> {
+) -> Result<Authenticated, Reply> {
     let sender = match &origin.reverse_path {
         ReversePath::Null => String::new(),
         ReversePath::Address(address) => address.to_string(),
@@ -110,7 +114,8 @@ async fn ask(
     };
     let parsed = is_bounded(message).then(|| AuthenticatedMessage::parse(message)).flatten();
     let Some(parsed) = parsed else {
-        return Ok(format!("{results}; dkim=policy; dmarc=permerror"));
+        let results = format!("{results}; dkim=policy; dmarc=permerror");
+        return Ok(Authenticated { results, vouched: is_vouched(&sender, &spf, &[]) });
     };
     let dkim = asking.verify_dkim(&parsed).await;
     let arc = asking.verify_arc(&parsed).await;
@@ -123,7 +128,25 @@ async fn ask(
         false => results.with_dkim_results(&dkim, parsed.from()).to_string(),
     };
     let rest = AuthenticationResults::new("").with_arc_result(&arc, origin.peer);
-    Ok(format!("{results}{}", rest.with_dmarc_result(&dmarc)))
+    let results = format!("{results}{}", rest.with_dmarc_result(&dmarc));
+    Ok(Authenticated { results, vouched: is_vouched(&sender, &spf, &dkim) })
+}
+
+/// Whether the domain of the reverse-path vouches for the message: by the host that brought it, or by
+/// a signature of its own or of a domain above it.
+fn is_vouched(sender: &str, spf: &SpfOutput, dkim: &[DkimOutput<'_>]) -> bool {
+    let Some((_, domain)) = sender.rsplit_once('@') else { return false };
+    let signed = dkim.iter().filter(|one| *one.result() == DkimResult::Pass);
+    let mut signers = signed.filter_map(|one| one.signature());
+    spf.result() == SpfResult::Pass || signers.any(|signature| is_of(domain, &signature.d))
+}
+
+/// Whether who signs as `signer` answers for `domain`: the same, or one above it that is no top-level
+/// domain (RFC 7489 §3.1.1 has the relaxed alignment).
+fn is_of(domain: &str, signer: &str) -> bool {
+    let (domain, signer) = (domain.to_ascii_lowercase(), signer.to_ascii_lowercase());
+    let above = domain.strip_suffix(&signer).is_some_and(|rest| rest.ends_with('.'));
+    domain == signer || (above && signer.contains('.'))
 }
 
 /// Whether there are no more signatures than are looked at.
@@ -184,7 +207,7 @@ mod tests {
     /// What there is of both kinds at once, in their two tests one after the other.
     static ONE_TEST: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-    fn put_off() -> Result<String, Reply> {
+    fn put_off() -> Result<Authenticated, Reply> {
         let resolver = crate::dns::resolver(&["127.0.0.1:9".parse().unwrap()]).unwrap();
         let origin = Origin {
             peer: [192, 0, 2, 1].into(),
@@ -208,6 +231,21 @@ mod tests {
         let _alone = ONE_TEST.lock().await;
         let _held = ASKING_KIB.try_acquire_many(ASKING_KIB_MAX).unwrap();
         assert_eq!(put_off().unwrap_err(), smtp::reply::DNS_BUSY);
+    }
+
+    #[test]
+    fn a_signature_vouches_for_its_own_domain_and_those_below_it() {
+        for (domain, signer, is) in [
+            ("ordinaria.example", "ordinaria.example", true),
+            ("Ordinaria.Example", "ordinaria.EXAMPLE", true),
+            ("posta.ordinaria.example", "ordinaria.example", true),
+            ("ordinaria.example", "posta.ordinaria.example", false),
+            ("straordinaria.example", "ordinaria.example", false),
+            ("ordinaria.example", "example", false),
+            ("ordinaria.example", "", false),
+        ] {
+            assert_eq!(is_of(domain, signer), is, "{signer} for {domain}");
+        }
     }
 
     #[test]

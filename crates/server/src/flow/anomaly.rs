@@ -18,7 +18,7 @@ use store::{
 };
 
 use super::dispatch::{self, Content, Parcel};
-use super::{Task, account_of, commit, fresh_id, fresh_token, octets_of, record, sign};
+use super::{Task, account_of, bounce, commit, fresh_id, fresh_token, octets_of, record, sign};
 use crate::config::OrdinaryMail;
 use crate::keywords;
 use crate::site::Site;
@@ -51,14 +51,17 @@ pub(super) struct Message<'a> {
     pub(super) octets: &'a [u8],
     pub(super) reverse_path: &'a ReversePath,
     pub(super) forward_paths: &'a [Address],
+    /// Its sender has a report of who does not get it, but of these recipients. Nothing: he has none,
+    /// for nobody vouches that he is its sender.
+    pub(super) report: Option<&'a [Address]>,
     pub(super) reason: AnomalyReason,
     pub(super) at: Moment,
     pub(super) notes: Vec<String>,
 }
 
 /// Adds to a step what becomes of it: a job for those who take it, and for each of the others a
-/// record with the reply that says why, which are also given back. With nobody who takes it there
-/// is no job.
+/// record with the reply that says why, which are also given back, for whoever reports them. With
+/// nobody who takes it there is no job.
 ///
 /// # Errors
 ///
@@ -68,18 +71,22 @@ pub(super) fn divert(
     message: Message<'_>,
     octets: Option<Source>,
     step: &mut Transaction,
-) -> anyhow::Result<Vec<Reply>> {
-    let Message { octets: received, reverse_path, forward_paths, reason, at, notes } = message;
+) -> anyhow::Result<Vec<(Address, Reply)>> {
+    let Message { octets: received, reverse_path, forward_paths, report, reason, at, notes } =
+        message;
     let (mut placements, mut refused) = (Vec::new(), Vec::new());
     for recipient in forward_paths {
         match placement(site, reason, reverse_path, recipient, received.len())? {
-            Ok(placement) => placements.push(placement),
+            Ok(placement) => {
+                let reported = report.is_some_and(|unwanted| !unwanted.contains(recipient));
+                placements.push(Placement { reported, ..placement });
+            }
             Err(reply) => {
                 let record =
                     record::of_ordinary(site, "rifiuto", received, reverse_path, forward_paths, at);
                 let record = record.delivery(recipient).error("altro", &reply.to_string());
                 step.log.push(record.notes(&notes).build());
-                refused.push(reply);
+                refused.push((recipient.clone(), reply));
             }
         }
     }
@@ -104,6 +111,9 @@ pub(crate) struct Placement {
     #[serde(with = "as_text")]
     pub(crate) recipient: Address,
     way: Way,
+    /// The sender has a report when it cannot be put there after all.
+    #[serde(default)]
+    reported: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -136,7 +146,7 @@ fn placement(
     let Some(account) = account_of(site, recipient)? else {
         return Ok(Err(reply::UNKNOWN_ACCOUNT));
     };
-    let placed = |way| Ok(Ok(Placement { recipient: recipient.clone(), way }));
+    let placed = |way| Ok(Ok(Placement { recipient: recipient.clone(), way, reported: false }));
     let inbox = MailboxName::inbox();
     if account.role != Role::None {
         return match (reason, reverse_path) {
@@ -229,10 +239,10 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
         .field("Message-ID")
         .and_then(|field| PecId::parse(field.unfolded().trim_matches(['<', '>', ' '])))
         .unwrap_or_else(|| fresh_id(site, at));
-    drop(received);
     let signed: Arc<[u8]> = sign(site, unsigned, at)?.into();
     let sealed: Arc<[u8]> = dispatch::with_return_path(&anomaly.reverse_path, &signed).into();
     let mut placements: Vec<&Placement> = anomaly.placements.iter().collect();
+    let mut lost: Vec<(Address, String)> = Vec::new();
     loop {
         let mut transaction =
             Transaction { at: at.instant(), consume: vec![job.id], ..Transaction::default() };
@@ -274,6 +284,9 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
             transaction.octets.push(Octets::Inline(signed.clone()));
             transaction.enqueue = dispatch::relays(site, &parcel, source)?;
         }
+        let (path, source) = (&anomaly.reverse_path, Source::New(transaction.octets.len()));
+        let report = bounce::report_outside(site, path, &lost, &received, source, &mut transaction)?;
+        transaction.octets.extend(report.map(Octets::Inline));
         let kind = if taken.is_empty() { "rifiuto" } else { "anomalia" };
         transaction.log = vec![record.clone().event(kind).taken(&taken).build()];
         let before = placements.len();
@@ -281,10 +294,11 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
             // The mailbox was filled, or removed, since the message was taken for it.
             Err(StoreError::OverQuota(full)) => {
                 let full = site.store.account(full)?;
-                placements.retain(|placement| match (&placement.way, &full) {
-                    (Way::Mailbox { account, .. }, Some(full)) => *account != full.address,
-                    _ => true,
-                });
+                let is_full = |placement: &Placement| match (&placement.way, &full) {
+                    (Way::Mailbox { account, .. }, Some(full)) => *account == full.address,
+                    _ => false,
+                };
+                take_out(&mut placements, &mut lost, is_full, &reply::MAILBOX_FULL);
             }
             Err(StoreError::NoSuchAccount) => {
                 let mut gone = Vec::new();
@@ -295,10 +309,11 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
                         gone.push(account.clone());
                     }
                 }
-                placements.retain(|placement| match &placement.way {
-                    Way::Mailbox { account, .. } => !gone.contains(account),
-                    Way::Forward { .. } | Way::Nowhere => true,
-                });
+                let is_gone = |placement: &Placement| match &placement.way {
+                    Way::Mailbox { account, .. } => gone.contains(account),
+                    Way::Forward { .. } | Way::Nowhere => false,
+                };
+                take_out(&mut placements, &mut lost, is_gone, &reply::UNKNOWN_ACCOUNT);
             }
             done => return Ok(done?),
         }
@@ -306,4 +321,20 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
             anyhow::bail!("an account that was full or gone is neither: to be tried again");
         }
     }
+}
+
+/// Takes out the placements that came to nothing; those whose sender wants to know are reported.
+fn take_out(
+    placements: &mut Vec<&Placement>,
+    lost: &mut Vec<(Address, String)>,
+    is_lost: impl Fn(&Placement) -> bool,
+    why: &Reply,
+) {
+    placements.retain(|placement| {
+        let is_lost = is_lost(placement);
+        if is_lost && placement.reported {
+            lost.push((placement.recipient.clone(), why.to_string()));
+        }
+        !is_lost
+    });
 }

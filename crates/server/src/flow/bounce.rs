@@ -1,8 +1,11 @@
-//! The report to a user of ours that a message did not reach an ordinary recipient.
+//! The report that a message did not reach somebody: to a user of ours, of an ordinary recipient; and to
+//! the sender of ordinary mail, of a mailbox of ours.
 //!
-//! RFC 3464; PEC-BT-15. It is ordinary mail with the null reverse-path (RFC 3464 §2), and comes to its
+//! RFC 3464; PEC-BT-15. The first is ordinary mail with the null reverse-path (RFC 3464 §2), and comes to its
 //! reader as all ordinary mail does: in an anomaly envelope, where the holder takes ordinary mail
 //! (pec.md §1.5). Certified recipients are never in one (doubt D-12).
+
+use std::sync::Arc;
 
 use mail::{Address, Message, ReversePath};
 use pec::incoming::AnomalyReason;
@@ -10,12 +13,14 @@ use pec::moment::Moment;
 use store::{Job, Octets, Source, Transaction};
 
 use super::anomaly;
-use super::dispatch::{Relay, with_return_path};
+use super::dispatch::{Content, Parcel, Relay, relays, with_return_path};
 use super::fresh_id;
 use crate::site::Site;
 
 /// Octets of the original's header that a report brings back: more than any that is written.
 const HEADER_OCTETS_MAX: u64 = 64 * 1024;
+/// Octets of one line, without its end: RFC 5322 §2.1.1.
+const LINE_OCTETS_MAX: usize = 998;
 
 /// Adds to a step the report about these recipients, each with the reason.
 ///
@@ -41,7 +46,7 @@ pub(crate) fn report(
         }
         None => Vec::new(),
     };
-    let octets = compose(site, sender, failed, &header, at);
+    let octets = compose(site, sender, pec::text::UNDELIVERED, failed, &header, at);
     let path = ReversePath::Null;
     let source = Source::New(step.octets.len());
     let placed = Octets::Inline(with_return_path(&path, &octets).into());
@@ -49,6 +54,7 @@ pub(crate) fn report(
         octets: &octets,
         reverse_path: &path,
         forward_paths: std::slice::from_ref(sender),
+        report: None,
         reason: AnomalyReason::NotSigned,
         at,
         notes: vec!["a report of ours that a message could not be handed over".to_owned()],
@@ -58,6 +64,58 @@ pub(crate) fn report(
         step.octets.push(placed);
     }
     Ok(())
+}
+
+/// Adds to a step what carries the report to a sender elsewhere that some mailboxes of ours did not take
+/// his message; its octets are given back, to be the step's `source`. Nothing when nobody failed.
+///
+/// Only of mail that the domain of its reverse-path vouches for: a report about any other would tell
+/// somebody of what he never wrote.
+///
+/// # Errors
+///
+/// When a job cannot be written.
+pub(super) fn report_outside(
+    site: &Site,
+    reverse_path: &ReversePath,
+    failed: &[(Address, String)],
+    message: &[u8],
+    source: Source,
+    step: &mut Transaction,
+) -> anyhow::Result<Option<Arc<[u8]>>> {
+    let ReversePath::Address(sender) = reverse_path else { return Ok(None) };
+    if failed.is_empty() || site.manages(sender.domain()) {
+        return Ok(None);
+    }
+    let at = Moment::of(step.at);
+    let end = message.len().min(usize::try_from(HEADER_OCTETS_MAX).unwrap_or(usize::MAX));
+    let header = seven_bit(&header_of(&message[..end]));
+    let octets = compose(site, sender, pec::text::NOT_TAKEN, failed, &header, at);
+    let parcel = Parcel {
+        reverse_path: &ReversePath::Null,
+        recipients: std::slice::from_ref(sender),
+        content: Content::Ordinary,
+        account: &site.provider.author,
+    };
+    step.enqueue.extend(relays(site, &parcel, source)?);
+    metrics::counter!("ceralacca_reports_total").increment(1);
+    Ok(Some(octets.into()))
+}
+
+/// A header that any host takes: of octets above 127 each is a question mark, and no line is longer
+/// than RFC 5322 §2.1.1 lets it be.
+fn seven_bit(header: &[u8]) -> Vec<u8> {
+    let plain = |octet: u8| if octet.is_ascii() && octet != 0 { octet } else { b'?' };
+    let line = |line: &[u8]| -> Vec<u8> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let kept = line.iter().take(LINE_OCTETS_MAX).map(|&octet| match octet {
+            b'\r' => b'?',
+            octet => plain(octet),
+        });
+        kept.chain(*b"\r\n").collect()
+    };
+    let header = header.strip_suffix(b"\n").unwrap_or(header);
+    header.split(|&octet| octet == b'\n').flat_map(line).collect()
 }
 
 /// The header of a message, with the empty line that ends it.
@@ -74,6 +132,7 @@ fn header_of(octets: &[u8]) -> Vec<u8> {
 fn compose(
     site: &Site,
     sender: &Address,
+    opening: &str,
     failed: &[(Address, String)],
     header: &[u8],
     at: Moment,
@@ -103,7 +162,7 @@ fn compose(
          --{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n",
         pec::text::UNDELIVERED_SUBJECT,
         id.in_brackets(),
-        pec::text::UNDELIVERED,
+        opening,
     )
     .into_bytes();
     octets.extend_from_slice(header);
@@ -128,4 +187,21 @@ fn status_in(why: &str) -> &str {
             })
     };
     why.split(' ').find(is_status).unwrap_or("5.0.0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_comes_back_is_one_that_any_host_takes() {
+        let long = "x".repeat(LINE_OCTETS_MAX + 1);
+        let header = format!("Subject: perch\u{e9}\r\nX: {long}\r\nY: a\rb\r\n\tc\0\r\n");
+        let expected = format!(
+            "Subject: perch??\r\nX: {}\r\nY: a?b\r\n\tc?\r\n",
+            &long[..LINE_OCTETS_MAX - 3]
+        );
+        assert_eq!(String::from_utf8(seven_bit(header.as_bytes())).unwrap(), expected);
+        assert_eq!(seven_bit(b""), b"\r\n");
+    }
 }

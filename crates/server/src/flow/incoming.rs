@@ -128,6 +128,8 @@ impl Arrival<'_> {
                 octets: self.octets,
                 reverse_path: self.reverse_path,
                 forward_paths: &strange,
+                // No notice is made for what a provider signed in a wrong form (PEC-MC-02).
+                report: None,
                 reason: AnomalyReason::Form,
                 at,
                 notes,

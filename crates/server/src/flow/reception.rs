@@ -14,7 +14,8 @@
 //!
 //! Of the last two, a message that no forward-path takes is refused with the reply of the first of
 //! them. One that some take is answered `250`: the others are in the log record as refused, and
-//! their sender is not told of them.
+//! their sender has a report (RFC 3464) when the domain of the reverse-path vouches for the message;
+//! otherwise it may be anybody's, and a report would go to who never wrote.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use smtp::Reply;
 use store::{Octets, Source, Spool, Transaction};
 
 use super::access::Refusal;
-use super::{Arrived, Task, anomaly, commit, fresh_id, origin};
+use super::{Arrived, Task, anomaly, bounce, commit, fresh_id, origin};
 use crate::antivirus::Verdict;
 use crate::site::Site;
 
@@ -39,13 +40,24 @@ const HOPS_MAX: usize = 100;
 /// What SPF, DKIM, DMARC and ARC make of a message: asked only for one that is not certified.
 /// Called where blocking is allowed; the answer is the value of an `Authentication-Results` field,
 /// or what the client is told instead of `250`.
-pub(crate) type Authenticate = Box<dyn FnOnce(&[u8]) -> Result<String, Reply> + Send>;
+pub(crate) type Authenticate = Box<dyn FnOnce(&[u8]) -> Result<Authenticated, Reply> + Send>;
+
+/// What the domains that a message names say of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Authenticated {
+    /// The value of an `Authentication-Results` field.
+    pub(crate) results: String,
+    /// The domain of the reverse-path vouches for it: it is no forgery in its name.
+    pub(crate) vouched: bool,
+}
 
 /// What a session without AUTH took in.
 pub(crate) struct Received {
     pub(crate) reverse_path: ReversePath,
     /// All of domains that we manage; never empty.
     pub(crate) forward_paths: Vec<Address>,
+    /// Those of them of whose failure the sender does not want to hear (RFC 3461 §4.1).
+    pub(crate) unreported: Vec<Address>,
     pub(crate) arrival: Arrival,
 }
 
@@ -76,7 +88,7 @@ pub(crate) fn take(
     if Message::lenient(&message).all("Received").nth(HOPS_MAX).is_some() {
         return Err(Refusal::Say(smtp::reply::LOOP));
     }
-    let Received { reverse_path, forward_paths, arrival } = received;
+    let Received { reverse_path, forward_paths, unreported, arrival } = received;
     let at = Moment::of(site.clock.now());
     let id = fresh_id(site, at);
     let mut notes = vec![match &arrival.tls {
@@ -89,6 +101,7 @@ pub(crate) fn take(
     let mut octets = trace(site, &reverse_path, &arrival, id.as_str(), at);
     let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
     let source = Some(Source::New(0));
+    let mut report = None;
     match (judged.class, reverse_path) {
         (Class::Envelope(envelope), ReversePath::Address(reverse_path)) => {
             let arrived = Some(Arrived { notes });
@@ -104,10 +117,13 @@ pub(crate) fn take(
             }
         }
         (class, reverse_path) => {
+            let mut vouched = false;
             let reason = match class {
                 Class::Ordinary(fault) => {
                     if let Some(authenticate) = arrival.authenticate {
-                        let results = authenticate(&message).map_err(Refusal::Say)?;
+                        let asked = authenticate(&message).map_err(Refusal::Say)?;
+                        let results = asked.results;
+                        vouched = asked.vouched;
                         message = without_forged_results(&message, &site.host());
                         mail::message::write_field(&mut octets, "Authentication-Results", &results);
                         notes.push(results);
@@ -125,16 +141,29 @@ pub(crate) fn take(
                 octets: &message,
                 reverse_path: &reverse_path,
                 forward_paths: &forward_paths,
+                report: vouched.then_some(&unreported[..]),
                 reason,
                 at,
                 notes,
             };
             let refused = anomaly::divert(site, diverted, source, &mut transaction)?;
             // Nobody takes it: its sender is told so while he is there.
-            if let (true, Some(reply)) =
-                (transaction.enqueue.is_empty(), refused.into_iter().next())
-            {
-                return Err(Refusal::Say(reply));
+            if let (true, Some((_, reply))) = (transaction.enqueue.is_empty(), refused.first()) {
+                return Err(Refusal::Say(reply.clone()));
+            }
+            // Somebody does, and he will not be there when he reads the report.
+            if vouched {
+                let wanted = refused.into_iter().filter(|(to, _)| !unreported.contains(to));
+                let failed: Vec<_> = wanted.map(|(to, why)| (to, why.to_string())).collect();
+                let placed = Source::New(1);
+                report = bounce::report_outside(
+                    site,
+                    &reverse_path,
+                    &failed,
+                    &message,
+                    placed,
+                    &mut transaction,
+                )?;
             }
             // Also what a provider signed: there is no notice for what is not an envelope.
             match site.scanner.scan(&site.config.load().antivirus, &message) {
@@ -152,6 +181,7 @@ pub(crate) fn take(
     octets.extend_from_slice(&message);
     drop(message);
     transaction.octets = vec![Octets::Inline(octets.into())];
+    transaction.octets.extend(report.map(Octets::Inline));
     commit(site, transaction, "reception").context("the message cannot be stored")?;
     site.queue.wake();
     Ok(id.as_str().to_owned())

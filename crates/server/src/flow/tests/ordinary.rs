@@ -1,9 +1,11 @@
 //! Mail that nobody certified, brought to port 25.
 
-use mail::Message;
-use store::LogFilter;
+use mail::{Message, ReversePath};
+use store::{AccountChange, LogFilter, Quota};
 
-use super::scene::{AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, VERDI, message};
+use super::scene::{AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, VERDI, address, message};
+use crate::flow::reception::{self, Arrival, Authenticated, Received};
+use crate::flow::{Task, octets_of};
 
 const STRANGER: &str = "info@ordinaria.example";
 
@@ -126,4 +128,100 @@ fn an_error_report_to_a_service_address_is_logged_and_dropped() {
     let records = scene.site.store.log(&LogFilter::default(), 0, 10).unwrap();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].1.event, "rifiuto");
+}
+
+/// Brings a message whose domain vouches for it, or does not; of these recipients its sender wants to
+/// hear nothing.
+fn bring_asked(scene: &Scene, from: &str, to: &[&str], unreported: &[&str], vouched: bool) {
+    let mut spool = scene.site.store.spool().unwrap();
+    spool.write(message(STRANGER, to, "Perché").as_bytes()).unwrap();
+    let results = "pec.alfa.example; spf=whatever".to_owned();
+    let received = Received {
+        reverse_path: match from {
+            "" => ReversePath::Null,
+            from => ReversePath::Address(address(from)),
+        },
+        forward_paths: to.iter().copied().map(address).collect(),
+        unreported: unreported.iter().copied().map(address).collect(),
+        arrival: Arrival {
+            hello: "mx.example.org".to_owned(),
+            peer: [192, 0, 2, 25].into(),
+            protocol: "ESMTPS",
+            tls: None,
+            authenticate: Some(Box::new(move |_| Ok(Authenticated { results, vouched }))),
+        },
+    };
+    assert!(reception::take(&scene.site, received, spool).is_ok());
+}
+
+/// The reports that wait for other hosts: to whom, and what they say.
+fn reports(scene: &Scene) -> Vec<(String, String)> {
+    let report = |job: store::Job| match serde_json::from_slice(&job.payload).unwrap() {
+        Task::Relay(relay) => {
+            // RFC 3464 §2
+            assert_eq!(relay.reverse_path, ReversePath::Null);
+            assert_eq!(relay.recipients.len(), 1);
+            let text = String::from_utf8(octets_of(&scene.site, &job).unwrap()).unwrap();
+            Some((relay.recipients[0].address.to_string(), text))
+        }
+        _ => None,
+    };
+    scene.site.store.jobs(None, 99).unwrap().into_iter().filter_map(report).collect()
+}
+
+// RFC 3464 §2
+#[test]
+fn the_sender_of_ordinary_mail_has_a_report_of_who_does_not_take_it() {
+    let scene = Scene::new();
+    scene.ordinary_mail(BIANCHI, "deliver");
+    bring_asked(&scene, STRANGER, &[BIANCHI, VERDI, "nessuno@pec.beta.example"], &[], true);
+    scene.run();
+    assert_eq!(scene.inbox(BIANCHI).len(), 1);
+    let [(to, report)] = &reports(&scene)[..] else { panic!("not one report") };
+    assert_eq!(to, STRANGER);
+    for part in [
+        "From: Mail Delivery System <postmaster@pec.alfa.example>\r\nTo: <info@ordinaria.example>\r\n",
+        "Content-Type: multipart/report; report-type=delivery-status;",
+        "Final-Recipient: rfc822; verdi@pec.beta.example\r\nAction: failed\r\nStatus: 5.7.1\r\n\
+         Diagnostic-Code: x-ceralacca; 550 5.7.1 This mailbox takes certified mail only\r\n",
+        "Final-Recipient: rfc822; nessuno@pec.beta.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+        "Subject: Perch??\r\n",
+        "alle seguenti caselle di posta\r\ncertificata",
+    ] {
+        assert!(report.contains(part), "no {part:?} in {report}");
+    }
+    assert!(!report.contains("rfc822; bianchi@") && report.is_ascii(), "{report}");
+}
+
+/// Whoever forges a sender has nobody told of what he never wrote.
+#[test]
+fn no_report_goes_to_a_sender_that_nobody_vouches_for_or_who_wants_none() {
+    let scene = Scene::new();
+    scene.ordinary_mail(BIANCHI, "deliver");
+    bring_asked(&scene, STRANGER, &[BIANCHI, VERDI], &[], false);
+    bring_asked(&scene, "", &[BIANCHI, VERDI], &[], true);
+    bring_asked(&scene, STRANGER, &[BIANCHI, VERDI], &[VERDI], true);
+    bring_asked(&scene, STRANGER, &[BIANCHI], &[], true);
+    scene.run();
+    assert_eq!(scene.inbox(BIANCHI).len(), 4);
+    assert_eq!(reports(&scene), []);
+}
+
+#[test]
+fn who_took_it_and_had_no_room_in_the_end_is_reported_too() {
+    let scene = Scene::new();
+    let to = [BIANCHI, VERDI];
+    to.iter().for_each(|of| scene.ordinary_mail(of, "deliver"));
+    let store = &scene.site.store;
+    let verdi = store.account_by_address(&address(VERDI)).unwrap().unwrap();
+    let set = |quota| store.change_account(verdi.id, AccountChange::Quota(quota)).unwrap();
+    for vouched in [true, false] {
+        bring_asked(&scene, STRANGER, &to, &[], vouched);
+        set(Quota { octets_max: 0, messages_max: None, receipt_reserve_octets: 0 });
+        scene.run();
+        set(verdi.quota);
+    }
+    let [(_, report)] = &reports(&scene)[..] else { panic!("not one report") };
+    assert!(report.contains("552 5.2.2 The mailbox is full"), "{report}");
+    assert_eq!((scene.inbox(BIANCHI).len(), scene.inbox(VERDI).len()), (2, 0));
 }

@@ -166,6 +166,7 @@ impl Scene {
                 from => ReversePath::Address(address(from)),
             },
             forward_paths: to.iter().copied().map(address).collect(),
+            unreported: Vec::new(),
             arrival: Arrival {
                 hello: "mx.example.org".to_owned(),
                 peer: [192, 0, 2, 25].into(),

@@ -216,6 +216,7 @@ impl World {
         let received = Received {
             reverse_path: reverse_path.clone(),
             forward_paths: recipients.to_vec(),
+            unreported: Vec::new(),
             arrival: Arrival {
                 hello: "mx.example.org".to_owned(),
                 peer: [192, 0, 2, 25].into(),
