@@ -27,7 +27,7 @@ mod deliver;
 pub(crate) mod dispatch;
 mod incoming;
 mod notify;
-mod once;
+pub(crate) mod once;
 mod origin;
 pub(crate) mod reception;
 mod record;

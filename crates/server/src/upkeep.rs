@@ -1,5 +1,5 @@
-//! What a running provider does by the clock, apart from messages: it looks after the quarantine,
-//! whether clamd is there, and how old the index of providers and the revocation lists are.
+//! What a running provider does by the clock, apart from messages: it looks after the quarantine and
+//! what it remembers of repetitions, whether clamd is there, and how old the index of providers and the revocation lists are.
 //!
 //! Each chore is done at start and then at its own interval, where blocking is allowed; one that
 //! fails is logged and done again next time. None waits for another that is slow.
@@ -11,12 +11,15 @@ use tokio::sync::watch;
 
 use crate::antivirus::Clamd;
 use crate::config::IndexSource;
+use crate::flow::once;
 use crate::site::Site;
 use crate::submission::{blocking, stopped};
 use crate::{crl, quarantine, registry};
 
 /// How often it is looked whether infected messages may go: months are not counted by the minute.
 const QUARANTINE_EVERY: Duration = Duration::from_secs(3_600);
+/// How often marks of what happened long ago are forgotten: so each time there are few.
+const MARKS_EVERY: Duration = Duration::from_secs(3_600);
 /// How often clamd is asked whether it is there.
 const CLAMD_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say so.
@@ -89,15 +92,23 @@ async fn renew_crls(site: Arc<Site>) {
 async fn look_after(site: Arc<Site>) {
     let mut quarantine = tokio::time::interval(QUARANTINE_EVERY);
     let mut clamd = tokio::time::interval(CLAMD_EVERY);
+    let mut marks = tokio::time::interval(MARKS_EVERY);
     loop {
         let site = site.clone();
         let chore: fn(&Site) = tokio::select! {
             _ = quarantine.tick() => remove_ended,
             _ = clamd.tick() => look_around,
+            _ = marks.tick() => forget_marks,
         };
         if let Err(error) = blocking(move || chore(&site)).await {
             tracing::error!(target: "server", %error, "a chore failed");
         }
+    }
+}
+
+fn forget_marks(site: &Site) {
+    if let Err(error) = once::forget_old(site) {
+        tracing::error!(target: "server", %error, "old marks cannot be forgotten");
     }
 }
 

@@ -104,6 +104,7 @@ macro_rules! contract_cases {
             tracker::what_is_due_is_found_in_its_order,
             tracker::a_notice_is_given_once,
             tracker::what_happened_is_marked_once,
+            tracker::marks_are_forgotten_when_they_are_old,
             log::it_is_found_by_any_identifier,
             log::it_is_found_by_account_and_period,
             log::it_is_told_by_time_in_pages,

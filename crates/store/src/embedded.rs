@@ -574,6 +574,10 @@ impl Store for EmbeddedStore {
         self.shared.readers.read(|db| tracker::mark(db, key))
     }
 
+    fn forget_marks(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.write(vec![], move |txn, _| tracker::forget(txn.db, before, limit))
+    }
+
     fn log(
         &self,
         filter: &LogFilter,

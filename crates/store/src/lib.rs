@@ -508,6 +508,9 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Overdue>, StoreError>;
     /// The value of a mark, when it was made.
     fn mark(&self, key: &Digest) -> Result<Option<Digest>, StoreError>;
+    /// Forgets marks that were made before then, at most `limit`; how many it forgot. Costs as much
+    /// as it forgets, however many there are.
+    fn forget_marks(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
     /// Log records by their time, then by their number, at most `limit`, after the one with number
     /// `after` (0: from the first). Nothing follows a record that is not there any more.
     fn log(

@@ -435,7 +435,11 @@ impl Store for MemoryStore {
     }
 
     fn mark(&self, key: &Digest) -> Result<Option<Digest>, StoreError> {
-        Ok(self.state().marks.get(key).copied())
+        Ok(self.state().marks.get(key).map(|(value, _)| *value))
+    }
+
+    fn forget_marks(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.change(|state| Ok(state.forget_marks(before, limit)))
     }
 
     fn log(

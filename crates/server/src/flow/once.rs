@@ -1,12 +1,35 @@
 //! What makes a message the same one when it comes again (PEC-PR-28): the marks that the store
 //! keeps of what was taken.
 //!
-//! Decided by what is signed, never by the outer header. A mark is kept as long as the log.
+//! Decided by what is signed, never by the outer header. A mark is kept for [`KEPT_FOR`], and then
+//! forgotten: what comes again after that is taken for new, with its old date on it.
 
 use crypto::sha256;
+use jiff::SignedDuration;
 use mail::Address;
 use pec::exchange::PecId;
-use store::{Digest, Mark};
+use store::{Digest, Mark, StoreError};
+
+use crate::site::Site;
+
+/// How long a repetition can come. Whoever did not hear our answer tries for as long as it keeps a
+/// message in its queue: 24 hours between providers (PEC-BT-14), four or five days of other hosts
+/// (RFC 5321 §4.5.4.1). The rest is for a provider that comes back from a backup, and sends what it had
+/// sent weeks ago.
+pub(crate) const KEPT_FOR: SignedDuration = SignedDuration::from_hours(24 * 90);
+/// Marks that are forgotten in one commit at most: others wait for it meanwhile.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
+
+/// Forgets the marks of what cannot come again.
+///
+/// # Errors
+///
+/// When the store fails: what is left is forgotten the next time.
+pub(crate) fn forget_old(site: &Site) -> Result<(), StoreError> {
+    let Ok(before) = site.clock.now().checked_sub(KEPT_FOR) else { return Ok(()) };
+    while site.store.forget_marks(before, FORGOTTEN_AT_ONCE)? == FORGOTTEN_AT_ONCE {}
+    Ok(())
+}
 
 /// An envelope for one recipient: the same provider means the same message when it gives the same
 /// identifier (PEC-AP-20). The value tells whether it is the same in every signed octet too.

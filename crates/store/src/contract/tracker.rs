@@ -169,3 +169,24 @@ pub fn what_happened_is_marked_once(make: Make<'_>) {
     let values: Vec<_> = (0..5).map(|key| store.mark(&[key; 32]).unwrap()).collect();
     assert_eq!(values, [None, Some([7; 32]), Some([8; 32]), None, None]);
 }
+
+pub fn marks_are_forgotten_when_they_are_old(make: Make<'_>) {
+    let store = make();
+    let key = |n: u8| [n; 32];
+    for (n, second) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
+        let once = vec![Mark { key: key(n), value: key(n + 100) }];
+        store.commit(Transaction { at: at(second), once, ..Transaction::default() }).unwrap();
+    }
+    let there = || (1..=4).filter(|n| store.mark(&key(*n)).unwrap().is_some()).collect::<Vec<_>>();
+    assert_eq!(store.forget_marks(at(10), 9).unwrap(), 0, "not what was made then");
+    assert_eq!(there(), [1, 2, 3, 4]);
+    assert_eq!(store.forget_marks(at(31), 2).unwrap(), 2);
+    assert_eq!(store.forget_marks(at(31), 9).unwrap(), 1);
+    assert_eq!(store.forget_marks(at(31), 9).unwrap(), 0);
+    assert_eq!(there(), [4]);
+    // What comes again after that is new.
+    let once = || vec![Mark { key: key(1), value: key(1) }];
+    store.commit(Transaction { at: at(50), once: once(), ..Transaction::default() }).unwrap();
+    let again = Transaction { at: at(50), once: once(), ..Transaction::default() };
+    assert_refused!(store.commit(again), StoreError::Marked);
+}

@@ -164,6 +164,8 @@ CREATE TRIGGER IF NOT EXISTS blobs_gone AFTER DELETE ON blobs
     BEGIN DELETE FROM digests WHERE blob = old.id; END;
 -- The first message without \\Seen, at once.
 CREATE INDEX IF NOT EXISTS messages_unseen ON messages (mailbox, uid) WHERE flags & 1 = 0;
+-- Which marks are so old that nothing they are of can come again.
+CREATE INDEX IF NOT EXISTS marks_made ON marks (made);
 -- Which jobs of a lane have waited too long.
 CREATE INDEX IF NOT EXISTS jobs_age ON jobs (destination, queued, id)
     WHERE destination IS NOT NULL;

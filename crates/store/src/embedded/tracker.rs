@@ -170,3 +170,14 @@ pub(super) fn mark(db: &Connection, key: &Digest) -> Result<Option<Digest>, Stor
     let get = "SELECT value FROM marks WHERE key = ?";
     Ok(db.prepare_cached(get)?.query_row([&key[..]], |row| row.get(0)).optional()?)
 }
+
+/// Forgets marks that were made before then, the oldest first.
+pub(super) fn forget(
+    db: &Connection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let forget = "DELETE FROM marks WHERE key IN
+                  (SELECT key FROM marks INDEXED BY marks_made WHERE made < ? ORDER BY made LIMIT ?)";
+    Ok(db.prepare_cached(forget)?.execute(params![micros(before), clamp(limit)])?)
+}

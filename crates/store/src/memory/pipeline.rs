@@ -8,7 +8,7 @@ use mail::Address;
 use super::state::{Followed, State};
 use crate::rules::{self, kept};
 use crate::{
-    BlobId, Committed, Follow, Infected, InfectedId, Job, JobId, Lane, MailboxName, Mark, Overdue,
+    BlobId, Committed, Digest, Follow, Infected, InfectedId, Job, JobId, Lane, MailboxName, Mark, Overdue,
     Source, StoreError, Timestamp, Track, TrackState, Tracked, Transaction,
 };
 
@@ -102,7 +102,7 @@ impl State {
             self.track(track)?;
         }
         for Mark { key, value } in transaction.once {
-            if self.marks.insert(key, value).is_some() {
+            if self.marks.insert(key, (value, kept(at))).is_some() {
                 return Err(StoreError::Marked);
             }
         }
@@ -110,6 +110,13 @@ impl State {
             self.write_log(record)?;
         }
         Ok(done)
+    }
+
+    pub(super) fn forget_marks(&mut self, before: Timestamp, limit: usize) -> usize {
+        let old = self.marks.iter().filter(|(_, (_, made))| *made < kept(before));
+        let old: Vec<Digest> = old.map(|(key, _)| *key).take(limit).collect();
+        old.iter().for_each(|key| drop(self.marks.remove(key)));
+        old.len()
     }
 
     fn berth(&self, lane: Lane, due: Timestamp, at: Timestamp) -> Berth {

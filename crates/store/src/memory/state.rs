@@ -31,7 +31,8 @@ pub(super) struct State {
     /// Where those wait that wait in a lane.
     pub(super) berths: BTreeMap<JobId, super::pipeline::Berth>,
     pub(super) tracker: BTreeMap<String, Arc<Followed>>,
-    pub(super) marks: BTreeMap<Digest, Digest>,
+    /// The value of each, and when it was made.
+    pub(super) marks: BTreeMap<Digest, (Digest, Timestamp)>,
     pub(super) log: BTreeMap<u64, Arc<Record>>,
     pub(super) seals: Vec<Sealed>,
     pub(super) last_record: u64,

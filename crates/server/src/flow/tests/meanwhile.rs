@@ -10,7 +10,7 @@ use store::{Job, NewJob, Source, Timestamp, Transaction};
 use super::scene::{BIANCHI, ROSSI, SERVICE, Scene, kinds, now, offer};
 use super::smith::{Forge, moment};
 use super::world::{Fate, GAMMA_DOMAIN, World, at};
-use crate::flow::{Task, perform};
+use crate::flow::{Task, once, perform};
 
 /// The index loses every record of this domain's.
 fn forget(site: &crate::site::Site, domain: &str) {
@@ -155,4 +155,21 @@ fn as_it_was(job: &Job) -> NewJob {
         octets: job.blob.map(Source::Stored),
         lane: None,
     }
+}
+
+// PEC-PR-28
+#[test]
+fn what_came_is_remembered_for_as_long_as_it_can_come_again() {
+    let mut world = World::new(at("2026-09-14T07:31:00Z"));
+    let envelope = Forge::gamma().envelope("mallory@g", &["rossi@a"]);
+    let site = world.hosts[0].site.clone();
+    let mut arrived = Vec::new();
+    for later in [SignedDuration::ZERO, once::KEPT_FOR, SignedDuration::from_secs(1)] {
+        world.later(later);
+        once::forget_old(&site).unwrap();
+        world.bring(0, "mallory@g", &["rossi@a"], &envelope).unwrap();
+        world.run(&mut |_| Fate::Arrives);
+        arrived.push(world.hosts[0].inbox("rossi").len());
+    }
+    assert_eq!(arrived, [1, 1, 2]);
 }
