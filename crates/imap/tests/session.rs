@@ -436,3 +436,30 @@ fn an_alert_is_told_when_the_user_has_signed_in() {
     let told = told(&mut session);
     assert!(told.starts_with("* OK [ALERT] La casella e' piena\r\na OK "), "{told}");
 }
+
+/// RFC 3516 §4.3: what one answer holds of decoded parts is bounded, however often a command names one.
+#[test]
+fn no_answer_holds_more_decoded_octets_than_a_bound() {
+    let mut world = World::new();
+    world.limit(1 << 40);
+    // Eight MiB decoded: eight of them are the bound, and the ninth is one past it.
+    let line = format!("{}\r\n", "QUJD".repeat(19));
+    let lines = (8 << 20) / (19 * 3) + 1;
+    let header = "Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+    world.deliver("INBOX", format!("{header}{}", line.repeat(lines)).as_bytes());
+    let anna = selected(&mut world);
+    let parts = |count: usize| vec!["BINARY.PEEK[1]"; count].join(" ");
+    let count = |octets: &[u8], what: &[u8]| {
+        octets.windows(what.len()).filter(|window| window == &what).count()
+    };
+    world.feed(&anna, format!("c FETCH 1 ({})\r\n", parts(8)).as_bytes());
+    let answer = sent(&anna);
+    assert!(answer.ends_with(b"c OK FETCH completed\r\n"));
+    assert_eq!(count(&answer, b"BINARY[1] ~{"), 8);
+    world.feed(&anna, format!("d FETCH 1 ({})\r\n", parts(9)).as_bytes());
+    let answer = sent(&anna);
+    assert_eq!((count(&answer, b"BINARY[1] ~{"), count(&answer, b"BINARY[1] NIL")), (8, 1));
+    let end = b"d NO [UNKNOWN-CTE] Some parts are in an encoding that is not known here: fetch their \
+                BODY\r\n";
+    assert!(answer.ends_with(end));
+}

@@ -5,13 +5,19 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use store::AccountId;
+use store::{AccountId, Charge, Usage};
 
 use crate::config::Limits;
 
 /// Octets that the receipts of one message want, some eight KiB each when nothing comes back in them:
 /// who has less room left is full.
-pub(crate) const RECEIPT_ROOM_OCTETS: u64 = 64 * 1024;
+const RECEIPT_ROOM_OCTETS: u64 = 64 * 1024;
+
+/// Whether the receipts of one more message have room: otherwise they would have to wait, and nothing
+/// bounds how many of them.
+pub(crate) fn has_room_for_receipts(usage: &Usage) -> bool {
+    usage.has_room(RECEIPT_ROOM_OCTETS, 1, Charge::Receipt)
+}
 
 /// Counts connections, and holds the limits that sessions of all kinds are held against.
 pub(crate) struct Connections {
@@ -151,6 +157,20 @@ mod tests {
             unthrottled: unthrottled.iter().filter_map(|text| Network::parse(text)).collect(),
             ..Limits::default()
         })
+    }
+
+    #[test]
+    fn one_octet_short_of_the_room_for_receipts_is_full() {
+        let quota = store::Quota {
+            octets_max: 100_000,
+            messages_max: Some(1),
+            receipt_reserve_octets: 10_000,
+        };
+        let last = 110_000 - RECEIPT_ROOM_OCTETS;
+        // Of messages receipts may be more than the limit says.
+        let has_room = |octets| has_room_for_receipts(&Usage { octets, messages: 7, quota });
+        assert!(has_room(0) && has_room(last));
+        assert!(!has_room(last + 1));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imap::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret, Session, Settings, Step};
-use store::{Account, AccountId, BlobId, Charge, MailboxId};
+use store::{Account, AccountId, BlobId, MailboxId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::drive::Connection;
-use crate::limits::RECEIPT_ROOM_OCTETS;
+use crate::limits::has_room_for_receipts;
 use crate::login::Denied;
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
@@ -279,7 +279,7 @@ impl Desk {
         let store = self.site.store.clone();
         let usage = blocking(move || store.usage(account)).await.map_err(io::Error::other)?;
         // An account that is gone, or a store that fails, says so at the next command.
-        Ok(usage.is_ok_and(|usage| !usage.has_room(RECEIPT_ROOM_OCTETS, 1, Charge::Receipt)))
+        Ok(usage.is_ok_and(|usage| !has_room_for_receipts(&usage)))
     }
 
     /// Sends stored octets piece by piece: a large message is never whole in memory.

@@ -146,3 +146,20 @@ fn who_finds_it_hanging_tries_alone_after_a_rest() {
     assert!(!scanner.may_try(later, timeout), "one at a time");
     assert!(scanner.may_try(later + timeout, timeout), "also when that one never came back");
 }
+
+#[test]
+fn one_scan_past_the_bound_waits_and_is_never_taken_for_clean() {
+    let (told, scanner) = (Told::start(), Scanner::default());
+    let settings = Antivirus { clamd: Some(told.place()), ..Antivirus::default() };
+    let mut turns: Vec<_> =
+        (0..SCANS_MAX).map(|_| Turn::take(&scanner.under_way).unwrap()).collect();
+    for _ in 0..2 {
+        let busy =
+            ScanError::Unavailable(told.place.clone(), "it is busy with others".to_owned());
+        assert_eq!(scanner.scan(&settings, b"EICAR"), Err(busy));
+    }
+    assert!(told.shown.lock().unwrap().is_empty(), "nobody was asked");
+    turns.pop();
+    let found = Verdict::Infected("Eicar-Test".to_owned());
+    assert_eq!(scanner.scan(&settings, b"EICAR"), Ok(found));
+}

@@ -448,3 +448,57 @@ fn a_history_proves_each_record_and_no_other() {
     assert_eq!(none.check(believed()).notes, ["the log has no record of this message"]);
     assert!(History::read(b"{}").is_err());
 }
+
+/// A log that grows while it is looked at, and counts its records otherwise than they are.
+struct Busy<'s> {
+    store: &'s dyn Store,
+    to_come: u32,
+    /// Added to what it says of its last record.
+    off_by: i64,
+}
+
+impl Shelf for Busy<'_> {
+    fn seals(&mut self, after: u64) -> anyhow::Result<Vec<Seal>> {
+        Direct(self.store).seals(after)
+    }
+
+    fn chunks(&mut self, seal: u64) -> anyhow::Result<Vec<Hash>> {
+        Direct(self.store).chunks(seal)
+    }
+
+    fn leaves(&mut self, after: u64) -> anyhow::Result<Leaves> {
+        let page = leaves(self.store, after);
+        if self.to_come > 0 {
+            self.to_come -= 1;
+            write(self.store, &["2026-11-21T10:00:00Z"]);
+        }
+        page
+    }
+
+    fn last_record(&mut self) -> anyhow::Result<u64> {
+        Ok(self.store.last_record()?.saturating_add_signed(self.off_by))
+    }
+}
+
+/// `log verify` beside a server that runs: what is written meanwhile is neither missing nor too much,
+/// and one record more or less than it says is.
+#[test]
+fn a_log_that_grows_while_it_is_looked_at_is_whole() {
+    for (to_come, off_by, unsealed, fault) in [
+        (4, 0, 5, None),
+        (4, -1, 5, Some("record 8 is missing: the last one written was 3")),
+        (0, 0, 1, None),
+        (0, -1, 1, Some("record 4 is missing: the last one written was 2")),
+        (0, 1, 1, Some("record 4 is missing: the last one written was 4")),
+    ] {
+        let store = MemoryStore::new();
+        write(&store, &["2026-11-20T09:00:00Z", "2026-11-20T10:00:00Z"]);
+        assert_eq!(sealer(&store).seal_due(at("2026-11-21T00:00:01Z")).unwrap(), 1);
+        write(&store, &["2026-11-21T09:00:00Z"]);
+        let mut busy = Busy { store: &store, to_come, off_by };
+        let found = check(&mut busy, believed(), None, at("2026-11-21T12:00:00Z")).unwrap();
+        let faults: Vec<&str> = found.faults.iter().map(|fault| &*fault.text).collect();
+        assert_eq!(faults, Vec::from_iter(fault), "{to_come} {off_by}");
+        assert_eq!((found.records, found.unsealed), (2, unsealed));
+    }
+}

@@ -14,7 +14,7 @@ use crate::abuse::{self, Deed};
 use crate::authenticate;
 use crate::drive::Connection;
 use crate::flow::{access, reception};
-use crate::limits::{CountedSession, RECEIPT_ROOM_OCTETS};
+use crate::limits::{CountedSession, has_room_for_receipts};
 use crate::login::Denied;
 use crate::memory::Bearer;
 use crate::rates::{Exceeded, Rate, Subject, What};
@@ -170,10 +170,7 @@ impl Desk {
             ReversePath::Address(address) if address == account.address => {
                 let (store, id) = (self.site.store.clone(), account.id);
                 match blocking(move || store.usage(id)).await {
-                    // Its receipts would have to wait, and nothing bounds how many of them.
-                    Ok(Ok(usage))
-                        if !usage.has_room(RECEIPT_ROOM_OCTETS, 1, store::Charge::Receipt) =>
-                    {
+                    Ok(Ok(usage)) if !has_room_for_receipts(&usage) => {
                         return Answer::Refuse(reply::SENDER_FULL);
                     }
                     Ok(Ok(_)) => {}

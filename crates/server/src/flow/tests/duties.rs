@@ -1,15 +1,19 @@
 //! What the law asks of a provider as a whole, proved on the message's way through all points.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use jiff::SignedDuration;
 use mail::{Address, Message, ReversePath};
 use pec::certification::CertifiedKind;
 use pec::exchange::PecId;
 use store::{LogRecord, State, StoreError, Transaction};
 
 use super::scene::{
-    AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, VERDI, address, certification, kinds, message, now,
-    offer,
+    AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, Unsteady, VERDI, address, certification, kinds,
+    message, now, offer,
 };
-use crate::flow::Task;
+use crate::flow::{Task, deadlines};
 use crate::flow::dispatch::{Content, Relay, with_return_path};
 
 const NOBODY: &str = "nessuno@pec.beta.example";
@@ -362,4 +366,23 @@ fn a_suspended_sender_has_no_envelope_under_way_lost() {
     // What was accepted is carried to its end, and its receipts are kept for the holder.
     assert_eq!(kinds(&scene.certified(BIANCHI)), [CertifiedKind::Transport.tipo()]);
     assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);
+}
+
+// PEC-TO-01 PEC-TO-07
+#[test]
+fn a_notice_that_panics_holds_up_no_other_and_is_given_at_the_next_look() {
+    let signer = Arc::new(Unsteady::new());
+    let scene = Scene::signing_by(signer.clone());
+    offer(&scene, &[BIANCHI, VERDI]);
+    // Certified, and never taken in charge.
+    assert!(scene.step());
+    scene.clock.turn_to(now() + SignedDuration::from_hours(12));
+    signer.panics.store(1, Ordering::SeqCst);
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        deadlines::give_due(&scene.site, &|| false);
+        let kinds = kinds(&scene.certified(ROSSI));
+        late.push(kinds.iter().filter(|kind| **kind == "preavviso-errore-consegna").count());
+    }
+    assert_eq!(late, [1, 2, 2]);
 }

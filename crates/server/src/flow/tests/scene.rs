@@ -1,9 +1,10 @@
 //! A provider of two domains and a few accounts, on the model store, with a clock that stands still
 //! and a key of its own.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crypto::{Authority, LocalSigner};
+use crypto::{Authority, LocalSigner, SignError, Signer};
 use mail::{Address, ReversePath};
 use pec::Certification;
 use store::memory::MemoryStore;
@@ -72,8 +73,13 @@ impl Scene {
     }
 
     fn signing_with(key: &str) -> Self {
+        Self::signing_by(Arc::new(LocalSigner::from_pem(key.as_bytes()).unwrap()))
+    }
+
+    /// The same, with whatever signs.
+    pub(super) fn signing_by(signer: Arc<dyn Signer>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let [ca, certificate, _, tls, tls_key] = keys();
+        let [ca, certificate, key, tls, tls_key] = keys();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         put("ca.pem", ca);
         put("signing.pem", certificate);
@@ -129,7 +135,6 @@ impl Scene {
             };
             store.add_account(account, now()).unwrap();
         }
-        let signer = Arc::new(LocalSigner::from_pem(key.as_bytes()).unwrap());
         let clock = Clock::set(now());
         let site = crate::serve::assemble(config, store, signer, clock.clone()).unwrap();
         Self { site, clock, _folder: folder }
@@ -252,4 +257,27 @@ pub(super) fn message(from: &str, to: &[&str], subject: &str) -> String {
 /// Submits "Offerta" from Rossi.
 pub(super) fn offer(scene: &Scene, to: &[&str]) -> String {
     scene.submit(ROSSI, to, &message(ROSSI, to, "Offerta"))
+}
+
+/// Signs as the scene's provider does, and panics when it is told to.
+pub(super) struct Unsteady {
+    signer: LocalSigner,
+    /// How often it still panics.
+    pub(super) panics: AtomicUsize,
+}
+
+impl Unsteady {
+    pub(super) fn new() -> Self {
+        let signer = LocalSigner::from_pem(keys()[2].as_bytes()).unwrap();
+        Self { signer, panics: AtomicUsize::new(0) }
+    }
+}
+
+impl Signer for Unsteady {
+    fn sign(&self, octets: &[u8]) -> Result<Vec<u8>, SignError> {
+        let less = |left: usize| left.checked_sub(1);
+        let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        assert!(!panics, "told to");
+        self.signer.sign(octets)
+    }
 }

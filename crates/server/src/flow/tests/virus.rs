@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use mail::Message;
 use pec::certification::{CertifiedKind, ErrorKind};
 use pec::receipt::ReceiptKind;
@@ -9,6 +10,8 @@ use smtp::Reply;
 use store::{Octets, Source, TrackState, Transaction};
 
 use super::scene::*;
+use super::smith::{Forge, moment};
+use super::world::{self, Fate, World, at};
 use crate::antivirus::tests::Told;
 use crate::antivirus::{Antivirus, Place};
 use crate::flow::access::{self, Refusal, Submitted, Trace, Wishes};
@@ -265,4 +268,43 @@ fn ordinary_mail_with_a_virus_is_refused_and_none_comes_in_unscanned() {
     assert_eq!(scene.site.store.jobs_waiting().unwrap().0, 0);
     *clamd.says.lock().unwrap() = Some(b"stream: OK\0");
     assert_eq!(bring(), Ok(()));
+}
+
+/// The first notice of late delivery leaves the outcome open; the second is one.
+// PEC-PR-24 PEC-MCV-01 PEC-TO-04
+#[test]
+fn a_virus_notice_counts_after_the_first_notice_of_late_delivery_and_not_after_the_second() {
+    for (hours, state, told) in
+        [(13, TrackState::Failed, true), (24, TrackState::Expired, false)]
+    {
+        let mut world = World::new(at("2026-09-14T07:31:00Z"));
+        let text = world::message("rossi@a", &["dora@g"], "Offerta");
+        let id = world.submit("rossi@a", &["dora@g"], &text);
+        let mut carried = Vec::new();
+        world.run(&mut |passage| {
+            carried.push(passage.octets().to_vec());
+            Fate::Lost
+        });
+        let notice = Forge::gamma().receipt(&carried[0], |envelope, provider, _, fresh| {
+            let dora = address(&World::full("dora@g"));
+            pec::receipt::virus_found(envelope, &dora, "Worm.Nuovo", provider, moment(), fresh)
+        });
+        world.later(SignedDuration::from_hours(hours));
+        world.run(&mut |_| Fate::Arrives);
+        world.events.clear();
+        world.bring(0, "posta-certificata@g", &["ricevute@a"], &notice).unwrap();
+        world.run(&mut |_| Fate::Arrives);
+        let tracked = world.hosts[0].site.store.tracked(&id).unwrap();
+        assert_eq!(tracked[0].state, state, "after {hours} hours");
+        let about_it: Vec<&String> =
+            world.events.iter().filter(|event| event.starts_with("a -> rossi")).collect();
+        assert_eq!(about_it.len(), usize::from(told), "after {hours} hours: {:?}", world.events);
+        let inbox = world.hosts[0].inbox("rossi");
+        let last = certification(inbox.last().unwrap());
+        let kind = if told { ReceiptKind::NonDelivery } else { ReceiptKind::LateDelivery };
+        assert_eq!(last.kind, CertifiedKind::Receipt(kind));
+        assert_eq!(last.error == ErrorKind::Virus, told);
+        // The provider keeps what it was told, either way (PEC-PR-22).
+        assert_eq!(world.hosts[0].inbox("ricevute").len(), 1);
+    }
 }
