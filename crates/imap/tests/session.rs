@@ -459,7 +459,8 @@ fn no_answer_holds_more_decoded_octets_than_a_bound() {
     world.feed(&anna, format!("d FETCH 1 ({})\r\n", parts(9)).as_bytes());
     let answer = sent(&anna);
     assert_eq!((count(&answer, b"BINARY[1] ~{"), count(&answer, b"BINARY[1] NIL")), (8, 1));
-    let end = b"d NO [UNKNOWN-CTE] Some parts are in an encoding that is not known here: fetch their \
+    let end =
+        b"d NO [UNKNOWN-CTE] Some parts are in an encoding that is not known here: fetch their \
                 BODY\r\n";
     assert!(answer.ends_with(end));
 }

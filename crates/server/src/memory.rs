@@ -94,7 +94,10 @@ mod tests {
         assert_eq!(held.len(), 8);
         let submitted = at_once(&memory, 150 * MIB, Bearer::Account).await;
         assert!(submitted.is_some(), "nobody's message waits for strangers alone");
-        assert!(at_once(&memory, 150 * MIB, Bearer::Account).await.is_none(), "nor past all there is");
+        assert!(
+            at_once(&memory, 150 * MIB, Bearer::Account).await.is_none(),
+            "nor past all there is"
+        );
         held.pop();
         assert!(at_once(&memory, 20 * MIB, Bearer::Stranger).await.is_some());
     }

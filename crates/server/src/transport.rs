@@ -72,11 +72,7 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            changed: Notify::new(),
-            lanes: Mutex::default(),
-            places: Places::new(),
-        })
+        Arc::new(Self { changed: Notify::new(), lanes: Mutex::default(), places: Places::new() })
     }
 
     /// There may be new jobs in a lane.
@@ -178,7 +174,8 @@ pub(crate) async fn once(site: &Arc<Site>) {
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut turns = Turns::default();
-    while let Looked::More = look(site, &ways, &mut turns, &mut connections, &stop).await.unwrap() {}
+    while let Looked::More = look(site, &ways, &mut turns, &mut connections, &stop).await.unwrap() {
+    }
     while let Some(ended) = connections.join_next().await {
         ended.unwrap();
     }
@@ -196,9 +193,8 @@ enum Looked {
 
 /// What kind of destination this is.
 fn kind_of(site: &Site, destination: &str) -> Kind {
-    let is_certified = mail::Domain::parse(destination).is_ok_and(|domain| {
-        site.providers.load().kind(&domain) == pec::RecipientKind::Certified
-    });
+    let is_certified = mail::Domain::parse(destination)
+        .is_ok_and(|domain| site.providers.load().kind(&domain) == pec::RecipientKind::Certified);
     if is_certified { Kind::Certified } else { Kind::Ordinary }
 }
 
@@ -409,7 +405,8 @@ impl Connection {
                         last = Some(format!("{name} [{address}]: {}", failure.why));
                     }
                     Err(_) => {
-                        let why = format!("{name} [{address}]: the time for finding a host is over");
+                        let why =
+                            format!("{name} [{address}]: the time for finding a host is over");
                         return Err(NoWay { is_permanent: false, why });
                     }
                 }

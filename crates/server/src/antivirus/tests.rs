@@ -154,8 +154,7 @@ fn one_scan_past_the_bound_waits_and_is_never_taken_for_clean() {
     let mut turns: Vec<_> =
         (0..SCANS_MAX).map(|_| Turn::take(&scanner.under_way).unwrap()).collect();
     for _ in 0..2 {
-        let busy =
-            ScanError::Unavailable(told.place.clone(), "it is busy with others".to_owned());
+        let busy = ScanError::Unavailable(told.place.clone(), "it is busy with others".to_owned());
         assert_eq!(scanner.scan(&settings, b"EICAR"), Err(busy));
     }
     assert!(told.shown.lock().unwrap().is_empty(), "nobody was asked");

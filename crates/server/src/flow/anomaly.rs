@@ -285,7 +285,8 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
             transaction.enqueue = dispatch::relays(site, &parcel, source)?;
         }
         let (path, source) = (&anomaly.reverse_path, Source::New(transaction.octets.len()));
-        let report = bounce::report_outside(site, path, &lost, &received, source, &mut transaction)?;
+        let report =
+            bounce::report_outside(site, path, &lost, &received, source, &mut transaction)?;
         transaction.octets.extend(report.map(Octets::Inline));
         let kind = if taken.is_empty() { "rifiuto" } else { "anomalia" };
         transaction.log = vec![record.clone().event(kind).taken(&taken).build()];

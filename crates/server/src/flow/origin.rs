@@ -3,9 +3,7 @@
 
 use anyhow::Context;
 use crypto::{Revocation, VerifyError};
-use pec::incoming::{
-    Class, OriginFault, Provenance, Routing, SignedBy, VerifiedEnvelope, judge,
-};
+use pec::incoming::{Class, OriginFault, Provenance, Routing, SignedBy, VerifiedEnvelope, judge};
 use pec::inspect::{Examination, examine};
 use pec::moment::Moment;
 

@@ -8,8 +8,8 @@ use mail::Address;
 use super::state::{Followed, State};
 use crate::rules::{self, kept};
 use crate::{
-    BlobId, Committed, Digest, Follow, Infected, InfectedId, Job, JobId, Lane, MailboxName, Mark, Overdue,
-    Source, StoreError, Timestamp, Track, TrackState, Tracked, Transaction,
+    BlobId, Committed, Digest, Follow, Infected, InfectedId, Job, JobId, Lane, MailboxName, Mark,
+    Overdue, Source, StoreError, Timestamp, Track, TrackState, Tracked, Transaction,
 };
 
 /// Where a job waits in its lane.
@@ -115,8 +115,7 @@ impl State {
     pub(super) fn forget_marks(&mut self, before: Timestamp, limit: usize) -> usize {
         let old = self.marks.iter().filter(|(_, (_, made))| *made < kept(before));
         let old: Vec<Digest> = old.map(|(key, _)| *key).take(limit).collect();
-        old.iter().for_each(|key| drop(self.marks.remove(key)));
-        old.len()
+        old.iter().filter(|key| self.marks.remove(*key).is_some()).count()
     }
 
     fn berth(&self, lane: Lane, due: Timestamp, at: Timestamp) -> Berth {

@@ -13,8 +13,8 @@ use super::scene::{
     AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, Unsteady, VERDI, address, certification, kinds,
     message, now, offer,
 };
-use crate::flow::{Task, deadlines};
 use crate::flow::dispatch::{Content, Relay, with_return_path};
+use crate::flow::{Task, deadlines};
 
 const NOBODY: &str = "nessuno@pec.beta.example";
 
@@ -325,7 +325,7 @@ fn a_key_that_is_not_the_certificates_signs_nothing_that_leaves() {
 fn a_job_is_due_though_the_clock_was_set_back() {
     let scene = Scene::new();
     offer(&scene, &[BIANCHI]);
-    let an_hour_ago = now() - jiff::SignedDuration::from_hours(1);
+    let an_hour_ago = now() - SignedDuration::from_hours(1);
     assert_eq!(scene.site.store.jobs_due(an_hour_ago, None, 1).unwrap().len(), 1);
 }
 
@@ -334,7 +334,7 @@ fn a_job_is_due_though_the_clock_was_set_back() {
 fn nothing_is_delivered_before_it_was_accepted_though_the_clock_was_set_back() {
     let scene = Scene::new();
     offer(&scene, &[BIANCHI]);
-    scene.clock.turn_to(now() - jiff::SignedDuration::from_hours(1));
+    scene.clock.turn_to(now() - SignedDuration::from_hours(1));
     scene.run();
     for data in scene.certified(ROSSI) {
         assert_eq!(data.at.instant(), now());

@@ -4,8 +4,8 @@ mod lane;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ impl Host {
         let (scripts, next) = channel();
         let taken = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
-        let host = Self { address, scripts, taken: taken.clone(), connections: connections.clone() };
+        let host =
+            Self { address, scripts, taken: taken.clone(), connections: connections.clone() };
         std::thread::spawn(move || serve(&listener, &next, &taken, &connections));
         host
     }

@@ -274,9 +274,7 @@ fn ordinary_mail_with_a_virus_is_refused_and_none_comes_in_unscanned() {
 // PEC-PR-24 PEC-MCV-01 PEC-TO-04
 #[test]
 fn a_virus_notice_counts_after_the_first_notice_of_late_delivery_and_not_after_the_second() {
-    for (hours, state, told) in
-        [(13, TrackState::Failed, true), (24, TrackState::Expired, false)]
-    {
+    for (hours, state, told) in [(13, TrackState::Failed, true), (24, TrackState::Expired, false)] {
         let mut world = World::new(at("2026-09-14T07:31:00Z"));
         let text = world::message("rossi@a", &["dora@g"], "Offerta");
         let id = world.submit("rossi@a", &["dora@g"], &text);

@@ -129,7 +129,11 @@ fn what_one_host_puts_off_is_offered_to_the_next_at_once() {
 fn what_a_host_took_for_some_is_offered_to_the_next_for_the_others_only() {
     let scene = Scene::new();
     let hosts = hosts(&scene, &[1, 2]);
-    queue_to(&scene, "m1@pec.alfa.example", &["c1@altrove.example", "c2@altrove.example"].map(address));
+    queue_to(
+        &scene,
+        "m1@pec.alfa.example",
+        &["c1@altrove.example", "c2@altrove.example"].map(address),
+    );
     for host in &hosts {
         host.next(says("RCPT TO:<c2@altrove.example>", "452 4.2.2 full"));
     }
