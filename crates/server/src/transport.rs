@@ -330,8 +330,13 @@ impl Connection {
                 None => return Ok(()),
             }
         }
-        let PutOff { job, fates, notes } = put_off;
-        self.conclude(&job, told(&fates), notes).await
+        let PutOff { job, fates, notes, broke_off } = put_off;
+        self.conclude(&job, told(&fates), notes).await?;
+        if broke_off {
+            self.fails();
+            self.give_up(Fate::Deferred, "the host breaks off").await?;
+        }
+        Ok(())
     }
 
     /// After a failure of a destination as a whole: gives up what waits in its lane in vain, whether
@@ -487,14 +492,15 @@ impl Connection {
         let (mut put_off, others): (Fates, Fates) =
             fates.into_iter().partition(|(_, (fate, _))| *fate == Fate::Deferred);
         if more && !may_have_it && !put_off.is_empty() {
+            let broke_off = peer.is_over();
             if others.is_empty() {
-                return Ok(Some(PutOff { job, fates: put_off, notes }));
+                return Ok(Some(PutOff { job, fates: put_off, notes, broke_off }));
             }
             // What the peer has, or never will, is written down first.
             self.conclude(&job, told(&others), notes.clone()).await?;
             let (site, id) = (self.site.clone(), job.id);
             let job = blocking(move || site.store.job(id)).await??;
-            return Ok(job.map(|job| PutOff { job, fates: put_off, notes }));
+            return Ok(job.map(|job| PutOff { job, fates: put_off, notes, broke_off }));
         }
         put_off.extend(others);
         self.conclude(&job, told(&put_off), notes).await?;
@@ -550,6 +556,8 @@ struct PutOff {
     job: Job,
     fates: Fates,
     notes: Vec<String>,
+    /// The connection broke off.
+    broke_off: bool,
 }
 
 /// What becomes of a recipient: nothing yet of one that nothing was said of.

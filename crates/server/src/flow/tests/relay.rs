@@ -184,10 +184,15 @@ fn route(scene: &Scene, to: SocketAddr) {
 
 /// Has what is due sent, once; then an hour passes.
 fn pass(scene: &Scene) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(crate::transport::once(&scene.site));
+    send(scene);
     let later = scene.site.clock.now() + SignedDuration::from_hours(1);
     scene.clock.turn_to(later);
+}
+
+/// The same, and no time passes.
+fn send(scene: &Scene) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(crate::transport::once(&scene.site));
 }
 
 fn waiting(scene: &Scene) -> u64 {
