@@ -112,6 +112,9 @@ impl Index {
             if !entry.is_a("provider") {
                 if same_dn(&entry.dn, BASE) {
                     location = entry.text("LDIFLocationURL");
+                } else if is_meant_as_provider(&entry) {
+                    let fault = "its objectClass is not provider";
+                    faults.push(RecordFault { dn: entry.dn, fault });
                 }
                 continue;
             }
@@ -248,6 +251,13 @@ fn entry(record: &ProviderRecord) -> Entry {
         entry.push("description", description.as_bytes());
     }
     entry
+}
+
+/// Whether an entry of some other class has what only a provider's record has: nobody else would miss
+/// it.
+fn is_meant_as_provider(entry: &Entry) -> bool {
+    let only_theirs = ["providerName", "providerCertificate", "mailReceipt", "managedDomains"];
+    only_theirs.iter().any(|name| entry.values(name).next().is_some())
 }
 
 /// The record in an entry of class `provider`.

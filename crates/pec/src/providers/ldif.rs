@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 pub const LDIF_OCTETS_MAX: usize = 64 * 1024 * 1024;
 /// Characters of a written line at most; RFC 2849 note 10 leaves the length free.
 const LINE_CHARACTERS: usize = 76;
+/// Characters of a record's name in an error.
+const NAME_CHARACTERS_MAX: usize = 200;
 /// Parts of a distinguished name at most; those of the index have three.
 const DN_PARTS_MAX: usize = 16;
 
@@ -38,6 +40,21 @@ pub enum LdifError {
     /// A version other than 1.
     #[error("the LDIF file is of another version")]
     Version,
+    /// Any of these, in the record of this name.
+    #[error("{1}, in the record `{0}`")]
+    In(String, Box<LdifError>),
+}
+
+impl LdifError {
+    fn in_record(self, open: Option<&Entry>) -> Self {
+        match open {
+            Some(entry) => {
+                let name = entry.dn.chars().take(NAME_CHARACTERS_MAX).collect();
+                Self::In(name, Box::new(self))
+            }
+            None => self,
+        }
+    }
 }
 
 /// One entry: its name, and its attributes in their order.
@@ -108,7 +125,8 @@ pub fn parse_ldif(octets: &[u8]) -> Result<Vec<Entry>, LdifError> {
         if logical.starts_with('#') {
             continue;
         }
-        let (name, value) = attribute(&logical, number)?;
+        let read = attribute(&logical, number);
+        let (name, value) = read.map_err(|error| error.in_record(open.as_ref()))?;
         let was_first = std::mem::take(&mut first);
         match &mut open {
             None if was_first && name.eq_ignore_ascii_case("version") => {
@@ -121,7 +139,7 @@ pub fn parse_ldif(octets: &[u8]) -> Result<Vec<Entry>, LdifError> {
                 open = Some(Entry::new(&dn));
             }
             Some(_) if ["dn", "changetype"].contains(&&name.to_ascii_lowercase()[..]) => {
-                return Err(LdifError::NoEntry(number));
+                return Err(LdifError::NoEntry(number).in_record(open.as_ref()));
             }
             Some(entry) => entry.attributes.push((name.to_owned(), value)),
             None => return Err(LdifError::NoEntry(number)),

@@ -123,6 +123,26 @@ fn a_wrong_record_is_left_out_and_told_of() {
         assert_eq!(faults.iter().map(|f| f.fault).collect::<Vec<_>>(), [fault]);
         assert_eq!(index.records().len(), 2);
     }
+    // The last one, too, and one that says of itself that it is something else.
+    let last = format!(
+        "{text}\ndn: providerName=Gamma,o=postacert\nobjectClass: top\nobjectClass: organization\n\
+         managedDomains: pec.gamma.example\n"
+    );
+    let (index, faults) = Index::from_ldif(last.as_bytes()).unwrap();
+    assert_eq!(index.records().len(), 3);
+    assert_eq!(
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["record `providerName=Gamma,o=postacert` is left out: its objectClass is not provider"]
+    );
+    let cut = format!("{text}\ndn: providerName=Gamma,o=postacert\nobjectClass: top\nmanagedDo\n");
+    let lines = cut.lines().count();
+    assert_eq!(
+        Index::from_ldif(cut.as_bytes()).unwrap_err().to_string(),
+        format!(
+            "line {lines} of the LDIF file is no attribute, in the record \
+             `providerName=Gamma,o=postacert`"
+        )
+    );
     // PEC-IDX-04
     let located = text.replace(
         "providerUnit: Ambiente Secondario\n",
@@ -187,20 +207,23 @@ fn ldif_is_read_as_rfc_2849_has_it() {
     assert_eq!(attributes, [("X", &b"uno due"[..]), ("y", b"ciao"), ("z", b"")]);
     assert_eq!(entries[1].dn, "o=b");
     assert_eq!(entries[1].text("x").as_deref(), Some("x"));
+    let within = |error| LdifError::In("o=a".to_owned(), Box::new(error));
     for (file, error) in [
-        ("dn: o=a\nX:< file:///etc/passwd\n", LdifError::Url(2)),
-        ("dn: o=a\nX:<http://a/\n", LdifError::Url(2)),
-        ("dn: o=a\nX:: !!\n", LdifError::Base64(2)),
-        ("dn: o=a\nX\n", LdifError::Line(2)),
-        ("dn: o=a\n: x\n", LdifError::Line(2)),
+        ("dn: o=a\nX:< file:///etc/passwd\n", within(LdifError::Url(2))),
+        ("dn: o=a\nX:<http://a/\n", within(LdifError::Url(2))),
+        ("dn: o=a\nX:: !!\n", within(LdifError::Base64(2))),
+        ("dn: o=a\nX\n", within(LdifError::Line(2))),
+        ("dn: o=a\n: x\n", within(LdifError::Line(2))),
         (" x\n", LdifError::Line(1)),
         ("X: y\n", LdifError::NoEntry(1)),
-        ("dn: o=a\ndn: o=b\n", LdifError::NoEntry(2)),
-        ("dn: o=a\nchangetype: delete\n", LdifError::NoEntry(2)),
+        ("dn: o=a\ndn: o=b\n", within(LdifError::NoEntry(2))),
+        ("dn: o=a\nchangetype: delete\n", within(LdifError::NoEntry(2))),
         ("version: 2\n", LdifError::Version),
     ] {
         assert_eq!(parse_ldif(file.as_bytes()), Err(error), "{file}");
     }
+    let long = format!("dn: {}\nX\n", "a".repeat(1000));
+    assert!(parse_ldif(long.as_bytes()).unwrap_err().to_string().len() < 300);
     assert_eq!(parse_ldif(b"dn: \xff\n"), Err(LdifError::NotUtf8));
     assert_eq!(parse_ldif(&vec![b'\n'; LDIF_OCTETS_MAX + 1]), Err(LdifError::TooLong));
 }
