@@ -148,7 +148,7 @@ pub(crate) fn check(user: &str, password: &str, logins: &Logins, from: IpAddr) -
     }
     match logins.check(user, password, from) {
         Ok(account) => {
-            logins.succeeded(user);
+            logins.succeeded(user, from);
             Outcome::Success(Box::new(account), None)
         }
         Err(denied) => Outcome::Failure(denied, user.to_owned()),
@@ -189,7 +189,7 @@ fn scram_final(
     };
     match as_it_is_now(*account, &login, logins, from) {
         Ok(account) => {
-            logins.succeeded(&login);
+            logins.succeeded(&login, from);
             Outcome::Success(Box::new(account), Some(signature))
         }
         Err(denied) => Outcome::Failure(denied, login),

@@ -1,0 +1,296 @@
+//! Guesses at passwords: slowed down, and after some not compared at all, without giving anybody a way
+//! to lock somebody else out.
+//!
+//! | failures are counted for | and after so many nothing is compared |
+//! | --- | --- |
+//! | a login from one network | `limits.login_failures_max` |
+//! | a network, whatever the login | as many; not where that login is at home |
+//! | a login, whatever the network | [`EVERYWHERE`] times as many; not where it is at home |
+//!
+//! A login is *at home* on a network from which it has signed in before: its holder goes on signing in
+//! from there, whoever guesses at the name from elsewhere or at other names beside him. Who guesses from
+//! very many networks at once locks the login for networks that it never came from, and no others; with
+//! fewer guesses allowed than that, anybody could.
+//!
+//! In memory only: a restart forgets the failures, and where logins are at home.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::Limits;
+use crate::limits::customer;
+
+/// The delay of the first failure; each further one doubles it.
+const DELAY_FIRST: Duration = Duration::from_millis(250);
+/// And the longest.
+const DELAY_MAX: Duration = Duration::from_secs(8);
+/// Whose failures are counted at most; beyond, those who failed least are forgotten.
+const FAILING_MAX: usize = 50_000;
+/// How many networks may each use up their failures before a login is closed to those it never came from.
+const EVERYWHERE: usize = 20;
+/// For so long after it signed in there a login is at home on a network: somebody's holidays.
+const AT_HOME_FOR: Duration = Duration::from_secs(30 * 86_400);
+/// Networks where logins are at home at most, some 100 octets each; beyond, the older half is forgotten.
+const HOMES_MAX: usize = 200_000;
+
+/// What is known of those who sign in, and of those who try.
+#[derive(Default)]
+pub(super) struct Guesses {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    failures: HashMap<Failing, Failures>,
+    homes: HashMap<(String, IpAddr), Instant>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Failing {
+    /// A login from a network.
+    There(String, IpAddr),
+    Network(IpAddr),
+    Login(String),
+}
+
+struct Failures {
+    count: usize,
+    last: Instant,
+}
+
+impl Guesses {
+    /// Counts a failure, and tells how long to wait before it is told.
+    pub(super) fn failed(
+        &self,
+        login: &str,
+        from: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> Duration {
+        let (login, network) = (login.to_lowercase(), customer(from));
+        let mut known = self.lock();
+        known.make_room(limits.login_window, now);
+        let mut count = |key: Failing| known.count(key, limits.login_window, now);
+        count(Failing::Login(login.clone()));
+        delay(count(Failing::Network(network)).max(count(Failing::There(login, network))))
+    }
+
+    /// Somebody signed in. What failed from elsewhere stays counted: or whoever signs in every minute
+    /// would allow that many more guesses.
+    pub(super) fn succeeded(&self, login: &str, from: IpAddr, now: Instant) {
+        let (login, network) = (login.to_lowercase(), customer(from));
+        let mut known = self.lock();
+        known.failures.remove(&Failing::There(login.clone(), network));
+        let home = (login, network);
+        if known.homes.len() >= HOMES_MAX && !known.homes.contains_key(&home) {
+            known.forget_older_homes(now);
+        }
+        known.homes.insert(home, now);
+    }
+
+    /// Whether nothing is compared for this login from there.
+    pub(super) fn are_too_many(
+        &self,
+        login: &str,
+        from: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        let (login, network) = (login.to_lowercase(), customer(from));
+        let (max, window) = (limits.login_failures_max, limits.login_window);
+        let known = self.lock();
+        let too_many = |key: Failing, max: usize| {
+            let entry = known.failures.get(&key);
+            entry.is_some_and(|entry| entry.count >= max && now - entry.last < window)
+        };
+        if too_many(Failing::There(login.clone(), network), max) {
+            return true;
+        }
+        let home = known.homes.get(&(login.clone(), network));
+        if home.is_some_and(|last| now - *last < AT_HOME_FOR) {
+            return false;
+        }
+        too_many(Failing::Network(network), max)
+            || too_many(Failing::Login(login), max.saturating_mul(EVERYWHERE))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn count(&mut self, key: Failing, forgotten_after: Duration, now: Instant) -> usize {
+        let entry = self.failures.entry(key).or_insert(Failures { count: 0, last: now });
+        if now - entry.last >= forgotten_after {
+            entry.count = 0;
+        }
+        entry.count = entry.count.saturating_add(1);
+        entry.last = now;
+        entry.count
+    }
+
+    /// For the three entries of one more failure.
+    fn make_room(&mut self, forgotten_after: Duration, now: Instant) {
+        if self.failures.len() + 3 <= FAILING_MAX {
+            return;
+        }
+        self.failures.retain(|_, entry| now - entry.last < forgotten_after);
+        // Those who fail most are remembered longest: many others cannot make them forgotten.
+        let mut least = 1;
+        while self.failures.len() + 3 > FAILING_MAX {
+            self.failures.retain(|_, entry| entry.count > least);
+            least *= 2;
+        }
+    }
+
+    fn forget_older_homes(&mut self, now: Instant) {
+        self.homes.retain(|_, last| now - *last < AT_HOME_FOR);
+        if self.homes.len() < HOMES_MAX {
+            return;
+        }
+        let mut times: Vec<Instant> = self.homes.values().copied().collect();
+        let middle = times.len() / 2;
+        let (_, middle, _) = times.select_nth_unstable(middle);
+        let middle = *middle;
+        self.homes.retain(|_, last| *last > middle);
+    }
+}
+
+fn delay(failures: usize) -> Duration {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    (DELAY_FIRST * 2_u32.pow(doublings)).min(DELAY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 3;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn limits() -> Limits {
+        Limits { login_failures_max: MAX, login_window: MINUTE, ..Limits::default() }
+    }
+
+    fn network(number: u32) -> IpAddr {
+        std::net::Ipv4Addr::from_bits(0xC633_6400 + number).into()
+    }
+
+    /// Guesses, from which time is counted.
+    struct Scene {
+        guesses: Guesses,
+        began: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self { guesses: Guesses::default(), began: Instant::now() }
+        }
+
+        fn fail(&self, login: &str, from: u32, times: usize) {
+            for _ in 0..times {
+                self.guesses.failed(login, network(from), &limits(), self.began);
+            }
+        }
+
+        fn is_refused(&self, login: &str, from: u32, after: Duration) -> bool {
+            let now = self.began + after;
+            self.guesses.are_too_many(login, network(from), &limits(), now)
+        }
+    }
+
+    #[test]
+    fn who_guesses_is_refused_where_he_guesses_and_for_a_while() {
+        let scene = Scene::new();
+        scene.fail("anna", 1, MAX - 1);
+        assert!(!scene.is_refused("anna", 1, Duration::ZERO));
+        scene.fail("ANNA", 1, 1);
+        assert!(scene.is_refused("anna", 1, Duration::ZERO));
+        assert!(scene.is_refused("bruno", 1, Duration::ZERO), "one guess each at many logins");
+        assert!(!scene.is_refused("anna", 2, Duration::ZERO));
+        assert!(!scene.is_refused("anna", 1, MINUTE));
+    }
+
+    #[test]
+    fn whoever_signed_in_there_is_not_locked_out_by_others() {
+        let scene = Scene::new();
+        scene.guesses.succeeded("Anna", network(1), scene.began);
+        // From the same network at somebody else's name, and from everywhere at hers.
+        scene.fail("bruno", 1, 10 * MAX);
+        for other in 2..200 {
+            scene.fail("anna", other, MAX);
+        }
+        assert!(!scene.is_refused("anna", 1, Duration::ZERO));
+        assert!(scene.is_refused("anna", 1000, Duration::ZERO), "a network she never came from");
+        // Whoever guesses at her name from where she is at home is one of her own.
+        scene.fail("anna", 1, MAX);
+        assert!(scene.is_refused("anna", 1, Duration::ZERO));
+        scene.guesses.succeeded("anna", network(1), scene.began);
+        assert!(!scene.is_refused("anna", 1, Duration::ZERO));
+    }
+
+    #[test]
+    fn one_network_past_the_bound_closes_a_login_to_those_it_never_came_from() {
+        let scene = Scene::new();
+        for other in 0..u32::try_from(EVERYWHERE).unwrap() {
+            assert!(!scene.is_refused("anna", 1000, Duration::ZERO), "after {other} networks");
+            scene.fail("anna", other, MAX);
+        }
+        assert!(scene.is_refused("anna", 1000, Duration::ZERO));
+        assert!(!scene.is_refused("bruno", 1000, Duration::ZERO));
+        // Her own success elsewhere does not open it to those who guess.
+        scene.guesses.succeeded("anna", network(2000), scene.began);
+        assert!(scene.is_refused("anna", 1000, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_network_is_a_home_for_some_weeks() {
+        let scene = Scene::new();
+        scene.guesses.succeeded("anna", network(1), scene.began);
+        let later = scene.began + AT_HOME_FOR;
+        let fail = |at| scene.guesses.failed("bruno", network(1), &limits(), at);
+        for _ in 0..MAX {
+            fail(later);
+        }
+        let refused = |at| scene.guesses.are_too_many("anna", network(1), &limits(), at);
+        assert!(refused(later));
+        scene.guesses.succeeded("anna", network(1), later);
+        assert!(!refused(later));
+    }
+
+    #[test]
+    fn delays_double_up_to_eight_seconds() {
+        let millis: Vec<u128> = [1, 2, 3, 6, 7, 1000].map(|n| delay(n).as_millis()).into();
+        assert_eq!(millis, [250, 500, 1000, 8000, 8000, 8000]);
+        let scene = Scene::new();
+        let failed = |login| scene.guesses.failed(login, network(1), &limits(), scene.began);
+        assert_eq!(
+            [failed("a"), failed("b"), failed("c")].map(|wait| wait.as_millis()),
+            [250, 500, 1000]
+        );
+    }
+
+    #[test]
+    fn one_past_the_bounds_makes_those_forgotten_who_failed_least_or_came_longest_ago() {
+        let scene = Scene::new();
+        scene.fail("anna", 1, MAX);
+        for other in 0..u32::try_from(FAILING_MAX).unwrap() {
+            scene.fail("nessuno", 2 + other, 1);
+            assert!(scene.guesses.lock().failures.len() <= FAILING_MAX);
+        }
+        assert!(scene.is_refused("anna", 1, Duration::ZERO));
+
+        let at = |number: u32| scene.began + Duration::from_millis(number.into());
+        for other in 0..=u32::try_from(HOMES_MAX).unwrap() {
+            scene.guesses.succeeded("anna", network(other), at(other));
+        }
+        let known = scene.guesses.lock();
+        assert!(known.homes.len() <= HOMES_MAX / 2 + 1);
+        let newest = u32::try_from(HOMES_MAX).unwrap();
+        assert!(known.homes.contains_key(&("anna".to_owned(), network(newest))));
+        assert!(!known.homes.contains_key(&("anna".to_owned(), network(0))));
+    }
+}
