@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mail::{Address, Domain};
+use pec::access::{PRODUCT_OCTETS_GUARANTEED, RECIPIENTS_GUARANTEED};
 use pec::reduce::Hashed;
 use store::MailboxName;
 use toml::de::DeValue;
@@ -412,8 +413,12 @@ fn read_ordinary_mail(
     });
     if policy == OrdinaryMail::Forward(None) && forward_to.is_none() {
         let line = section.line_of("policy");
-        let what = "ordinary_mail.policy: forward to whom is not said".to_owned();
-        reader.complain(line, what, "write forward_to = \"archivio@example.org\" too".into());
+        let what = "ordinary_mail.policy: accounts without a policy of their own would have their \
+                    mail forwarded to nobody";
+        let suggestion = "write forward_to = \"archivio@example.org\" below it, or policy = \
+                          \"forward:archivio@example.org\"; to forward for single accounts only, \
+                          leave it at \"reject\" and give each `account ordinary-mail`";
+        reader.complain(line, what.to_owned(), suggestion.to_owned());
     }
     let mut authentication = Authentication::default();
     set(&mut authentication.spf, section.get("spf", read_refuse));
@@ -433,10 +438,25 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
         octets if octets >= 1024 => Ok(octets),
         _ => Err(wrong("too small for any message", "write at least 1024 octets")),
     };
+    // What is guaranteed to every user is accepted whatever is written here, so less is a mistake.
+    let product = |v: &DeValue<'_>| match read_size(v)? {
+        octets if octets >= PRODUCT_OCTETS_GUARANTEED => Ok(octets),
+        _ => Err(wrong(
+            "less than what the law guarantees, 30 MB times recipients (PEC-AP-15)",
+            format!("write {PRODUCT_OCTETS_GUARANTEED} or more"),
+        )),
+    };
+    let recipients = |v: &DeValue<'_>| match count(v)? {
+        recipients if recipients >= RECIPIENTS_GUARANTEED => Ok(recipients),
+        _ => Err(wrong(
+            "less than what the law guarantees, 50 recipients (PEC-AP-16)",
+            format!("write {RECIPIENTS_GUARANTEED} or more"),
+        )),
+    };
     let mut limits = Limits::default();
     let read = &mut limits;
-    set(&mut read.message_octets, section.get("message_octets", octets));
-    set(&mut read.recipients, section.get("recipients", count));
+    set(&mut read.message_octets, section.get("message_octets", product));
+    set(&mut read.recipients, section.get("recipients", recipients));
     set(&mut read.eight_bit, section.get("eight_bit", read_bool));
     set(&mut read.refuse_above_octets, section.get("refuse_above_octets", octets));
     set(&mut read.append_octets, section.get("append_octets", octets));

@@ -80,8 +80,10 @@ fn policies_are_words_with_a_target_or_without() {
     let told = complaints("[ordinary_mail]\npolicy = \"forward\"");
     assert_eq!(
         told,
-        ["/etc/c.toml:5: ordinary_mail.policy: forward to whom is not said; write \
-          forward_to = \"archivio@example.org\" too"]
+        ["/etc/c.toml:5: ordinary_mail.policy: accounts without a policy of their own would have \
+          their mail forwarded to nobody; write forward_to = \"archivio@example.org\" below it, or \
+          policy = \"forward:archivio@example.org\"; to forward for single accounts only, leave it \
+          at \"reject\" and give each `account ordinary-mail`"]
     );
     let told = complaints("[ordinary_mail]\nforward_to = \"a@pec.alfa.example\"");
     assert!(told[0].contains("a@pec.alfa.example is an address of this provider"), "{told:?}");
@@ -111,10 +113,10 @@ fn paths_start_from_the_file() {
 #[test]
 fn limits_take_numbers_and_sizes() {
     let config = with(
-        "[limits]\nmessage_octets = 2048\nreceipt_reserve = \"2 MiB\"\n\
+        "[limits]\nmessage_octets = \"30 MiB\"\nrecipients = 50\nreceipt_reserve = \"2 MiB\"\n\
          unthrottled = [\"127.0.0.0/8\", \"::1\"]\nlogin_window = \"90s\"",
     );
-    assert_eq!(config.limits.message_octets, 2048);
+    assert_eq!((config.limits.message_octets, config.limits.recipients), (30 << 20, 50));
     assert_eq!(config.limits.receipt_reserve, 2 << 20);
     assert_eq!(config.limits.unthrottled.len(), 2);
     assert!(config.limits.unthrottled[0].contains([127, 1, 2, 3].into()));
@@ -169,7 +171,7 @@ fn what_may_send_how_much_and_whom_to_ask() {
 
 #[test]
 fn names_every_mistake_with_its_line_and_what_to_write() {
-    let table: [(&str, &[&str]); 16] = [
+    let table: [(&str, &[&str]); 17] = [
         (
             "[limits]\nrecipents = 5\nmessage_octets = \"much\"",
             &[
@@ -228,9 +230,19 @@ fn names_every_mistake_with_its_line_and_what_to_write() {
                deliver, deliver:FOLDER, forward or forward:ADDRESS"],
         ),
         (
-            "[limits]\nmessage_octets = 1023",
-            &["/etc/c.toml:5: limits.message_octets: too small for any message; write at least \
+            "[limits]\nappend_octets = 1023",
+            &["/etc/c.toml:5: limits.append_octets: too small for any message; write at least \
                1024 octets"],
+        ),
+        (
+            // PEC-AP-15 PEC-AP-16
+            "[limits]\nmessage_octets = 29999999\nrecipients = 49",
+            &[
+                "/etc/c.toml:5: limits.message_octets: less than what the law guarantees, 30 MB \
+                 times recipients (PEC-AP-15); write 31457280 or more",
+                "/etc/c.toml:6: limits.recipients: less than what the law guarantees, 50 recipients \
+                 (PEC-AP-16); write 50 or more",
+            ],
         ),
         (
             "[limits]\nunthrottled = [\"home\"]",
