@@ -16,12 +16,13 @@ use serde::Serialize;
 use store::Timestamp;
 
 use crate::antivirus::Clamd;
-use crate::config::{Config, OrdinaryMail, Service};
+use crate::config::{Config, OrdinaryMail, Service, StampSource};
 use crate::control::{self, Request};
 use crate::signer::device::DeviceKey;
 use crate::timesource::{self, Standing};
 use crate::{material, signer};
 
+mod ages;
 mod profile;
 mod standing;
 
@@ -124,12 +125,19 @@ fn look(config: &Config, at: Timestamp) -> Findings {
     }
     look_at_policies(config, &mut found);
     let next = config.next_signing.as_ref().map(|next| &next.pair.key);
-    for key in [&config.signing.key, &config.tls.key].into_iter().chain(next) {
+    let stamping = match &config.timestamp.authority {
+        StampSource::Internal(pair) => Some(&pair.key),
+        StampSource::Url(_) => None,
+    };
+    let keys = [&config.signing.key, &config.tls.key].into_iter().chain(next).chain(stamping);
+    for key in keys {
         look_at_permissions(key, &mut found);
     }
     let next = config.next_signing.as_ref().map(|next| KeyFile(&next.pair.key));
     let next = next.as_ref().map(|next| next as &dyn Signer);
     standing::look_at_keys(config, &KeyFile(&config.signing.key), next, at, &mut found);
+    ages::look_at_stamps(config, at, &mut found);
+    ages::look_at_index(config, &mut found);
     look_at_store_and_ports(config, &mut found);
     look_at_clock(&mut found);
     found

@@ -18,7 +18,7 @@ use crate::material;
 const EXPIRY_DAYS: i64 = 30;
 /// What the signer is asked to sign, to be compared with the certificate; its signature goes
 /// nowhere.
-const PROBE: &[u8] = b"ceralacca: is this the key of the certificate?";
+pub(super) const PROBE: &[u8] = b"ceralacca: is this the key of the certificate?";
 
 /// Asked by serve, before it listens.
 ///
@@ -221,7 +221,12 @@ fn look_at_tls(config: &Config, at: Timestamp, found: &mut Findings) {
     }
 }
 
-fn look_at_validity(what: &str, certificate: &Certificate, at: Timestamp, found: &mut Findings) {
+pub(super) fn look_at_validity(
+    what: &str,
+    certificate: &Certificate,
+    at: Timestamp,
+    found: &mut Findings,
+) {
     let (begins, ends) = (certificate.not_before(), certificate.not_after());
     if ends <= at {
         found.fault(format!("the {what} certificate ended on {ends}: put a new one in its place"));

@@ -6,7 +6,7 @@ use jiff::ToSpan;
 use mail::Domain;
 
 use super::*;
-use crate::config::FILE_NAME;
+use crate::config::{FILE_NAME, IndexSource};
 use crate::setup::{Plan, create};
 
 /// A provider in a new folder, on ports of its own choice.
@@ -93,6 +93,54 @@ fn a_port_in_use_is_named() {
     let found = faults(&config);
     let [fault] = &found[..] else { panic!("{found:?}") };
     assert!(fault.starts_with(&format!("imaps cannot listen on {address} (")), "{fault}");
+}
+
+// PEC-LOG-03
+#[test]
+fn the_key_that_stamps_is_looked_at_and_keeps_nothing_from_starting() {
+    let (folder, config) = provider();
+    let doubts = |days: i64| {
+        let found = look(&config, Timestamp::now() + (days * 24).hours());
+        assert!(days > 0 || found.faults.is_empty(), "{:?}", found.faults);
+        found.doubts.into_iter().filter(|doubt| doubt.contains("stamp")).collect::<Vec<_>>()
+    };
+    assert_eq!(doubts(0), [""; 0]);
+    assert!(doubts(3 * 365 - 29)[0].starts_with("the time stamping certificate ends on "));
+    assert!(doubts(3 * 365 + 1)[0].starts_with("the time stamping certificate ended on "));
+    let key = folder.path().join("timestamp.key");
+    fs::copy(folder.path().join("signing.key"), &key).unwrap();
+    let found = doubts(0);
+    assert!(found[0].contains("timestamp.key is not the key of "), "{found:?}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(doubts(0)[0].contains("timestamp.key can be read by others"));
+    fs::remove_file(key).unwrap();
+    assert!(doubts(0)[0].starts_with("the log gets no time stamps: "));
+    fs::remove_file(folder.path().join("timestamp.pem")).unwrap();
+    assert!(doubts(0)[0].contains("timestamp.pem cannot be read"));
+}
+
+// PEC-IDX-09
+#[test]
+fn an_index_that_was_not_fetched_for_two_days_is_doubtful() {
+    let (folder, mut config) = provider();
+    let told = |config: &Config| {
+        let Findings { doubts, notes, .. } = look(config, Timestamp::now());
+        let of_index = |text: &String| text.starts_with("the index of providers");
+        [doubts, notes].map(|texts| texts.into_iter().find(of_index))
+    };
+    let file = folder.path().join("providers.ldif");
+    let written = format!("the index of providers in {} was written 0 hours ago", file.display());
+    assert_eq!(told(&config), [None, Some(written)]);
+    config.index.source = IndexSource::Url("https://indice.example/".to_owned());
+    let copy = folder.path().join("providers.copy.ldif");
+    fs::copy(file, &copy).unwrap();
+    let had = "the index of providers was had from https://indice.example/ 0 hours ago";
+    assert_eq!(told(&config), [None, Some(had.to_owned())]);
+    let copy = fs::File::options().write(true).open(copy).unwrap();
+    copy.set_modified(std::time::SystemTime::now() - Duration::from_secs(49 * 3_600)).unwrap();
+    let late = "the index of providers was last had from https://indice.example/ 49 hours ago, and \
+                daily is the law: `ceralacca index refresh` says why";
+    assert_eq!(told(&config), [Some(late.to_owned()), None]);
 }
 
 #[test]
