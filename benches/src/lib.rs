@@ -5,6 +5,7 @@
 
 pub mod dovecot;
 pub mod imap;
+pub mod throughput;
 
 use std::time::Duration;
 
