@@ -87,6 +87,14 @@ fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     other.expect("220")?;
     other.hello()?;
     ensure!(say(&mut other, "MAIL FROM:<>")? == "250 2.1.0 Sender accepted");
+    // Another start gives nobody another hour's or day's worth.
+    ensure!(demo.stop()?.success());
+    let demo = Demo::start(&folder.path().join("demo"))?;
+    let mut mario = demo.submit_as("mrossi")?;
+    let told = say(&mut mario, &from)?;
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your account in an hour"), "{told}");
+    let mut anna = demo.submit_as("abianchi")?;
+    ensure!(say(&mut anna, her)? == "250 2.1.0 Sender accepted");
     ensure!(demo.stop()?.success());
     Ok(())
 }

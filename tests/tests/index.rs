@@ -118,6 +118,10 @@ fn a_signed_index_comes_over_https_and_a_bad_one_never_replaces_it() {
     provider.configure("[trust]\n", "[trust]\nsigners = [\"../registro.pem\"]\n");
 
     let demo = provider.start();
+    // Who reads the ready line finds the index, though nobody has written one by hand.
+    let told = PathBuf::from(demo.ready["index"].as_str().unwrap());
+    assert_eq!(told, provider.data.join("providers.copy.ldif"));
+    assert!(std::fs::read_to_string(told).unwrap().contains("betacert.example"));
     let (done, text, error) = provider.index(&["refresh"]);
     assert!(done && text.starts_with("the index of providers was refreshed: 2 records"), "{error}");
     let both = ["Demo PEC S.p.A.", "Beta Certificata S.r.l."];

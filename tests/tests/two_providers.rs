@@ -125,6 +125,12 @@ fn a_message_waits_for_a_provider_that_is_down_also_across_a_restart() {
         log.contains("errore-trasmissione") && log.contains("given up by the operator"),
         "{log}"
     );
+    let given_up = log.lines().find(|line| line.contains("given up")).unwrap();
+    let given_up: serde_json::Value = serde_json::from_str(given_up).unwrap();
+    assert_eq!(
+        (&given_up["mittente"], &given_up["gestore"]),
+        (&MARIO.into(), &"alfa PEC S.p.A.".into())
+    );
     alfa_runs.kill().unwrap();
 
     let beta_runs = Demo::serve(&beta.data).unwrap();

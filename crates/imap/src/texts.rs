@@ -134,16 +134,17 @@ pub fn references(store: &dyn Store, blob: BlobId) -> Result<References, StoreEr
 }
 
 /// The messages of a set that have one of these Message-IDs, from the digests that are kept; one without is
-/// read.
+/// read. `damaged` is told of those that cannot be, which hold up none of the others.
 ///
 /// # Errors
 ///
-/// [`StoreError::NoSuchMailbox`]; [`StoreError::Medium`].
+/// [`StoreError::NoSuchMailbox`]; [`StoreError::Medium`] when the mailbox itself cannot be read.
 pub fn with_message_id(
     store: &dyn Store,
     mailbox: MailboxId,
     uids: &UidSet,
     message_ids: &BTreeSet<String>,
+    damaged: &mut dyn FnMut(BlobId, StoreError),
 ) -> Result<UidSet, StoreError> {
     let mut found = Vec::new();
     for (summary, digest) in store.digested(mailbox, uids, usize::MAX, usize::MAX)? {
@@ -156,7 +157,7 @@ pub fn with_message_id(
                 }
             }
             Err(StoreError::NoSuchMessage) => {}
-            Err(error) => return Err(error),
+            Err(error) => damaged(summary.blob, error),
         }
     }
     Ok(found.into_iter().collect())

@@ -311,6 +311,9 @@ pub(crate) struct QueueCancel {
     /// The number of the job
     #[arg(value_name = "ID")]
     pub(crate) job: u64,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -341,6 +344,9 @@ pub(crate) struct QueueRetry {
     /// The number of the job; default: all that were put off
     #[arg(value_name = "ID")]
     pub(crate) job: Option<u64>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -462,6 +468,9 @@ pub(crate) struct IndexRefresh {
     /// Also when it has lost most of its providers
     #[arg(long)]
     pub(crate) force: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }

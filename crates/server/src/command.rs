@@ -7,7 +7,25 @@ pub(crate) mod quarantine;
 pub(crate) mod queue;
 pub(crate) mod store;
 
+use std::io::Write;
+
 use ::store::Timestamp;
+use serde::Serialize;
+
+/// Prints what was done: an object for programs, or the sentence for people. True, as the command's
+/// outcome.
+///
+/// # Errors
+///
+/// When nobody can read it.
+fn say(as_json: bool, done: &impl Serialize, text: &str) -> anyhow::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match as_json {
+        true => writeln!(out, "{}", serde_json::to_string(done)?)?,
+        false => writeln!(out, "{text}")?,
+    }
+    Ok(true)
+}
 
 /// Text from a message, for a terminal: nothing in it moves the cursor or changes a colour.
 pub(crate) fn plain(text: &str) -> String {

@@ -9,15 +9,11 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use mail::{Address, Domain};
 use serde::{Deserialize, Serialize};
 use store::tree::Hash;
@@ -25,10 +21,10 @@ use store::{
     Account, AccountChange, AccountId, Credentials, LogRecord, NewAccount, Owner, Quota, Role,
     State, Store, StoreError, Timestamp,
 };
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, OrdinaryMail};
+use crate::registry::Refreshed;
+use crate::seal::Sealed;
 use crate::seal::check::Leaves;
 use crate::seal::history::{History, SealText};
 
@@ -40,24 +36,22 @@ mod reach;
 mod records;
 mod request;
 mod seals;
+mod serving;
 mod space;
 
 pub(crate) use evidence::Shelved;
 pub(crate) use infected::InfectedView;
-pub(crate) use jobs::JobView;
+pub(crate) use jobs::{Holds, JobView};
 pub(crate) use reach::Reach;
 pub(crate) use records::Wanted;
 pub(crate) use request::Request;
 pub(crate) use seals::unexpected;
+pub(crate) use serving::{Desk, IndexDesk, Server, serve};
 
-/// Octets of a request at most: one account with its credentials has less than 1 KiB.
-const REQUEST_OCTETS_MAX: u64 = 64 * 1024;
 /// Octets of an answer at most: a list of 100,000 accounts.
 const RESPONSE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// How long either side waits for the other.
 const WAIT: Duration = Duration::from_secs(30);
-/// Commands at the same time: an operator's scripts, not the world.
-const CONNECTIONS_MAX: usize = 16;
 /// Octets of a socket's path that every system takes (`sun_path` has 108 on Linux, 104 elsewhere).
 const PATH_OCTETS_MAX: usize = 100;
 /// Letters of a user ID at most.
@@ -110,6 +104,12 @@ pub(crate) enum Response {
     Jobs { jobs: Vec<JobView>, next: Option<u64> },
     /// A page of the infected messages asked for, and after which number the next begins.
     Infected { infected: Vec<InfectedView>, next: Option<u64> },
+    /// The index of providers that is in use, as LDIF, and a sentence for each record left out of it.
+    Index { ldif: String, faults: Vec<String> },
+    /// The log was sealed, as far as there was anything to seal.
+    Sealed { sealed: Sealed },
+    /// The index of providers was read again: what came of it.
+    Refreshed { refreshed: Refreshed },
     /// A piece of a message, and where the next begins.
     Octets { base64: String, next: Option<u64> },
     /// So many jobs of a page are due now that were not, and after which number the next begins.
@@ -201,7 +201,18 @@ pub(crate) fn perform(
     request: Request,
     at: Timestamp,
 ) -> Performed {
-    match attempt(store, rules, request, at) {
+    perform_with(store, rules, &jobs::NoHolds, request, at)
+}
+
+/// The same beside a running server, which leaves some destinations alone for a while.
+fn perform_with(
+    store: &dyn Store,
+    rules: &Rules,
+    holds: &dyn Holds,
+    request: Request,
+    at: Timestamp,
+) -> Performed {
+    match attempt(store, rules, holds, request, at) {
         Ok(done) => done,
         Err(text) => (Response::Refused { text }, None),
     }
@@ -210,6 +221,7 @@ pub(crate) fn perform(
 fn attempt(
     store: &dyn Store,
     rules: &Rules,
+    holds: &dyn Holds,
     request: Request,
     at: Timestamp,
 ) -> Result<Performed, String> {
@@ -321,10 +333,12 @@ fn attempt(
         Request::ExpireSeal { seal } => seals::expire(store, seal, at).map(|done| (done, None)),
         Request::ListJobs { after } => jobs::list(store, after).map(|listed| (listed, None)),
         Request::ShowJob { job } => jobs::show(store, job).map(|shown| (shown, None)),
-        Request::RetryJob { job } => jobs::retry(store, job, at).map(|done| (done, None)),
-        Request::CancelJob { job } => jobs::cancel(store, job, at).map(|done| (done, None)),
+        Request::RetryJob { job } => jobs::retry(store, holds, job, at).map(|done| (done, None)),
+        Request::CancelJob { job } => {
+            jobs::cancel(store, &rules.provider, job, at).map(|done| (done, None))
+        }
         Request::RetryJobs { after } => {
-            jobs::retry_all(store, after, at).map(|retried| (retried, None))
+            jobs::retry_all(store, holds, after, at).map(|retried| (retried, None))
         }
         Request::Compact => space::compact(store).map(|done| (done, None)),
         Request::ListInfected { after } => {
@@ -336,9 +350,10 @@ fn attempt(
         }
         // The server's own affairs: see `answer`.
         Request::SealLog => Err("no server is running that could seal the log".to_owned()),
-        Request::ReloadIndex | Request::RefreshIndex { .. } | Request::SignIndex => {
-            Err("no server is running that has an index in use".to_owned())
-        }
+        Request::ReloadIndex
+        | Request::RefreshIndex { .. }
+        | Request::SignIndex
+        | Request::ShowIndex => Err("no server is running that has an index in use".to_owned()),
     }
 }
 
@@ -518,173 +533,6 @@ impl Place {
         let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
         Ok(Self { path, _folder: Some(folder) })
     }
-}
-
-// --- the socket, on the side of the server
-
-/// What the server's side works with.
-#[derive(Clone)]
-pub(crate) struct Desk {
-    pub(crate) store: Arc<dyn Store>,
-    /// The configuration as it is now.
-    pub(crate) config: Arc<dyn Fn() -> Arc<Config> + Send + Sync>,
-    /// Called after each change, so that sessions of that account hear of it.
-    pub(crate) on_change: Arc<dyn Fn(AccountId) + Send + Sync>,
-    /// Seals what no seal covers; a sentence says what was done.
-    pub(crate) seal_log: Arc<dyn Fn() -> anyhow::Result<String> + Send + Sync>,
-    /// What is done with the index of providers.
-    pub(crate) index: Arc<dyn IndexDesk>,
-}
-
-/// What commands ask of the running server about the index of providers. Calls block.
-pub(crate) trait IndexDesk: Send + Sync {
-    /// Reads its file again; the old one stays when it cannot be used.
-    fn reload(&self) -> anyhow::Result<()>;
-    /// Fetches it again, likewise; tells what came of it.
-    fn refresh(&self, force: bool) -> anyhow::Result<String>;
-    /// The own record, signed.
-    fn sign_own(&self) -> anyhow::Result<Vec<u8>>;
-}
-
-/// The bound socket. Its file is removed when it is dropped.
-pub(crate) struct Server {
-    listener: tokio::net::UnixListener,
-    path: PathBuf,
-}
-
-impl Server {
-    /// Binds the socket; what a killed server left is replaced. To be called when the store is
-    /// open, whose lock says that there is no other server.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be made, or another server answers at it.
-    pub(crate) fn bind(path: &Path) -> anyhow::Result<Self> {
-        let place = Place::of(path)?;
-        if UnixStream::connect(&place.path).is_ok() {
-            anyhow::bail!("another server answers at {}: stop it first", path.display());
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("{} cannot be replaced", path.display()));
-            }
-            _ => {}
-        }
-        let listener = tokio::net::UnixListener::bind(&place.path)
-            .with_context(|| format!("the control socket {} cannot be made", path.display()))?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Answers commands until told to stop.
-pub(crate) async fn serve(server: Server, desk: Desk, mut stopping: watch::Receiver<bool>) {
-    let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = server.listener.accept() => accepted,
-            _ = stopping.wait_for(|stop| *stop) => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors: others are given time to end.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let own = rustix::process::geteuid().as_raw();
-        let trusted = stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0);
-        let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
-        if !trusted {
-            tracing::warn!(target: "server", "a command of another user was not answered");
-            continue;
-        }
-        let desk = desk.clone();
-        tokio::spawn(async move {
-            let answered = tokio::time::timeout(WAIT, answer(stream, desk)).await;
-            if let Ok(Err(error)) = answered {
-                tracing::debug!(target: "server", error = %format!("{error:#}"), "a command was lost");
-            }
-            drop(turn);
-        });
-    }
-}
-
-/// Does what is asked about the index where blocking is allowed.
-async fn of_index(
-    otherwise: &str,
-    work: impl FnOnce() -> anyhow::Result<Response> + Send + 'static,
-) -> anyhow::Result<Response> {
-    let done = tokio::task::spawn_blocking(work).await?;
-    Ok(done.unwrap_or_else(|error| Response::Refused {
-        text: format!("the running server {otherwise}: {error:#}"),
-    }))
-}
-
-async fn answer(stream: tokio::net::UnixStream, desk: Desk) -> anyhow::Result<()> {
-    let (reader, mut writer) = stream.into_split();
-    let mut line = Vec::new();
-    let mut reader = tokio::io::BufReader::new(reader).take(REQUEST_OCTETS_MAX);
-    reader.read_until(b'\n', &mut line).await?;
-    let response = match serde_json::from_slice::<Request>(&line) {
-        Ok(Request::ReloadIndex) => {
-            let index = desk.index.clone();
-            of_index("keeps the old index", move || {
-                index.reload()?;
-                Ok(Response::Done { text: "the index is in use".to_owned() })
-            })
-            .await?
-        }
-        Ok(Request::RefreshIndex { force }) => {
-            let index = desk.index.clone();
-            of_index("keeps the old index", move || {
-                Ok(Response::Done { text: index.refresh(force)? })
-            })
-            .await?
-        }
-        Ok(Request::SignIndex) => {
-            let index = desk.index.clone();
-            of_index("cannot sign it", move || {
-                let octets = index.sign_own()?;
-                Ok(Response::Octets { base64: STANDARD.encode(octets), next: None })
-            })
-            .await?
-        }
-        Ok(Request::SealLog) => {
-            match tokio::task::spawn_blocking(move || (desk.seal_log)()).await? {
-                Ok(text) => Response::Done { text },
-                Err(error) => {
-                    Response::Refused { text: format!("the log could not be sealed: {error:#}") }
-                }
-            }
-        }
-        Ok(request) => {
-            let performed = tokio::task::spawn_blocking(move || {
-                let rules = Rules::of(&(desk.config)());
-                let (response, id) = perform(&*desk.store, &rules, request, Timestamp::now());
-                if let Some(id) = id {
-                    (desk.on_change)(id);
-                }
-                response
-            });
-            performed.await?
-        }
-        // The command and the server are of different versions.
-        Err(_) => Response::Refused {
-            text: "the running server does not know this command: restart it".to_owned(),
-        },
-    };
-    let mut line = serde_json::to_vec(&response)?;
-    line.push(b'\n');
-    writer.write_all(&line).await?;
-    writer.shutdown().await?;
-    Ok(())
 }
 
 #[cfg(test)]

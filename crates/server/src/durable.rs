@@ -13,6 +13,19 @@ use std::path::Path;
 ///
 /// When the disk fails: then the old one is there.
 pub(crate) fn replace(file: &Path, octets: &[u8]) -> io::Result<()> {
+    replace_as(file, octets, 0o644)
+}
+
+/// The same of a file that is its owner's only.
+///
+/// # Errors
+///
+/// As [`replace`].
+pub(crate) fn replace_private(file: &Path, octets: &[u8]) -> io::Result<()> {
+    replace_as(file, octets, 0o600)
+}
+
+fn replace_as(file: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
     let folder = File::open(file.parent().unwrap_or(Path::new("/")))?;
     let mut name = OsString::from(".");
     name.push(file.file_name().unwrap_or_default());
@@ -23,7 +36,7 @@ pub(crate) fn replace(file: &Path, octets: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&unfinished)?;
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
     new.write_all(octets)?;
     new.sync_all()?;
     fs::rename(&unfinished, file)?;
@@ -32,7 +45,9 @@ pub(crate) fn replace(file: &Path, octets: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::{replace, replace_private};
 
     #[test]
     fn a_file_is_replaced_whole_also_after_a_crash() {
@@ -44,5 +59,7 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(replace(&folder.path().join("nowhere/file"), b"").is_err());
+        replace_private(&file, b"third").unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! One thread of the lowest priority, which rests as long as it worked: no delivery waits for it. It remembers in the
 //! index of texts how far it is in each mailbox, so that after a crash it goes on where it was; what it
-//! does it may do twice.
+//! does it may do twice. What cannot be read, or makes it panic, is told of and left out: it holds up nothing
+//! behind it. A mailbox that cannot be read as a whole has its turn again later.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use store::{
 
 use crate::keywords;
 use crate::site::Site;
+use crate::threads::Threads;
 
 /// Messages that are read before what was read is kept.
 const BATCH_MESSAGES: usize = 64;
@@ -27,6 +30,8 @@ const BATCH_OCTETS: u64 = 8 * 1024 * 1024;
 const SENT_MESSAGES: u32 = 500;
 /// How long it rests after something failed.
 const AFTER_FAULT: Duration = Duration::from_secs(5);
+/// When mailboxes that failed have their turn again.
+const FAILED_AGAIN: Duration = Duration::from_secs(600);
 /// How nice its thread is to all others.
 const NICE: i32 = 19;
 
@@ -40,6 +45,9 @@ pub(crate) struct Librarian {
 #[derive(Default)]
 struct Desk {
     changed: BTreeSet<MailboxId>,
+    /// Those that could not be read, and when they have their turn again.
+    failed: BTreeSet<MailboxId>,
+    failed_until: Option<Instant>,
     stopping: bool,
 }
 
@@ -71,11 +79,12 @@ impl Librarian {
         while let Some(mailbox) = self.next() {
             loop {
                 let begun = Instant::now();
-                match read_some(site, mailbox) {
+                match guarded(|| read_some(site, mailbox)) {
                     Ok(true) => {}
                     Ok(false) | Err(StoreError::NoSuchMailbox) => break,
                     Err(error) => {
-                        tracing::warn!(target: "librarian", %error, "a mailbox cannot be read");
+                        tracing::warn!(target: "librarian", mailbox = mailbox.0, %error, "a mailbox cannot be read");
+                        self.failed(mailbox);
                         self.rest(AFTER_FAULT);
                         break;
                     }
@@ -103,11 +112,25 @@ impl Librarian {
             if desk.stopping {
                 return None;
             }
+            let now = Instant::now();
+            if desk.failed_until.is_some_and(|until| until <= now) {
+                desk.failed_until = None;
+                let failed = std::mem::take(&mut desk.failed);
+                desk.changed.extend(failed);
+            }
             if let Some(mailbox) = desk.changed.pop_first() {
                 return Some(mailbox);
             }
-            desk = self.woken.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            let wait = desk.failed_until.map_or(FAILED_AGAIN, |until| until - now);
+            let waited = self.woken.wait_timeout(desk, wait);
+            desk = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    fn failed(&self, mailbox: MailboxId) {
+        let mut desk = self.desk();
+        desk.failed.insert(mailbox);
+        desk.failed_until.get_or_insert(Instant::now() + FAILED_AGAIN);
     }
 
     /// Whether it is told to stop meanwhile.
@@ -124,6 +147,18 @@ impl Librarian {
         }
         desk.stopping
     }
+}
+
+/// What panics has failed, and the thread goes on.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(StoreError::Medium("reading it panicked".to_owned())))
+}
+
+/// A message that cannot be read is told of, and left out.
+fn leave_out(blob: BlobId, error: &StoreError) {
+    metrics::counter!("ceralacca_librarian_left_out_total").increment(1);
+    tracing::error!(target: "librarian", blob = blob.0, %error, "a message cannot be read");
 }
 
 /// On Linux this is about the thread that calls, and no other.
@@ -155,7 +190,7 @@ pub(crate) fn read_some(site: &Site, mailbox: MailboxId) -> Result<bool, StoreEr
     missing.dedup();
     let (mut digests, mut texts) = (Vec::new(), Vec::new());
     for blob in missing {
-        match imap::read(store, blob) {
+        match guarded(|| imap::read(store, blob)) {
             Ok(reading) => {
                 digests.push((blob, reading.digest));
                 texts.push((blob, reading.text));
@@ -164,7 +199,7 @@ pub(crate) fn read_some(site: &Site, mailbox: MailboxId) -> Result<bool, StoreEr
             Err(StoreError::NoSuchMessage) => {}
             // What cannot be read now is looked into when somebody searches.
             Err(error) => {
-                tracing::error!(target: "librarian", blob = blob.0, %error, "a message cannot be read");
+                leave_out(blob, &error);
                 texts.push((blob, None));
             }
         }
@@ -199,10 +234,14 @@ fn mark_copies(site: &Site, mailbox: MailboxId, new: &[Summary]) -> Result<(), S
         if !is_sent && !keywords::is_receipt(&message.flags) {
             continue;
         }
-        let references = match imap::references(store, message.blob) {
+        let references = match guarded(|| imap::references(store, message.blob)) {
             Ok(references) => references,
             Err(StoreError::NoSuchMessage) => continue,
-            Err(error) => return Err(error),
+            // What it says is marked by nobody, and the receipts behind it are.
+            Err(error) => {
+                leave_out(message.blob, &error);
+                continue;
+            }
         };
         if !is_sent {
             about.extend(references.about);
@@ -306,12 +345,14 @@ fn copies(
         return Ok(UidSet::default());
     }
     let latest = UidSet::from_ranges([(first, last)]);
-    imap::with_message_id(store, mailbox, &latest, identifiers)
+    let mut damaged = |blob, error| leave_out(blob, &error);
+    imap::with_message_id(store, mailbox, &latest, identifiers, &mut damaged)
 }
 
 /// Begins to work, and listens to the store.
 pub(crate) fn begin(
     site: &Arc<Site>,
+    threads: &Threads,
 ) -> std::io::Result<(Arc<Librarian>, std::thread::JoinHandle<()>)> {
     let librarian = Arc::new(Librarian::default());
     let told = Arc::downgrade(&librarian);
@@ -321,8 +362,35 @@ pub(crate) fn begin(
         }
     }));
     let (at_work, site) = (librarian.clone(), site.clone());
-    let thread = std::thread::Builder::new()
-        .name("librarian".to_owned())
-        .spawn(move || at_work.run(&site))?;
+    let thread = threads.start("librarian", move || at_work.run(&site))?;
     Ok((librarian, thread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_panics_has_failed_and_nothing_more() {
+        let done: Result<(), StoreError> = guarded(|| panic!("it is broken"));
+        assert_eq!(
+            done.unwrap_err().to_string(),
+            StoreError::Medium("reading it panicked".to_owned()).to_string()
+        );
+        assert!(guarded(|| Ok(1)).is_ok());
+    }
+
+    #[test]
+    fn a_mailbox_that_failed_has_its_turn_again_behind_the_others() {
+        let librarian = Librarian::default();
+        let [first, second] = [MailboxId(1), MailboxId(2)];
+        librarian.mailbox_changed(first);
+        librarian.mailbox_changed(second);
+        assert_eq!(librarian.next(), Some(first));
+        librarian.failed(first);
+        assert_eq!(librarian.next(), Some(second));
+        librarian.desk().failed_until = Some(Instant::now());
+        assert_eq!(librarian.next(), Some(first));
+        assert!(librarian.desk().failed.is_empty());
+    }
 }

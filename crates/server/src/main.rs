@@ -45,6 +45,7 @@ mod setup;
 mod signer;
 mod site;
 mod submission;
+mod threads;
 mod timesource;
 mod tls;
 mod transport;

@@ -1,12 +1,15 @@
 //! How much an account, a network of strangers and a destination may send in a minute, an hour and a
 //! day: `[limits]` says it, and who passes it is told when to come again.
 //!
-//! What was counted is kept in memory: a restart forgets it, which gives nobody more than one more
-//! day's worth.
+//! What was counted is in memory, and written down now and then and at a stop ([`kept`]): a restart forgets
+//! nothing, and a crash the last minute.
+
+mod kept;
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,6 +94,8 @@ impl Exceeded {
 #[derive(Default)]
 pub(crate) struct Rates {
     tallies: Mutex<HashMap<Subject, Tally>>,
+    /// Something was counted since it was written down.
+    changed: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -172,6 +177,7 @@ impl Rates {
             make_room(&mut tallies, now);
         }
         let tally = tallies.entry(subject).or_insert_with(|| Tally::new(now));
+        self.changed.store(true, Ordering::Relaxed);
         tally.of(what).add(rate, now).map_err(|(retry_after, window)| {
             metrics::counter!("ceralacca_rate_limited_total").increment(1);
             Exceeded { whose, what, window, retry_after }

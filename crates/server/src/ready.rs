@@ -8,7 +8,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::{Config, IndexSource};
+use crate::config::Config;
+use crate::registry;
 
 /// How it is said, and the accounts that are told with it.
 #[derive(Debug, Clone)]
@@ -35,8 +36,7 @@ struct Line<'a> {
     config: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca: Option<&'a Path>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<&'a Path>,
+    index: &'a Path,
     listeners: &'a BTreeMap<&'static str, SocketAddr>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     accounts: &'a [DemoAccount],
@@ -77,6 +77,7 @@ impl Ready {
         pid: u32,
     ) -> anyhow::Result<String> {
         if self.json {
+            let index = registry::kept(config);
             let line = Line {
                 ready: true,
                 pid,
@@ -85,10 +86,7 @@ impl Ready {
                 data: &config.data,
                 config: &config.file,
                 ca: ca(config),
-                index: match &config.index.source {
-                    IndexSource::File(file) => Some(file),
-                    IndexSource::Url(_) => None,
-                },
+                index: &index,
                 listeners,
                 accounts: &self.accounts,
             };
@@ -154,6 +152,7 @@ fn ca(config: &Config) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::IndexSource;
 
     fn config() -> Config {
         let text = "[provider]\nname = \"Alfa\"\ndomains = [\"pec.alfa.example\"]\n";
@@ -190,6 +189,11 @@ mod tests {
                 "\n"
             )
         );
+        // An index that is fetched has its last good copy.
+        let mut fetched = config();
+        fetched.index.source = IndexSource::Url("https://indice.example/".to_owned());
+        let text = Ready::serve(true).text(&fetched, &listeners(), 1).unwrap();
+        assert!(text.contains(r#""index":"/d/providers.copy.ldif","#), "{text}");
         let text = Ready::serve(true).text(&config(), &listeners(), 1).unwrap();
         assert!(!text.contains("accounts") && text.lines().count() == 1);
     }

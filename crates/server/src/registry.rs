@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use crypto::{Certificate, Trust};
 use pec::providers::{Index, LDIF_OCTETS_MAX, ProviderRecord, records_to_ldif};
+use serde::{Deserialize, Serialize};
 use store::Timestamp;
 
 use crate::config::{Config, IndexSource};
@@ -117,7 +118,7 @@ fn copy(config: &Config) -> PathBuf {
 }
 
 /// The file whose age is the index's.
-fn kept(config: &Config) -> PathBuf {
+pub(crate) fn kept(config: &Config) -> PathBuf {
     match &config.index.source {
         IndexSource::File(file) => file.clone(),
         IndexSource::Url(_) => copy(config),
@@ -132,7 +133,7 @@ pub(crate) fn age(config: &Config) -> Option<u64> {
 }
 
 /// What a refresh did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refreshed {
     /// Providers in the index now.
     pub(crate) records: usize,
@@ -196,7 +197,7 @@ fn exchange(site: &Site, force: bool) -> anyhow::Result<Refreshed> {
     let trust = site.trust.load();
     check::before_exchange(&config, site.certificate_now(), &trust, &new, now)?;
     keep(&config, &new)?;
-    site.providers.store(Arc::new(new));
+    site.use_index(new, faults.clone());
     Ok(Refreshed { records: site.providers.load().records().len(), faults, notes })
 }
 
@@ -263,6 +264,18 @@ fn compare(old: &Index, new: &Index, force: bool) -> anyhow::Result<Vec<String>>
         }
     }
     Ok(notes)
+}
+
+/// At a start: an index that had to be fetched has its copy from now on, for whoever wants to read it.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub(crate) fn keep_first(config: &Config, index: &Index) -> anyhow::Result<()> {
+    match std::fs::exists(kept(config)) {
+        Ok(true) => Ok(()),
+        _ => keep(config, index),
+    }
 }
 
 /// Writes the last good copy of an index that is fetched.

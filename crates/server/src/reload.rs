@@ -42,13 +42,13 @@ fn exchange(site: &Site) -> anyhow::Result<Vec<&'static str>> {
     let (index, faults) = material::index(&next)?;
     let certificate = site.certificate_now();
     check::before_exchange(&next, certificate, &trust, &index, site.clock.now())?;
-    for fault in faults {
+    for fault in &faults {
         // It does not hold up the rest.
         tracing::warn!(target: "server", fault, "a record of the index of providers is left out");
     }
     site.connections.set_limits(next.limits.clone());
     site.trust.store(Arc::new(trust));
-    site.providers.store(Arc::new(index));
+    site.use_index(index, faults);
     site.config.store(Arc::new(next));
     Ok(kept)
 }

@@ -17,6 +17,7 @@ mod task;
 
 use crypto::{Identity, Signer};
 use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
 use store::tree::{self, CHUNK_LEAVES, Hash};
 use store::{NewSeal, Statement, Store, StoreError, Timestamp};
 
@@ -176,8 +177,7 @@ impl Sealer<'_> {
     }
 }
 
-/// Seals and stamps what a store has that no seal covers, for a command that has the store to itself:
-/// a sentence says what was done.
+/// Seals and stamps what a store has that no seal covers, for a command that has the store to itself.
 ///
 /// # Errors
 ///
@@ -186,7 +186,7 @@ pub(crate) fn seal_now(
     store: &dyn Store,
     config: &Config,
     now: Timestamp,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Sealed> {
     let (identity, key) = material::signing_at(config, &material::trust(config)?, now)?;
     let signer = SignerProcess::start(key)?;
     let sealer = Sealer {
@@ -199,20 +199,33 @@ pub(crate) fn seal_now(
     signer.stop();
     let sealed = sealed?;
     let stamped = task::stamp_waiting(store, config, now);
-    Ok(told(sealed, store.last_seal()?.map(|seal| seal.number), stamped.err()))
+    let unstamped = stamped.err().map(|error| format!("{error:#}"));
+    Ok(Sealed { sealed, seal: store.last_seal()?.map(|seal| seal.number), unstamped })
 }
 
-/// What was done, in a sentence.
-fn told(sealed: bool, last: Option<u64>, unstamped: Option<anyhow::Error>) -> String {
-    let mut text = match (sealed, last) {
-        (true, Some(number)) => format!("the log is sealed, up to seal {number}"),
-        (_, Some(number)) => format!("there is nothing new to seal after seal {number}"),
-        (_, None) => "there is nothing to seal".to_owned(),
-    };
-    if let Some(error) = unstamped {
-        text += &format!("; its time stamp is asked for again: {error:#}");
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sealed {
+    /// Whether there was anything to seal.
+    pub(crate) sealed: bool,
+    /// The last seal, if there is one.
+    pub(crate) seal: Option<u64>,
+    /// Why it has no time stamp yet.
+    pub(crate) unstamped: Option<String>,
+}
+
+impl std::fmt::Display for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.sealed, self.seal) {
+            (true, Some(number)) => write!(f, "the log is sealed, up to seal {number}"),
+            (_, Some(number)) => write!(f, "there is nothing new to seal after seal {number}"),
+            (_, None) => write!(f, "there is nothing to seal"),
+        }?;
+        match &self.unstamped {
+            Some(why) => write!(f, "; its time stamp is asked for again: {why}"),
+            None => Ok(()),
+        }
     }
-    text
 }
 
 fn every(config: &Config) -> SignedDuration {

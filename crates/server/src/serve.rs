@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use crypto::Signer;
+use pec::providers::Index;
 use smtp::Role;
 use store::{Store, Timestamp, Transaction};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,9 +30,11 @@ use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::rates::Rates;
 use crate::ready::Ready;
+use crate::registry::Refreshed;
 use crate::seal::Seals;
 use crate::signer::SignerProcess;
 use crate::site::{Signing, Site};
+use crate::threads::Threads;
 use crate::tls::Tls;
 use crate::transport::{self, Transport};
 use crate::{
@@ -124,29 +127,28 @@ async fn serve(
 
     let next = signers.next.clone().map(|next| next as Arc<dyn Signer>);
     let site = assemble_with(config, store, signers.now.clone(), next, Clock::system())?;
+    let threads = Arc::new(Threads::default());
     let queue = {
         let (queue, site) = (site.queue.clone(), site.clone());
-        std::thread::Builder::new().name("queue".to_owned()).spawn(move || queue.run(&site))?
+        threads.start("queue", move || queue.run(&site))?
     };
     let seals = {
         let site = site.clone();
-        let work = move || site.seals.run(&site);
-        std::thread::Builder::new().name("seals".to_owned()).spawn(work)?
+        threads.start("seals", move || site.seals.run(&site))?
     };
     let deadlines = Deadlines::new();
     let notices = {
         let (deadlines, site) = (deadlines.clone(), site.clone());
-        let name = "deadlines".to_owned();
-        std::thread::Builder::new().name(name).spawn(move || deadlines.run(&site))?
+        threads.start("deadlines", move || deadlines.run(&site))?
     };
-    let (librarian, librarian_thread) = librarian::begin(&site)?;
+    let (librarian, librarian_thread) = librarian::begin(&site, &threads)?;
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let current: Arc<dyn Fn() -> Arc<Config> + Send + Sync> = {
         let site = site.clone();
         Arc::new(move || site.config.load_full())
     };
-    let status = http::Status::new(current.clone(), probe(site.clone(), signers), metrics);
+    let status = http::Status::new(current.clone(), probe(site.clone(), signers, threads), metrics);
     for (service, listener) in listeners {
         match service {
             Service::Http => {
@@ -161,12 +163,14 @@ async fn serve(
     tasks.spawn(transport::run(site.clone(), stopping.clone()));
     tasks.spawn(upkeep::run(site.clone(), stopping.clone()));
     let control = control::Server::bind(&site.config.load().control_socket())?;
-    let (hub, reloaded, sealed) = (site.hub.clone(), site.clone(), site.clone());
+    let (hub, reloaded, sealed, held) =
+        (site.hub.clone(), site.clone(), site.clone(), site.clone());
     let desk = control::Desk {
         store: site.store.clone(),
         config: current,
         on_change: Arc::new(move |account| hub.account_changed(account)),
         index: Arc::new(IndexOf(reloaded)),
+        holds: Arc::new(HoldsOf(held)),
         seal_log: Arc::new(move || sealed.seals.seal_now(&sealed)),
     };
     tasks.spawn(control::serve(control, desk, stopping.clone()));
@@ -185,6 +189,7 @@ async fn serve(
         tracing::warn!(target: "server", "some connections did not end in time and are cut");
         tasks.shutdown().await;
     }
+    upkeep::keep_rates(&site);
     site.queue.stop();
     site.seals.stop();
     deadlines.stop();
@@ -233,7 +238,8 @@ pub(crate) fn assemble_with(
         _ => None,
     };
     let (providers, faults) = material::index(&config)?;
-    for fault in faults {
+    registry::keep_first(&config, &providers)?;
+    for fault in &faults {
         // It does not hold up the rest.
         tracing::warn!(target: "server", fault, "a record of the index of providers is left out");
     }
@@ -248,6 +254,7 @@ pub(crate) fn assemble_with(
     // Anything that is secret and the same at every start will do.
     let secret = std::fs::read(&config.tls.key)?;
     let logins = Logins::new(store.clone(), connections.clone(), secret);
+    let rates = Rates::of(&config, std::time::Instant::now(), clock.now());
     let views = imap::Views::of(&*store);
     let hub = Arc::new(Hub::new());
     let told = hub.clone();
@@ -266,10 +273,11 @@ pub(crate) fn assemble_with(
         next,
         provider,
         providers: ArcSwap::from_pointee(providers),
+        index_faults: ArcSwap::from_pointee(faults),
         trust: ArcSwap::from_pointee(trust),
         scanner: Scanner::default(),
         queue: Queue::new(),
-        rates: Rates::default(),
+        rates,
         watch: Watch::default(),
         resolver: OnceLock::new(),
         seals: Seals::new(),
@@ -404,13 +412,16 @@ impl Signals {
 }
 
 /// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.
-fn probe(site: Arc<Site>, signers: Signers) -> http::Probe {
+fn probe(site: Arc<Site>, signers: Signers, threads: Arc<Threads>) -> http::Probe {
     Arc::new(move || {
         // Reading may go on where writing does not: a step of nothing goes all the way to the disk.
         let nothing = Transaction { at: site.clock.now(), ..Transaction::default() };
         site.store.commit(nothing).map_err(|error| format!("nothing can be stored: {error}"))?;
         if site.queue.has_ended() {
             return Err("the queue is not worked on".to_owned());
+        }
+        if let Some(name) = threads.ended() {
+            return Err(format!("the thread `{name}` has ended: restart, and report it"));
         }
         let (waiting, _) = site.store.jobs_waiting().map_err(|error| error.to_string())?;
         #[expect(clippy::cast_precision_loss, reason = "a gauge needs no 53 bits")]
@@ -449,16 +460,33 @@ fn tell_expiry(site: &Site) {
     }
 }
 
+/// What commands ask of destinations that are left alone.
+struct HoldsOf(Arc<Site>);
+
+impl control::Holds for HoldsOf {
+    fn is_held(&self, destination: &str) -> bool {
+        self.0.transport.is_held(destination, self.0.clock.now())
+    }
+
+    fn release(&self, destination: Option<&str>) {
+        self.0.transport.release(destination);
+    }
+}
+
 /// What commands ask of the index that is in use.
 struct IndexOf(Arc<Site>);
 
 impl control::IndexDesk for IndexOf {
+    fn in_use(&self) -> (Arc<Index>, Arc<Vec<String>>) {
+        (self.0.providers.load_full(), self.0.index_faults.load_full())
+    }
+
     fn reload(&self) -> anyhow::Result<()> {
         reload_index(&self.0)
     }
 
-    fn refresh(&self, force: bool) -> anyhow::Result<String> {
-        Ok(registry::refresh(&self.0, force)?.to_string())
+    fn refresh(&self, force: bool) -> anyhow::Result<Refreshed> {
+        registry::refresh(&self.0, force)
     }
 
     fn sign_own(&self) -> anyhow::Result<Vec<u8>> {
@@ -476,11 +504,11 @@ fn reload_index(site: &Site) -> anyhow::Result<()> {
     let (index, faults) = material::index(&config)?;
     let (certificate, trust) = (site.certificate_now(), site.trust.load());
     check::before_exchange(&config, certificate, &trust, &index, site.clock.now())?;
-    for fault in faults {
+    for fault in &faults {
         // It does not hold up the rest.
         tracing::warn!(target: "server", fault, "a record of the index of providers is left out");
     }
-    site.providers.store(Arc::new(index));
+    site.use_index(index, faults);
     tracing::info!(target: "server", "index of providers read again");
     Ok(())
 }

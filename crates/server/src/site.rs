@@ -52,8 +52,11 @@ pub(crate) struct Site {
     pub(crate) next: Option<Signing>,
     /// Who we are, in the words of the law.
     pub(crate) provider: pec::exchange::Provider,
-    /// The providers we know, ourselves included; exchanged for a newer index while running.
+    /// The providers we know, ourselves included; exchanged for a newer index while running
+    /// ([`use_index`](Self::use_index)).
     pub(crate) providers: ArcSwap<pec::providers::Index>,
+    /// A sentence for each record that was left out of it.
+    pub(crate) index_faults: ArcSwap<Vec<String>>,
     /// Whom we believe when a provider signs; exchanged likewise.
     pub(crate) trust: ArcSwap<Trust>,
     pub(crate) scanner: Scanner,
@@ -72,6 +75,12 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Takes another index of providers into use, and remembers what was left out of it.
+    pub(crate) fn use_index(&self, index: pec::providers::Index, faults: Vec<String>) {
+        self.providers.store(Arc::new(index));
+        self.index_faults.store(Arc::new(faults));
+    }
+
     /// Whether we manage this domain.
     pub(crate) fn manages(&self, domain: &Domain) -> bool {
         self.config.load().provider.domains.contains(domain)

@@ -42,6 +42,7 @@ use crate::submission::{blocking, stopped};
 use guard::{Held, UnderWay};
 use lane::Lane;
 use outcome::Verdicts;
+pub(crate) use outcome::record;
 use peer::{OpenFailure, Peer};
 use places::{Kind, Places, Turns};
 use way::{Host, NoWay, Ways};
@@ -78,6 +79,25 @@ impl Transport {
     /// There may be new jobs in a lane.
     pub(crate) fn wake(&self) {
         self.changed.notify_one();
+    }
+
+    /// Whether this destination could not be reached, and is left alone for a while.
+    pub(crate) fn is_held(&self, destination: &str, now: Timestamp) -> bool {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.get(destination).is_some_and(|lane| lane.is_held(now))
+    }
+
+    /// This destination, or all, may be tried at once.
+    pub(crate) fn release(&self, destination: Option<&str>) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match destination {
+            Some(destination) => {
+                lanes.get_mut(destination).into_iter().for_each(Lane::release);
+            }
+            None => lanes.values_mut().for_each(Lane::release),
+        }
+        drop(lanes);
+        self.wake();
     }
 
     /// As after a restart.

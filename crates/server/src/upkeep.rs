@@ -1,5 +1,6 @@
 //! What a running provider does by the clock, apart from messages: it looks after the quarantine and
-//! what it remembers of repetitions, whether clamd is there, and how old the index of providers and the revocation lists are.
+//! what it remembers of repetitions, whether clamd is there, writes down what accounts have sent, and
+//! fetches the index of providers and the revocation lists before they are too old.
 //!
 //! Each chore is done at start and then at its own interval, where blocking is allowed; one that
 //! fails is logged and done again next time. None waits for another that is slow.
@@ -24,6 +25,9 @@ const MARKS_EVERY: Duration = Duration::from_secs(3_600);
 const CLAMD_EVERY: Duration = Duration::from_secs(60);
 /// How long it may take to say so.
 const CLAMD_WAIT: Duration = Duration::from_secs(10);
+
+/// How often what accounts have sent is written down: so much of it a crash forgets.
+const RATES_EVERY: Duration = Duration::from_secs(60);
 
 /// The refresh of the index is early or late by up to so many percent of its interval: not all
 /// providers shall come to the one source at the same minute.
@@ -93,12 +97,14 @@ async fn look_after(site: Arc<Site>) {
     let mut quarantine = tokio::time::interval(QUARANTINE_EVERY);
     let mut clamd = tokio::time::interval(CLAMD_EVERY);
     let mut marks = tokio::time::interval(MARKS_EVERY);
+    let mut rates = tokio::time::interval(RATES_EVERY);
     loop {
         let site = site.clone();
         let chore: fn(&Site) = tokio::select! {
             _ = quarantine.tick() => remove_ended,
             _ = clamd.tick() => look_around,
             _ = marks.tick() => forget_marks,
+            _ = rates.tick() => keep_rates,
         };
         if let Err(error) = blocking(move || chore(&site)).await {
             tracing::error!(target: "server", %error, "a chore failed");
@@ -115,6 +121,15 @@ fn forget_marks(site: &Site) {
 fn remove_ended(site: &Site) {
     if let Err(error) = quarantine::remove_ended(site) {
         tracing::error!(target: "server", %error, "the quarantine cannot be looked after");
+    }
+}
+
+/// Also at a stop.
+pub(crate) fn keep_rates(site: &Site) {
+    let config = site.config.load();
+    if let Err(error) = site.rates.keep(&config, std::time::Instant::now(), site.clock.now()) {
+        let error = format!("{error:#}");
+        tracing::error!(target: "server", error, "what accounts have sent is not written down");
     }
 }
 

@@ -152,6 +152,81 @@ fn the_queue_with_the_server_stopped_and_running() {
     stop(running);
 }
 
+/// A record that is left out is named, with what is wrong with it, for people and for programs.
+fn talk_of_a_bad_record(folder: &Path) {
+    let place = folder.join("providers.ldif");
+    let good = std::fs::read_to_string(&place).unwrap();
+    let bad = "\ndn: providerName=Gamma,o=postacert\nobjectClass: provider\nproviderName: Gamma\n\
+               mailReceipt: ricevute@pec.gamma.example\nmanagedDomains: pec.gamma.example\n";
+    std::fs::write(&place, format!("{good}{bad}")).unwrap();
+    let why = "providerName=Gamma,o=postacert: it has no providerCertificate";
+    let told = done(&run(&["index", "refresh"], folder));
+    let expected = "the index of providers was refreshed: 1 records; left out: ";
+    assert_eq!(told, format!("{expected}{why}\n"));
+    let told = done(&run(&["index", "refresh", "--json"], folder));
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&told).unwrap(),
+        serde_json::json!({"records": 1, "faults": [why], "notes": []})
+    );
+    let shown = run(&["index", "show"], folder);
+    assert_eq!(common::stderr(&shown), format!("ceralacca: left out: {why}\n"));
+    std::fs::write(&place, format!("{good}\ndn: providerName=Gamma,o=postacert\nmanagedDo\n"))
+        .unwrap();
+    let told = refused(&run(&["index", "refresh"], folder));
+    let why = "is no attribute, in the record `providerName=Gamma,o=postacert`";
+    assert!(told.contains(why), "{told}");
+    std::fs::write(&place, good).unwrap();
+}
+
+#[test]
+fn a_bad_record_of_an_index_is_named_with_the_server_stopped_and_running() {
+    let folder = provider();
+    talk_of_a_bad_record(folder.path());
+    let (running, _) = start(&["serve", "--json"], folder.path());
+    talk_of_a_bad_record(folder.path());
+    stop(running);
+}
+
+/// The same answers with the server stopped and running, but for the numbers.
+fn talk_to_programs(folder: &Path, backup: &str) {
+    let ask = |arguments: &[&str]| {
+        let told = done(&run(&[arguments, &["--json"]].concat(), folder));
+        assert_eq!(told.lines().count(), 1, "{told}");
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()
+    };
+    assert_eq!(ask(&["queue", "retry"]), serde_json::json!({"due_now": 0}));
+    let compacted = serde_json::json!({"segments": 0, "moved_octets": 0, "freed_octets": 0});
+    assert_eq!(ask(&["store", "compact"]), compacted);
+    let copied = ask(&["store", "backup", backup]);
+    assert_eq!(copied["folder"], backup);
+    assert!(copied["octets"].is_u64(), "{copied}");
+    let export = ["log", "export", "--message-id", "1@pec.alfa.example", "--output", "h.json"];
+    let sealed = ask(&["log", "seal"]);
+    assert!(sealed["seal"].as_u64() >= Some(1) && sealed["unstamped"].is_null(), "{sealed}");
+    let again = ask(&["log", "seal"]);
+    assert_eq!(again["sealed"], false);
+    let exported = serde_json::json!({"file": "h.json", "records": 1, "unsealed": 0});
+    assert_eq!(ask(&export), exported);
+    let expire = ["log", "expire", "--before", "2020-01-01T00:00:00Z"];
+    assert_eq!(ask(&expire), serde_json::json!({"removed": 0}));
+}
+
+#[test]
+fn programs_read_what_was_done() {
+    let folder = provider();
+    let record = LogRecord {
+        time: "2026-07-01T10:00:00Z".parse::<Timestamp>().unwrap(),
+        event: "accettazione".to_owned(),
+        identificativo: Some("1@pec.alfa.example".to_owned()),
+        ..LogRecord::default()
+    };
+    commit(folder.path(), Transaction { log: vec![record], ..Transaction::default() });
+    talk_to_programs(folder.path(), "first");
+    let (running, _) = start(&["serve", "--json"], folder.path());
+    talk_to_programs(folder.path(), "second");
+    stop(running);
+}
+
 /// Two providers get to know each other, one stopped and one running.
 #[test]
 fn an_index_is_exported_and_imported_whole_or_not_at_all() {
@@ -212,6 +287,19 @@ fn an_index_is_exported_and_imported_whole_or_not_at_all() {
     let page = done(&run(&["index", "show"], alfa.path()));
     let begin = "providerName=Alfa,o=postacert  (this provider)\n  receipts to  ricevute@";
     assert!(page.starts_with(begin), "{page}");
+    // What is in use is shown, whatever the file says by now; without a server it is the file.
+    let (export, names) = (["index", "export"], ["index", "show", "--json"]);
+    let own = done(&run(&export, alfa.path()));
+    let written = index();
+    let place = alfa.path().join("providers.ldif");
+    let begin = written.find("dn: providerName=Beta").unwrap();
+    std::fs::write(&place, &written[..begin]).unwrap();
+    assert_eq!(done(&run(&names, alfa.path())).matches("\"provider\":").count(), 2);
+    std::fs::write(&place, "version: 1\n").unwrap();
+    assert_eq!(done(&run(&export, alfa.path())), own);
+    std::fs::write(&place, &written[..begin]).unwrap();
     stop(running);
+    assert_eq!(done(&run(&names, alfa.path())).matches("\"provider\":").count(), 1);
+    std::fs::write(&place, written).unwrap();
     assert_eq!(status(&run(&["check"], alfa.path())), 0);
 }

@@ -10,7 +10,7 @@ mod pipeline;
 mod state;
 mod texts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mail::Address;
@@ -34,12 +34,18 @@ pub struct MemoryStore {
     listeners: Mutex<Vec<Listener>>,
     digests: Mutex<BTreeMap<BlobId, Vec<u8>>>,
     texts: Mutex<Texts>,
+    damaged: Mutex<BTreeSet<BlobId>>,
 }
 
 impl MemoryStore {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on these octets cannot be read, as where a disk has lost them.
+    pub fn danger_damage(&self, blob: BlobId) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(blob);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,6 +211,9 @@ impl Store for MemoryStore {
     }
 
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&blob) {
+            return Err(StoreError::Medium("damaged".to_owned()));
+        }
         Ok(slice(&self.state().octets(blob)?, start, end))
     }
 

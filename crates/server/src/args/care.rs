@@ -53,6 +53,9 @@ pub(crate) struct StoreStats {
 
 #[derive(Debug, Args)]
 pub(crate) struct StoreCompact {
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -62,6 +65,9 @@ pub(crate) struct StoreBackup {
     /// A folder that is not there yet
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }

@@ -41,6 +41,9 @@ pub(crate) enum LogCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct LogSeal {
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -53,6 +56,9 @@ pub(crate) struct LogExport {
     /// Where to write it
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -88,6 +94,9 @@ pub(crate) struct LogExpire {
     /// Of seals whose interval ended before this time
     #[arg(long, value_name = "T", value_parser = time)]
     pub(crate) before: Timestamp,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }

@@ -23,6 +23,20 @@ use crate::config::{Config, IndexSource};
 use crate::control::{self, Request, Response};
 use crate::{check, durable, material, registry};
 
+/// The index that the running server uses, which need not be what its file holds by now; without a
+/// server, the one that it would start with.
+fn in_use(config: &Config) -> anyhow::Result<registry::Read> {
+    match control::ask(&config.control_socket(), &Request::ShowIndex)? {
+        None => material::index(config),
+        Some(Response::Index { ldif, faults }) => {
+            let (index, _) = Index::from_ldif(ldif.as_bytes())?;
+            Ok((index, faults))
+        }
+        Some(Response::Refused { text }) => bail!(text),
+        Some(_) => bail!("the running server answered something else: restart it"),
+    }
+}
+
 /// Does a command and prints its answer.
 ///
 /// # Errors
@@ -33,7 +47,7 @@ pub(crate) fn run(command: IndexCommand) -> anyhow::Result<bool> {
     match command {
         IndexCommand::Show(show) => {
             let config = Config::load(&show.config.path())?;
-            let (index, faults) = material::index(&config)?;
+            let (index, faults) = in_use(&config)?;
             let views: Vec<_> = index.records().iter().map(|r| view(r, &config)).collect();
             if show.json {
                 writeln!(out, "{}", serde_json::to_string(&views)?)?;
@@ -49,7 +63,7 @@ pub(crate) fn run(command: IndexCommand) -> anyhow::Result<bool> {
             match &export.signed {
                 Some(file) => return export_signed(&config, file),
                 None => {
-                    let (index, _) = material::index(&config)?;
+                    let (index, _) = in_use(&config)?;
                     out.write_all(registry::own_ldif(&config, &index)?.as_bytes())?;
                 }
             }
@@ -57,15 +71,16 @@ pub(crate) fn run(command: IndexCommand) -> anyhow::Result<bool> {
         IndexCommand::Refresh(refresh) => {
             let config = Config::load(&refresh.config.path())?;
             let asked = Request::RefreshIndex { force: refresh.force };
-            let text = match control::ask(&config.control_socket(), &asked)? {
-                Some(Response::Done { text }) => text,
+            let refreshed = match control::ask(&config.control_socket(), &asked)? {
+                Some(Response::Refreshed { refreshed }) => refreshed,
                 Some(other) => return control::refused(other),
-                None => {
-                    let now = Timestamp::now();
-                    registry::refresh_offline(&config, refresh.force, now)?.to_string()
-                }
+                None => registry::refresh_offline(&config, refresh.force, Timestamp::now())?,
             };
-            writeln!(out, "{}", plain(&text))?;
+            let text = match refresh.json {
+                true => serde_json::to_string(&refreshed)?,
+                false => plain(&refreshed.to_string()),
+            };
+            writeln!(out, "{text}")?;
         }
         IndexCommand::Import(import) => {
             let config = Config::load(&import.config.path())?;

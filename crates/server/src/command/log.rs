@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use store::{LogRecord, LoggedRecipient, Statement, Timestamp};
 
-use super::{named, plain, rfc3339, shown};
+use super::{named, plain, rfc3339, say, shown};
 use crate::args::{Find, LogCommand, LogExpire, LogExport, LogVerify};
 use crate::config::Config;
 use crate::control::{self, Reach, Request, Response, Wanted, unexpected};
@@ -29,10 +29,9 @@ pub(crate) fn run(command: LogCommand) -> anyhow::Result<bool> {
         LogCommand::Seal(seal) => {
             let config = Config::load(&seal.config.path())?;
             match Reach::new(&config).seal_log()? {
-                Response::Done { text } => writeln!(std::io::stdout(), "{text}")?,
-                other => return control::refused(other),
+                Response::Sealed { sealed } => say(seal.json, &sealed, &sealed.to_string()),
+                other => control::refused(other),
             }
-            Ok(true)
         }
         LogCommand::Export(asked) => export(&asked),
         LogCommand::Verify(asked) => verify(&asked),
@@ -80,13 +79,27 @@ fn export(asked: &LogExport) -> anyhow::Result<bool> {
     }
     let open = history.records.iter().filter(|record| record.seal.is_none()).count();
     write(&asked.output, &history.octets()?)?;
-    let mut out = std::io::stdout().lock();
     let (records, file) = (history.records.len(), asked.output.display());
-    writeln!(out, "{records} records with their proofs are in {file}")?;
+    let mut text = format!("{records} records with their proofs are in {file}");
     if open > 0 {
-        writeln!(out, "{open} of them are not sealed yet: run `ceralacca log seal` before")?;
+        text += &format!("\n{open} of them are not sealed yet: run `ceralacca log seal` before");
     }
-    Ok(true)
+    say(asked.json, &Exported { file: &asked.output, records, unsealed: open }, &text)
+}
+
+/// What a program reads of an export.
+#[derive(Serialize)]
+struct Exported<'a> {
+    file: &'a Path,
+    records: usize,
+    /// Of these, without a proof yet.
+    unsealed: usize,
+}
+
+/// What it reads of records that were removed.
+#[derive(Serialize)]
+struct Expired {
+    removed: u64,
 }
 
 /// A file, whole and on disk.
@@ -164,16 +177,14 @@ fn expire(asked: &LogExpire) -> anyhow::Result<bool> {
     let config = Config::load(&asked.config.path())?;
     let mut reach = Reach::new(&config);
     let (mut after, mut removed) = (0, 0);
-    let mut out = std::io::stdout().lock();
-    loop {
+    'all: loop {
         let seals = reach.seals(after)?;
         let Some(last) = seals.last() else { break };
         after = last.number;
         for seal in seals {
             let said = Statement::parse(&seal.octets)?;
             if said.until > asked.before {
-                writeln!(out, "{removed} records are removed; their seals stay")?;
-                return Ok(true);
+                break 'all;
             }
             loop {
                 match reach.ask(Request::ExpireSeal { seal: seal.number })? {
@@ -184,8 +195,8 @@ fn expire(asked: &LogExpire) -> anyhow::Result<bool> {
             }
         }
     }
-    writeln!(out, "{removed} records are removed; their seals stay")?;
-    Ok(true)
+    let text = format!("{removed} records are removed; their seals stay");
+    say(asked.json, &Expired { removed }, &text)
 }
 
 /// A record as a program reads it: every field is there, those an event does not have are null or

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::{named, plain, rfc3339, shown};
+use super::{named, plain, rfc3339, say, shown};
 use crate::args::QueueCommand;
 use crate::config::Config;
 use crate::control::{self, JobView, Reach, Request, Response};
@@ -33,13 +33,19 @@ pub(crate) fn run(command: QueueCommand) -> anyhow::Result<bool> {
         }
         QueueCommand::Cancel(cancel) => {
             let config = Config::load(&cancel.config.path())?;
-            told(&config, Request::CancelJob { job: cancel.job })
+            match Reach::new(&config).ask(Request::CancelJob { job: cancel.job })? {
+                Response::Done { text } => {
+                    let cancelled = Cancelled { job: cancel.job, cancelled: true };
+                    say(cancel.json, &cancelled, &text)
+                }
+                other => control::refused(other),
+            }
         }
         QueueCommand::Retry(retry) => {
             let config = Config::load(&retry.config.path())?;
             match retry.job {
-                Some(job) => told(&config, Request::RetryJob { job }),
-                None => retry_all(&config),
+                Some(job) => retry_one(&config, job, retry.json),
+                None => retry_all(&config, retry.json),
             }
         }
     }
@@ -63,16 +69,34 @@ fn print_all(config: &Config, as_json: bool) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Asks for something, and prints what was done.
-fn told(config: &Config, request: Request) -> anyhow::Result<bool> {
-    match Reach::new(config).ask(request)? {
-        Response::Done { text } => writeln!(std::io::stdout(), "{text}")?,
-        other => return control::refused(other),
-    }
-    Ok(true)
+/// What a program reads of a retry.
+#[derive(Serialize)]
+struct Retried {
+    /// Jobs that were put off, and are due now.
+    due_now: u64,
 }
 
-fn retry_all(config: &Config) -> anyhow::Result<bool> {
+/// What it reads of a job that was given up.
+#[derive(Serialize)]
+struct Cancelled {
+    job: u64,
+    cancelled: bool,
+}
+
+fn retry_one(config: &Config, job: u64, as_json: bool) -> anyhow::Result<bool> {
+    match Reach::new(config).ask(Request::RetryJob { job })? {
+        Response::Retried { count, .. } => {
+            let text = match count {
+                0 => format!("job {job} was due already"),
+                _ => format!("job {job} is due now"),
+            };
+            say(as_json, &Retried { due_now: count }, &text)
+        }
+        other => control::refused(other),
+    }
+}
+
+fn retry_all(config: &Config, as_json: bool) -> anyhow::Result<bool> {
     let mut reach = Reach::new(config);
     let (mut total, mut after) = (0, Some(0));
     while let Some(number) = after {
@@ -86,8 +110,7 @@ fn retry_all(config: &Config) -> anyhow::Result<bool> {
         1 => "1 job is due now".to_owned(),
         more => format!("{more} jobs are due now"),
     };
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(true)
+    say(as_json, &Retried { due_now: total }, &text)
 }
 
 /// A job as a program reads it.

@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde::Serialize;
 use store::embedded::{self, Checked, Part, Seen, Stats};
 
-use super::plain;
+use super::{plain, say};
 use crate::args::StoreCommand;
 use crate::config::Config;
 use crate::control::{self, Reach, Request, Response};
@@ -35,7 +35,9 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<bool> {
             std::io::stdout().lock().write_all(text.as_bytes())?;
             Ok(true)
         }
-        StoreCommand::Compact(compact) => bring_back(&Config::load(&compact.config.path())?),
+        StoreCommand::Compact(compact) => {
+            bring_back(&Config::load(&compact.config.path())?, compact.json)
+        }
         StoreCommand::Backup(backup) => {
             let directory = directory(&Config::load(&backup.config.path())?)?;
             let mut shown = Progress::new("copied");
@@ -46,8 +48,8 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<bool> {
                     })?;
             shown.end();
             let to = backup.folder.display();
-            writeln!(std::io::stdout(), "{copied} octets and their index are copied to {to}")?;
-            Ok(true)
+            let text = format!("{copied} octets and their index are copied to {to}");
+            say(backup.json, &Copied { folder: &backup.folder, octets: copied }, &text)
         }
     }
 }
@@ -152,28 +154,43 @@ fn summary(checked: &Checked) -> String {
     format!("{messages} messages, {octets} octets read: {verdict}")
 }
 
-fn bring_back(config: &Config) -> anyhow::Result<bool> {
+fn bring_back(config: &Config, as_json: bool) -> anyhow::Result<bool> {
     let mut reach = Reach::new(config);
-    let (mut segments, mut moved, mut freed) = (0, 0, 0);
+    let mut all = Compacted::default();
     loop {
         match reach.ask(Request::Compact)? {
             Response::Compacted { segments: 0, .. } => break,
             Response::Compacted { segments: more, moved_octets, freed_octets } => {
-                segments += more;
-                moved += moved_octets;
-                freed += freed_octets;
+                all.segments += more;
+                all.moved_octets += moved_octets;
+                all.freed_octets += freed_octets;
             }
             other => return control::refused(other),
         }
     }
+    let Compacted { segments, moved_octets: moved, freed_octets: freed } = all;
     let text = match segments {
         0 => "nothing to bring back: no segment is half dead".to_owned(),
         _ => format!(
             "{segments} segments looked through, {moved} octets moved, {freed} octets freed"
         ),
     };
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(true)
+    say(as_json, &all, &text)
+}
+
+/// What a program reads of a compaction.
+#[derive(Default, Serialize)]
+struct Compacted {
+    segments: u64,
+    moved_octets: u64,
+    freed_octets: u64,
+}
+
+/// What it reads of a copy.
+#[derive(Serialize)]
+struct Copied<'a> {
+    folder: &'a Path,
+    octets: u64,
 }
 
 /// The figures as a program reads them.

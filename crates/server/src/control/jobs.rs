@@ -12,6 +12,7 @@ use super::page::{PAGE_MEMBERS_MAX, page};
 use super::{Response, fault};
 use crate::flow::Task;
 use crate::flow::dispatch::RelayRecipient;
+use crate::transport;
 
 /// Octets of a message that are looked through for its identifier: more than any header that
 /// clients write.
@@ -51,30 +52,70 @@ pub(super) fn show(store: &dyn Store, number: u64) -> Result<Response, String> {
     Ok(Response::Jobs { jobs: vec![view(store, &job)?], next: None })
 }
 
-/// Makes a job that was put off due now; the queue looks for such by itself, twice a second.
-pub(super) fn retry(store: &dyn Store, number: u64, now: Timestamp) -> Result<Response, String> {
+/// What a running server knows of destinations and the store does not: which ones could not be reached,
+/// and are left alone for a while, with all that waits for them.
+pub(crate) trait Holds: Send + Sync {
+    /// Whether this one is.
+    fn is_held(&self, destination: &str) -> bool;
+    /// This one, or all, may be tried at once.
+    fn release(&self, destination: Option<&str>);
+}
+
+/// Without a server there are none.
+pub(super) struct NoHolds;
+
+impl Holds for NoHolds {
+    fn is_held(&self, _destination: &str) -> bool {
+        false
+    }
+
+    fn release(&self, _destination: Option<&str>) {}
+}
+
+/// Makes a job that was put off due now, and its destination one that may be tried; the queue looks for
+/// such by itself, twice a second.
+pub(super) fn retry(
+    store: &dyn Store,
+    holds: &dyn Holds,
+    number: u64,
+    now: Timestamp,
+) -> Result<Response, String> {
     let job = find(store, number)?;
-    let text = match hasten(store, &job, now)? {
-        true => format!("job {number} is due now"),
-        false => format!("job {number} was due already"),
-    };
-    Ok(Response::Done { text })
+    let hastened = hasten(store, holds, &job, now)?;
+    if let Some(destination) = destination(&job) {
+        holds.release(Some(&destination));
+    }
+    Ok(Response::Retried { count: u64::from(hastened), next: None })
 }
 
 /// The same for all after number `after`, as far as a page of them reaches.
-pub(super) fn retry_all(store: &dyn Store, after: u64, now: Timestamp) -> Result<Response, String> {
+pub(super) fn retry_all(
+    store: &dyn Store,
+    holds: &dyn Holds,
+    after: u64,
+    now: Timestamp,
+) -> Result<Response, String> {
     let jobs = jobs_after(store, after, PAGE_MEMBERS_MAX)?;
     let mut count = 0;
     for job in &jobs {
-        count += u64::from(hasten(store, job, now)?);
+        count += u64::from(hasten(store, holds, job, now)?);
     }
     let full = jobs.len() >= PAGE_MEMBERS_MAX;
+    if !full {
+        // Not before: the jobs of a later page wait for the same destinations, and are counted too.
+        holds.release(None);
+    }
     Ok(Response::Retried { count, next: jobs.last().map(|job| job.id.0).filter(|_| full) })
 }
 
 /// Gives up a message that waits for another host: a log record for each recipient, in the commit
 /// that takes the job away.
-pub(super) fn cancel(store: &dyn Store, number: u64, now: Timestamp) -> Result<Response, String> {
+pub(super) fn cancel(
+    store: &dyn Store,
+    provider: &str,
+    number: u64,
+    now: Timestamp,
+) -> Result<Response, String> {
     let job = find(store, number)?;
     let Ok(Task::Relay(relay)) = serde_json::from_slice(&job.payload) else {
         return Err(format!(
@@ -84,13 +125,9 @@ pub(super) fn cancel(store: &dyn Store, number: u64, now: Timestamp) -> Result<R
     };
     let record = |to: &RelayRecipient| LogRecord {
         time: now,
-        event: "errore-trasmissione".to_owned(),
-        identificativo: relay.content.identifier().map(str::to_owned),
-        message_id: relay.content.message_id().map(str::to_owned),
-        consegna: Some(to.address.to_string()),
         errore: Some("altro".to_owned()),
         errore_esteso: Some("given up by the operator".to_owned()),
-        ..LogRecord::default()
+        ..transport::record(provider, &relay, "errore-trasmissione", &to.address)
     };
     let step = Transaction {
         at: now,
@@ -105,10 +142,18 @@ pub(super) fn cancel(store: &dyn Store, number: u64, now: Timestamp) -> Result<R
     }
 }
 
-/// Whether it was put off, and is due now.
-fn hasten(store: &dyn Store, job: &Job, now: Timestamp) -> Result<bool, String> {
+/// Where a job goes, if it is for another host.
+fn destination(job: &Job) -> Option<String> {
+    match serde_json::from_slice(&job.payload) {
+        Ok(Task::Relay(relay)) => Some(relay.domain),
+        _ => None,
+    }
+}
+
+/// Whether it was put off, by itself or with its destination, and is due now.
+fn hasten(store: &dyn Store, holds: &dyn Holds, job: &Job, now: Timestamp) -> Result<bool, String> {
     if job.due <= now {
-        return Ok(false);
+        return Ok(destination(job).is_some_and(|destination| holds.is_held(&destination)));
     }
     let reason = job.last_error.as_deref().unwrap_or_default();
     match store.postpone(job.id, now, reason) {

@@ -52,7 +52,7 @@ impl<'c> Reach<'c> {
         };
         let store = self.store.insert(store);
         Ok(match seal::seal_now(store, self.config, Timestamp::now()) {
-            Ok(text) => Response::Done { text },
+            Ok(sealed) => Response::Sealed { sealed },
             Err(error) => {
                 Response::Refused { text: format!("the log could not be sealed: {error:#}") }
             }

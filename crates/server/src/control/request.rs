@@ -68,6 +68,8 @@ pub(crate) enum Request {
     ShowInfected { id: u64 },
     /// A piece of its octets, from `start`.
     ReadInfected { id: u64, start: u64 },
+    /// The index of providers that is in use.
+    ShowIndex,
     /// The index of providers has a new file.
     ReloadIndex,
     /// The index of providers is to be read again from where it comes from.

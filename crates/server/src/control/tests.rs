@@ -1,9 +1,14 @@
 //! Commands on accounts, on a store and over the socket.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 
+use pec::providers::Index;
 use store::memory::MemoryStore;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
 
+use super::serving::REQUEST_OCTETS_MAX;
 use super::*;
 
 const AT: Timestamp = Timestamp::UNIX_EPOCH;
@@ -170,7 +175,8 @@ fn start(path: &Path) -> (Arc<Mutex<Vec<AccountId>>>, watch::Sender<bool>) {
         config: Arc::new(config),
         on_change: Arc::new(move |id| heard.lock().unwrap().push(id)),
         index: Arc::new(Damaged),
-        seal_log: Arc::new(|| Ok("the log is sealed".to_owned())),
+        holds: Arc::new(jobs::NoHolds),
+        seal_log: Arc::new(|| Ok(Sealed { sealed: true, seal: Some(1), unstamped: None })),
     };
     tokio::spawn(serve(server, desk, stopping));
     (told, stop)
@@ -180,11 +186,15 @@ fn start(path: &Path) -> (Arc<Mutex<Vec<AccountId>>>, watch::Sender<bool>) {
 struct Damaged;
 
 impl IndexDesk for Damaged {
+    fn in_use(&self) -> (Arc<Index>, Arc<Vec<String>>) {
+        (Arc::default(), Arc::default())
+    }
+
     fn reload(&self) -> anyhow::Result<()> {
         anyhow::bail!("it is damaged")
     }
 
-    fn refresh(&self, _force: bool) -> anyhow::Result<String> {
+    fn refresh(&self, _force: bool) -> anyhow::Result<Refreshed> {
         anyhow::bail!("it is damaged")
     }
 
@@ -337,13 +347,12 @@ fn jobs_are_shown_and_hastened_page_by_page() {
     };
     assert_eq!((jobs.len(), jobs[49].job, next), (50, 150, None));
 
-    let done = |text: &str| Response::Done { text: text.to_owned() };
-    assert_eq!(ask(Request::RetryJob { job: 1 }), done("job 1 is due now"));
-    assert_eq!(ask(Request::RetryJob { job: 1 }), done("job 1 was due already"));
+    let retried = |count, next| Response::Retried { count, next };
+    assert_eq!(ask(Request::RetryJob { job: 1 }), retried(1, None));
+    assert_eq!(ask(Request::RetryJob { job: 1 }), retried(0, None));
     let hastened = JobView { due: AT, attempts: 1, ..shown };
     let jobs = vec![hastened];
     assert_eq!(ask(Request::ShowJob { job: 1 }), Response::Jobs { jobs, next: None });
-    let retried = |count, next| Response::Retried { count, next };
     assert_eq!(ask(Request::RetryJobs { after: 0 }), retried(99, Some(100)));
     assert_eq!(ask(Request::RetryJobs { after: 100 }), retried(50, None));
     assert_eq!(ask(Request::RetryJobs { after: 0 }), retried(0, Some(100)));
@@ -354,4 +363,87 @@ fn jobs_are_shown_and_hastened_page_by_page() {
             format!("there is no job {number}, or it is done: see `ceralacca queue list`")
         );
     }
+}
+
+/// Destinations that are left alone, and those that were released.
+#[derive(Default)]
+struct Held {
+    held: Vec<&'static str>,
+    released: Mutex<Vec<Option<String>>>,
+}
+
+impl Holds for Held {
+    fn is_held(&self, destination: &str) -> bool {
+        self.held.contains(&destination)
+    }
+
+    fn release(&self, destination: Option<&str>) {
+        self.released.lock().unwrap().push(destination.map(str::to_owned));
+    }
+}
+
+/// A message to somebody at another host, certified or not.
+fn relay(to: &str, content: crate::flow::dispatch::Content) -> store::NewJob {
+    let to = Address::parse(to).unwrap();
+    let anna = Address::parse("anna@pec.alfa.example").unwrap();
+    let relay = crate::flow::dispatch::Relay {
+        reverse_path: mail::ReversePath::Address(anna.clone()),
+        domain: to.domain().to_string(),
+        recipients: vec![crate::flow::dispatch::RelayRecipient { address: to, last: None }],
+        content,
+        wishes: crate::flow::access::Wishes::default(),
+        account: anna,
+    };
+    let payload = serde_json::to_vec(&crate::flow::Task::Relay(relay)).unwrap();
+    store::NewJob { due: AT, payload, octets: None, lane: None }
+}
+
+/// A job that was never tried waits for its destination, and is hastened by letting that be tried.
+#[test]
+fn a_job_that_waits_for_its_destination_is_hastened_with_it() {
+    use crate::flow::dispatch::Content;
+    let store = MemoryStore::new();
+    let enqueue = vec![
+        relay("a@held.example", Content::Ordinary),
+        relay("b@free.example", Content::Ordinary),
+    ];
+    store.commit(store::Transaction { enqueue, ..store::Transaction::default() }).unwrap();
+    let holds = Held { held: vec!["held.example"], ..Held::default() };
+    let ask = |request| perform_with(&store, &rules(), &holds, request, AT).0;
+    let retried = |count| Response::Retried { count, next: None };
+    assert_eq!(ask(Request::RetryJob { job: 1 }), retried(1));
+    assert_eq!(ask(Request::RetryJob { job: 2 }), retried(0));
+    assert_eq!(ask(Request::RetryJobs { after: 0 }), retried(1));
+    let released = holds.released.lock().unwrap().clone();
+    let one = |domain: &str| Some(domain.to_owned());
+    assert_eq!(released, [one("held.example"), one("free.example"), None]);
+}
+
+// PEC-LOG-01
+#[test]
+fn the_record_of_a_message_that_is_given_up_has_the_fields_of_any_other() {
+    use crate::flow::dispatch::Content;
+    let store = MemoryStore::new();
+    let id = pec::exchange::PecId::parse("1@pec.alfa.example").unwrap();
+    let enqueue = vec![relay("b@pec.beta.example", Content::Envelope(id))];
+    store.commit(store::Transaction { enqueue, ..store::Transaction::default() }).unwrap();
+    assert_eq!(text(&store, Request::CancelJob { job: 1 }).unwrap(), "job 1 is given up");
+    let filter = store::LogFilter {
+        message_id: Some("1@pec.alfa.example".to_owned()),
+        ..store::LogFilter::default()
+    };
+    let records = store.log(&filter, 0, 9).unwrap();
+    let expected = LogRecord {
+        time: AT,
+        event: "errore-trasmissione".to_owned(),
+        identificativo: Some("1@pec.alfa.example".to_owned()),
+        message_id: Some("1@pec.alfa.example".to_owned()),
+        mittente: Some("anna@pec.alfa.example".to_owned()),
+        gestore: Some("Alfa PEC S.p.A.".to_owned()),
+        consegna: Some("b@pec.beta.example".to_owned()),
+        errore: Some("altro".to_owned()),
+        errore_esteso: Some("given up by the operator".to_owned()),
+        ..LogRecord::default()
+    };
+    assert_eq!(records.into_iter().map(|(_, record)| record).collect::<Vec<_>>(), [expected]);
 }

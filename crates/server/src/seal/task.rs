@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use store::{Statement, Store, Timestamp};
 
-use super::{Sealer, Stamper, every, floor};
+use super::{Sealed, Sealer, Stamper, every, floor};
 use crate::config::Config;
 use crate::site::Site;
 
@@ -45,13 +45,12 @@ impl Seals {
         self.changed.notify_all();
     }
 
-    /// Seals what no seal covers, and has it stamped if the authority answers: a sentence says what was
-    /// done.
+    /// Seals what no seal covers, and has it stamped if the authority answers.
     ///
     /// # Errors
     ///
     /// When it cannot be sealed. A stamp that cannot be had is waited for, as always.
-    pub(crate) fn seal_now(&self, site: &Site) -> anyhow::Result<String> {
+    pub(crate) fn seal_now(&self, site: &Site) -> anyhow::Result<Sealed> {
         let _one = lock(&self.work);
         let now = site.clock.now();
         let sealed = sealer(site).seal_now(now)?;
@@ -60,8 +59,9 @@ impl Seals {
             warn(error);
             lock(&self.state).asked = true;
         }
-        let last = site.store.last_seal()?.map(|seal| seal.number);
-        Ok(super::told(sealed, last, stamped.err()))
+        let seal = site.store.last_seal()?.map(|seal| seal.number);
+        let unstamped = stamped.err().map(|error| format!("{error:#}"));
+        Ok(Sealed { sealed, seal, unstamped })
     }
 
     /// Seals until [`stop`](Self::stop).
@@ -76,9 +76,10 @@ impl Seals {
             if asked || again || (retry.is_none() && due.is_none_or(|due| due <= now)) {
                 let done = {
                     let _one = lock(&self.work);
-                    sealer(site)
-                        .seal_due(now)
-                        .and_then(|_| stamp_waiting(&*site.store, &site.config.load(), now))
+                    guarded(|| {
+                        sealer(site).seal_due(now)?;
+                        stamp_waiting(&*site.store, &site.config.load(), now)
+                    })
                 };
                 due = next_end(site, now);
                 retry = match done {
@@ -98,6 +99,12 @@ impl Seals {
             }
         }
     }
+}
+
+/// What panics has failed, and is tried again like anything else: the thread goes on.
+fn guarded(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))
 }
 
 /// When the interval that is open ends.
@@ -151,4 +158,14 @@ fn warn(error: &anyhow::Error) {
 /// A thread that panicked with the lock held left nothing half done behind it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_panics_has_failed_and_is_tried_again() {
+        let failed = super::guarded(|| panic!("it is broken"));
+        assert_eq!(failed.unwrap_err().to_string(), "it panicked");
+        assert!(super::guarded(|| Ok(())).is_ok());
+    }
 }

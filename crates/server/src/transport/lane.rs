@@ -44,9 +44,20 @@ impl Default for Lane {
 }
 
 impl Lane {
+    /// Whether it is left alone now.
+    pub(super) fn is_held(&self, now: Timestamp) -> bool {
+        self.held_until.is_some_and(|until| until > now)
+    }
+
+    /// Somebody asks that it be tried at once: one connection finds out whether it is back, and how
+    /// long the next hold is stays as it was.
+    pub(super) fn release(&mut self) {
+        self.held_until = None;
+    }
+
     /// How many more connections it is good for now.
     pub(super) fn room(&self, now: Timestamp) -> u32 {
-        if self.held_until.is_some_and(|until| until > now) {
+        if self.is_held(now) {
             return 0;
         }
         // After a failure one connection finds out whether it is back.
@@ -88,7 +99,7 @@ pub(super) fn make_room(lanes: &mut HashMap<String, Lane>, now: Timestamp) {
     if lanes.len() < LANES_MAX {
         return;
     }
-    lanes.retain(|_, lane| !lane.is_idle() || lane.held_until.is_some_and(|until| until > now));
+    lanes.retain(|_, lane| !lane.is_idle() || lane.is_held(now));
     if lanes.len() >= LANES_MAX {
         lanes.retain(|_, lane| !lane.is_idle());
     }
@@ -123,6 +134,19 @@ mod tests {
         }
         let hold = i64::try_from(HOLD_MAX.as_secs()).unwrap();
         assert_eq!((lane.room(at(hold - 1)), lane.room(at(hold))), (0, 1));
+    }
+
+    #[test]
+    fn a_destination_that_is_released_is_tried_once_and_held_for_as_long_as_it_would_have_been() {
+        let mut lane = Lane::default();
+        for _ in 0..3 {
+            lane.fails(at(0));
+        }
+        assert!(lane.is_held(at(3)) && lane.room(at(3)) == 0);
+        lane.release();
+        assert!(!lane.is_held(at(0)) && lane.room(at(0)) == 1);
+        lane.fails(at(3));
+        assert!(lane.is_held(at(10)) && !lane.is_held(at(11)));
     }
 
     #[test]

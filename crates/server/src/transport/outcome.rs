@@ -46,7 +46,7 @@ pub(super) fn conclude(
     for (address, fate, why) in verdicts {
         match (fate, due) {
             (Some(Fate::Delivered), _) => {
-                let record = record(site, relay, "trasmissione", address);
+                let record = record(&site.provider.name, relay, "trasmissione", address);
                 let notes = [std::slice::from_ref(why), notes].concat();
                 step.log.push(LogRecord { time: now, notes, ..record });
             }
@@ -66,7 +66,7 @@ pub(super) fn conclude(
         }
     }
     for (address, why) in &failed {
-        let record = record(site, relay, "errore-trasmissione", address);
+        let record = record(&site.provider.name, relay, "errore-trasmissione", address);
         step.log.push(LogRecord {
             time: now,
             errore: Some("altro".to_owned()),
@@ -133,7 +133,7 @@ fn is_reported(site: &Site, relay: &Relay, recipient: &Address) -> bool {
 }
 
 /// A record of what happened to a message for one recipient, with what is known without reading it.
-pub(crate) fn record(site: &Site, relay: &Relay, event: &str, recipient: &Address) -> LogRecord {
+pub(crate) fn record(provider: &str, relay: &Relay, event: &str, recipient: &Address) -> LogRecord {
     let mittente = match (&relay.content, &relay.reverse_path) {
         // The sender of the message that a receipt is about is not who sends the receipt.
         (Content::Receipt { .. }, _) | (_, ReversePath::Null) => None,
@@ -144,7 +144,7 @@ pub(crate) fn record(site: &Site, relay: &Relay, event: &str, recipient: &Addres
         identificativo: relay.content.identifier().map(str::to_owned),
         message_id: relay.content.message_id().map(str::to_owned),
         mittente,
-        gestore: Some(site.provider.name.clone()),
+        gestore: Some(provider.to_owned()),
         consegna: Some(recipient.to_string()),
         ..LogRecord::default()
     }

@@ -91,6 +91,32 @@ fn the_senders_copy_says_what_became_of_the_message() {
     assert_eq!(marks(&scene, ROSSI, "Posta inviata")[0], "$PecConsegnata");
 }
 
+/// One receipt that the disk has lost keeps nobody from reading what came after it, nor does one copy.
+#[test]
+fn what_cannot_be_read_holds_up_nothing_behind_it() {
+    let scene = Scene::new();
+    keep_copy(&scene, "altro@pc.example");
+    keep_copy(&scene, "cliente.1@pc.example");
+    offer(&scene, &[BIANCHI]);
+    scene.run();
+    let store = &scene.site.store;
+    let account = store.account_by_address(&address(ROSSI)).unwrap().unwrap().id;
+    let blobs = |name: &str| {
+        let mailbox = store.mailbox(account, &MailboxName::parse(name).unwrap()).unwrap().id;
+        let all = store.summaries(mailbox, &UidSet::all(), 99).unwrap();
+        all.iter().map(|message| message.blob).collect::<Vec<_>>()
+    };
+    scene.memory.danger_damage(blobs("INBOX")[0]);
+    scene.memory.danger_damage(blobs("Posta inviata")[0]);
+    read(&scene, ROSSI);
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata"), ["", "$PecAccettata $PecConsegnata"]);
+    for mailbox in store.mailboxes(account).unwrap() {
+        let behind = store.summaries(mailbox.id, &UidSet::all(), 99).unwrap();
+        let last = behind.last().map_or(0, |message| message.uid.0.get());
+        assert!(store.texts_indexed_to(mailbox.id).unwrap().unwrap() >= last);
+    }
+}
+
 #[test]
 fn a_message_that_did_not_reach_all_is_a_problem() {
     let scene = Scene::new();

@@ -31,6 +31,8 @@ pub(super) const BODY: &str = "Si allega istanza.\r\n";
 pub(super) struct Scene {
     pub(super) site: Arc<Site>,
     pub(super) clock: Clock,
+    /// The site's store.
+    pub(super) memory: Arc<MemoryStore>,
     _folder: tempfile::TempDir,
 }
 
@@ -136,8 +138,8 @@ impl Scene {
             store.add_account(account, now()).unwrap();
         }
         let clock = Clock::set(now());
-        let site = crate::serve::assemble(config, store, signer, clock.clone()).unwrap();
-        Self { site, clock, _folder: folder }
+        let site = crate::serve::assemble(config, store.clone(), signer, clock.clone()).unwrap();
+        Self { site, clock, memory: store, _folder: folder }
     }
 
     /// Submits, as a session does after the end of data.
