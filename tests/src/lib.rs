@@ -11,6 +11,7 @@ pub mod load;
 pub mod pair;
 pub mod peers;
 pub mod process;
+pub mod receipts;
 pub mod script;
 pub mod shelf;
 pub mod smtp;

@@ -10,8 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use scenarios::demo::{PASSWORD, free_port_base};
 use scenarios::peers::{self, Clamd};
 use scenarios::process::{self, SERVICE_MAILBOX};
-use scenarios::tools::{self, run, tool};
-use scenarios::{Demo, Smtp};
+use scenarios::{Demo, Smtp, receipts};
 use serde_json::Value;
 
 const MARIO: &str = "mario.rossi@pec.alfa.example";
@@ -68,33 +67,8 @@ fn kept(data: &Path) -> Vec<Value> {
     listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// OpenSSL finds the signature good, and xmllint the certification data valid; both are given back
-/// as text.
 fn certified(ca: &Path, octets: &[u8]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("message.eml"), octets).unwrap();
-    let mut verify = tool("openssl", "openssl").unwrap();
-    verify.current_dir(folder.path()).args(["cms", "-verify", "-in", "message.eml", "-CAfile"]);
-    verify.arg(ca).args(["-out", "content"]);
-    run(&mut verify).unwrap().ok().unwrap();
-    let content = String::from_utf8(std::fs::read(folder.path().join("content")).unwrap()).unwrap();
-    let xml = content.split("\r\n\r\n").find_map(|part| {
-        let body = part.split("\r\n--").next()?.replace("\r\n", "");
-        let xml = String::from_utf8(STANDARD.decode(body).ok()?).ok()?;
-        xml.contains("<postacert").then_some(xml)
-    });
-    let xml = xml.unwrap_or_else(|| {
-        let start = content.find("<?xml").expect("certification data");
-        let end = content.find("</postacert>").unwrap() + "</postacert>".len();
-        content[start..end].to_owned()
-    });
-    std::fs::write(folder.path().join("daticert.xml"), &xml).unwrap();
-    let mut lint = tool("xmllint", "libxml2-utils").unwrap();
-    lint.current_dir(folder.path()).args(["--noout", "--nonet", "--dtdvalid"]);
-    lint.arg(tools::here().join("../crates/pec/examples/daticert.dtd")).arg("daticert.xml");
-    let told = run(&mut lint).unwrap();
-    assert_eq!((told.status, told.err.as_str()), (Some(0), ""), "{told}");
-    xml
+    receipts::certified(ca, octets).unwrap()
 }
 
 fn header(octets: &[u8]) -> String {

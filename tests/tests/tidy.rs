@@ -192,6 +192,47 @@ fn every_rule_that_is_cited_is_a_rule() {
     none("not in docs/pec-rules.md", &unknown);
 }
 
+/// The rules that a cell of docs/pec.md means: `PEC-GEN-01, AP-03 to AP-17, NA`.
+fn meant<'r>(cell: &str, known: &'r [rules::Rule]) -> Result<Vec<&'r str>, String> {
+    let mut meant = Vec::new();
+    for item in cell.split(", ").filter(|item| !item.starts_with("and ")) {
+        let item = item.trim().trim_start_matches("PEC-");
+        let (first, last) = item.split_once(" to ").unwrap_or((item, item));
+        let place = |id: &str| known.iter().position(|rule| rule.id == format!("PEC-{id}"));
+        let of_family = known.iter().filter(|rule| rule.family() == item);
+        let all: Vec<&str> = match (place(first), place(last)) {
+            (Some(first), Some(last)) if first <= last => {
+                known[first..=last].iter().map(|rule| rule.id.as_str()).collect()
+            }
+            _ => of_family.map(|rule| rule.id.as_str()).collect(),
+        };
+        if all.is_empty() {
+            return Err(format!("{item} in docs/pec.md is neither a rule nor a group of them"));
+        }
+        meant.extend(all);
+    }
+    Ok(meant)
+}
+
+#[test]
+fn an_auditor_is_told_of_every_rule() {
+    let text = tree_text(rules::RULES);
+    let known = rules::rules(&text).unwrap();
+    let mut told: BTreeSet<String> =
+        rules::without(&text).unwrap().into_iter().map(|without| without.id).collect();
+    for line in tree_text("docs/pec.md").lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        if let [_, cell, ..] = cells[..]
+            && cell.starts_with("PEC-")
+        {
+            told.extend(meant(cell, &known).unwrap().into_iter().map(str::to_owned));
+        }
+    }
+    let missing: Vec<String> =
+        known.into_iter().map(|rule| rule.id).filter(|id| !told.contains(id)).collect();
+    none("no row of docs/pec.md says how it is met", &missing);
+}
+
 #[test]
 fn every_doubt_that_is_cited_is_told() {
     let told = tree_text("docs/doubts.md");
