@@ -1,4 +1,5 @@
-//! A name server of a test's own: what it knows is a table of text records, and it can fail.
+//! A name server of a test's own: what it knows is a table of text records, hosts and addresses, and it
+//! can fail.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 /// How often it looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const TXT: [u8; 2] = [0, 16];
+const A: u16 = 1;
+const MX: u16 = 15;
+const TXT: u16 = 16;
 
 /// Answers on a free port of the loopback until it is dropped.
 pub struct Dns {
@@ -19,7 +22,8 @@ pub struct Dns {
 
 #[derive(Default)]
 struct Shared {
-    texts: Mutex<HashMap<String, String>>,
+    /// Of each name, the kinds of its records and what they hold.
+    records: Mutex<HashMap<String, Vec<(u16, Vec<u8>)>>>,
     fails: AtomicBool,
     asked: AtomicUsize,
     ends: AtomicBool,
@@ -53,10 +57,38 @@ impl Dns {
         Ok(dns)
     }
 
-    /// From now on `name` has this text.
+    /// From now on `name` has this text, in strings of 255 octets at most (RFC 1035 §3.3.14).
     pub fn set(&self, name: &str, text: &str) {
-        let mut texts = self.shared.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        texts.insert(name.to_ascii_lowercase(), text.to_owned());
+        let mut strings = Vec::new();
+        for part in text.as_bytes().chunks(255) {
+            strings.extend(u8::try_from(part.len()));
+            strings.extend_from_slice(part);
+        }
+        self.record(name, TXT, strings);
+    }
+
+    /// From now on mail for `name` goes to `host` (RFC 1035 §3.3.9).
+    pub fn set_mx(&self, name: &str, host: &str) {
+        let mut data = vec![0, 10];
+        for label in host.split('.') {
+            data.extend(u8::try_from(label.len()));
+            data.extend_from_slice(label.as_bytes());
+        }
+        data.push(0);
+        self.record(name, MX, data);
+    }
+
+    /// From now on `name` has this address.
+    pub fn set_address(&self, name: &str, address: Ipv4Addr) {
+        self.record(name, A, address.octets().to_vec());
+    }
+
+    /// Sets the one record of this kind.
+    fn record(&self, name: &str, kind: u16, data: Vec<u8>) {
+        let mut records = self.shared.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_name = records.entry(name.to_ascii_lowercase()).or_default();
+        of_name.retain(|(other, _)| *other != kind);
+        of_name.push((kind, data));
     }
 
     /// From now on every answer is that it cannot be told (SERVFAIL), or no longer so.
@@ -91,27 +123,23 @@ impl Shared {
             at += length;
         }
         let question = query.get(12..at + 4)?;
-        let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = texts.get(&labels.join("."));
-        let is_text = query.get(at..at + 2)? == TXT;
-        let (code, found) = match text {
+        let kind = u16::from_be_bytes(query.get(at..at + 2)?.try_into().ok()?);
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let (code, found) = match records.get(&labels.join(".")) {
             _ if self.fails.load(Ordering::Relaxed) => (2, None),
             None => (3, None),
-            Some(text) => (0, is_text.then_some(text)),
+            Some(of_name) => (0, of_name.iter().find(|(of, _)| *of == kind)),
         };
         let mut answer = query.get(..2)?.to_vec();
         answer.extend([0x85, 0x80 | code, 0, 1, 0, u8::from(found.is_some()), 0, 0, 0, 0]);
         answer.extend_from_slice(question);
-        if let Some(text) = found {
-            let mut strings = Vec::new();
-            for part in text.as_bytes().chunks(255) {
-                strings.push(u8::try_from(part.len()).ok()?);
-                strings.extend_from_slice(part);
-            }
+        if let Some((kind, data)) = found {
             // The name is that of the question, twelve octets in.
-            answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 1]);
-            answer.extend(u16::try_from(strings.len()).ok()?.to_be_bytes());
-            answer.extend(strings);
+            answer.extend([0xc0, 12]);
+            answer.extend(kind.to_be_bytes());
+            answer.extend([0, 1, 0, 0, 0, 1]);
+            answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
+            answer.extend(data);
         }
         Some(answer)
     }

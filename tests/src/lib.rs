@@ -8,6 +8,7 @@ pub mod dns;
 pub mod imap;
 pub mod ledger;
 pub mod load;
+pub mod mta;
 pub mod pair;
 pub mod peers;
 pub mod process;

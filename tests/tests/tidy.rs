@@ -19,7 +19,7 @@ const PICTURE: &[(&str, &str, &[&str])] = &[
     ("pec", "crates/pec", &["mail"]),
     ("imap", "crates/imap", &["mail", "store"]),
     ("server", "crates/server", &["mail", "crypto", "store", "smtp", "imap", "pec"]),
-    ("scenarios", "tests", &[]),
+    ("scenarios", "tests", &["xtask"]),
     ("benches", "benches", &["mail", "crypto", "store", "smtp", "imap", "pec", "scenarios"]),
     ("xtask", "xtask", &[]),
     ("fuzz", "fuzz", &["mail", "smtp", "imap", "pec", "store"]),

@@ -101,8 +101,7 @@ fn tests() -> Result<String> {
 }
 
 fn release_binary() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    xtask::tree::root().join(target).join("release").join("ceralacca")
+    xtask::debian::target().join("release").join("ceralacca")
 }
 
 /// Tests, summed over the lines `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use xtask::debian;
 
 use crate::command::Run;
 
@@ -100,8 +101,10 @@ pub(crate) fn provide() -> Result<String> {
     ensure!(missing.is_empty(), "missing: run `sudo apt-get install {names}`");
     components()?;
     cargo_deny()?;
+    let servers = mail_servers()?;
     let crates = fetch();
-    Ok(format!("{} programs and cargo-deny {CARGO_DENY}; {crates}", TOOLS.len()))
+    let programs = TOOLS.len();
+    Ok(format!("{programs} programs, {servers} and cargo-deny {CARGO_DENY}; {crates}"))
 }
 
 fn absent() -> Vec<&'static Tool> {
@@ -180,6 +183,17 @@ fn components() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The mail servers that the tests speak with, which are unpacked and not installed.
+fn mail_servers() -> Result<String> {
+    let names: Vec<&str> = debian::SERVERS.iter().map(|(name, _)| *name).collect();
+    for name in &names {
+        debian::unpacked(name).with_context(|| {
+            format!("{name} is missing: connect to Debian's archive, or copy target/debian here")
+        })?;
+    }
+    Ok(names.join(", "))
 }
 
 fn cargo_deny() -> Result<()> {
