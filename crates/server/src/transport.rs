@@ -497,6 +497,12 @@ impl Connection {
             parameters: relay.wishes.mail.clone(),
         };
         let verdicts = peer.send(&self.site, outgoing, blob).await;
+        // What the peer has now is sent again if we end before the commit: `docs/crash-states.md`.
+        let answered = std::time::Instant::now();
+        let committed = || {
+            metrics::histogram!("ceralacca_relay_commit_seconds")
+                .record(answered.elapsed().as_secs_f64());
+        };
         let (mut works, mut doubt, mut may_have_it) = (false, false, false);
         let mut fates = Fates::new();
         for (address, verdict) in addressed.into_iter().zip(verdicts) {
@@ -518,12 +524,14 @@ impl Connection {
             }
             // What the peer has, or never will, is written down first.
             self.conclude(&job, told(&others), notes.clone()).await?;
+            committed();
             let (site, id) = (self.site.clone(), job.id);
             let job = blocking(move || site.store.job(id)).await??;
             return Ok(job.map(|job| PutOff { job, fates: put_off, notes, broke_off }));
         }
         put_off.extend(others);
         self.conclude(&job, told(&put_off), notes).await?;
+        committed();
         if doubt {
             metrics::counter!("ceralacca_relay_in_doubt_total").increment(1);
         }

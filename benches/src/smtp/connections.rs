@@ -1,0 +1,95 @@
+//! What a connection costs in memory, and whether ten thousand slow ones starve the others.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use scenarios::Demo;
+
+use super::submission::stop_signing;
+use super::{Bodies, OCTETS, Until, folder, load, rate, send};
+use crate::resident_kib;
+
+const FROM: &str = "mario.rossi@pec.alfa.example";
+const TO: &str = "studio.verdi@pec.beta.example";
+/// What the demo's configuration says of limits.
+const LIMITS: &str = "unthrottled = [\"127.0.0.0/8\"]";
+/// Connections in the middle of a message.
+const SENDING: usize = 1_000;
+/// Octets that each has sent of it: as many as stay in memory at most before they go to a file.
+const SENT: usize = 127 * 1024;
+/// Connections that say next to nothing.
+pub const SLOW: usize = 10_000;
+/// Clients that work beside them.
+const GOOD: usize = 16;
+const TIME: Duration = Duration::from_secs(5);
+
+/// KiB of resident memory for each connection with TLS that has sent half a message.
+///
+/// # Errors
+///
+/// When one is refused.
+pub fn memory(bodies: &Bodies) -> anyhow::Result<f64> {
+    let folder = folder()?;
+    let demo = Demo::start(&folder.path().join("demo"))?;
+    // A first login takes the memory of the password's hash, which is not a connection's.
+    drop(super::signed_in(&demo, "mrossi", 8)?);
+    let before = resident_kib(demo.pid())?;
+    let mut held = Vec::with_capacity(SENDING);
+    let text = bodies.message(FROM, TO, 0, SENT);
+    let text = text.strip_suffix(b".\r\n").unwrap_or(&text);
+    for _ in 0..SENDING {
+        let mut smtp = demo.submit_as("mrossi")?;
+        let commands = format!("MAIL FROM:<{FROM}>\r\nRCPT TO:<{TO}>\r\nDATA\r\n");
+        smtp.wire.write(commands.as_bytes())?;
+        for code in ["250", "250", "354"] {
+            smtp.expect(code)?;
+        }
+        smtp.wire.write(text)?;
+        held.push(smtp);
+    }
+    let after = resident_kib(demo.pid())?;
+    drop(held);
+    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+    Ok(after.saturating_sub(before) as f64 / SENDING as f64)
+}
+
+/// Submissions answered a second beside so many slow connections.
+///
+/// # Errors
+///
+/// When a good client is refused.
+pub fn beside(bodies: &Bodies, slow: usize) -> anyhow::Result<f64> {
+    let folder = folder()?;
+    let more = format!("{LIMITS}\nconnections_max = {}", SLOW + 100);
+    let demo = Demo::start_changed(&folder.path().join("demo"), &[(LIMITS, &more)], "")?;
+    let services = ["smtp", "submission", "submissions"];
+    let mut held = Vec::with_capacity(slow);
+    for number in 0..slow {
+        let address = demo.address(services[number % services.len()])?;
+        held.push(TcpStream::connect(address)?);
+    }
+    let mut clients = super::signed_in(&demo, "mrossi", GOOD)?;
+    stop_signing(&demo)?;
+    let over = AtomicBool::new(false);
+    let (count, took) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // An octet from each in every second.
+            while !over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                for socket in &mut held {
+                    // The server may have enough of it: that is its right.
+                    let _ = std::io::Write::write_all(socket, b"E");
+                }
+                std::thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
+            }
+        });
+        let done = load(&mut clients, Until::Time(TIME), |smtp, number| {
+            send(smtp, FROM, TO, &bodies.message(FROM, TO, number, OCTETS))
+        });
+        over.store(true, Ordering::Relaxed);
+        done
+    })?;
+    demo.kill()?;
+    Ok(rate(count, took))
+}
