@@ -5,6 +5,7 @@
 
 pub mod dovecot;
 pub mod imap;
+pub mod smtp;
 pub mod throughput;
 
 use std::time::Duration;
