@@ -20,10 +20,13 @@ pub struct Dns {
     shared: Arc<Shared>,
 }
 
+/// The kinds of records, and what they hold.
+type Records = Vec<(u16, Vec<u8>)>;
+
 #[derive(Default)]
 struct Shared {
-    /// Of each name, the kinds of its records and what they hold.
-    records: Mutex<HashMap<String, Vec<(u16, Vec<u8>)>>>,
+    /// Of each name.
+    records: Mutex<HashMap<String, Records>>,
     fails: AtomicBool,
     asked: AtomicUsize,
     ends: AtomicBool,
