@@ -33,13 +33,16 @@ pub enum SevenBitError {
 
 /// Whether a message is safe for 7-bit transport as it is: octets 1 to 127 and no line over 998.
 pub fn is_seven_bit(octets: &[u8]) -> bool {
-    octets.is_ascii() && !octets.contains(&0) && !has_long_line(octets)
+    octets.is_ascii() && memchr::memchr(0, octets).is_none() && !has_long_line(octets)
 }
 
 fn has_long_line(octets: &[u8]) -> bool {
-    octets
-        .split(|&b| b == b'\n')
-        .any(|line| line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX)
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', octets).chain([octets.len()]).any(|end| {
+        let line = &octets[start.min(end)..end];
+        start = end + 1;
+        line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX
+    })
 }
 
 /// Converts the leaf parts that have 8-bit octets or over-long lines (quoted-printable for text,
@@ -195,6 +198,9 @@ mod tests {
             (line(998), true),
             (line(999), false),
             (vec![b'x'; 999], false),
+            ([line(998), line(998)].concat(), true),
+            ([line(1), line(999), line(1)].concat(), false),
+            ([line(1), vec![b'x'; 999]].concat(), false),
         ] {
             assert_eq!(is_seven_bit(&octets), expected);
         }
