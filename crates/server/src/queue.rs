@@ -12,8 +12,9 @@ use store::{Job, JobId, StoreError, Timestamp};
 
 use crate::site::Site;
 
-/// Steps under way at once: enough to keep every signing core busy while others wait for a commit.
-const WORKERS: usize = 24;
+/// Steps under way at once: enough to keep every signing core busy while others wait for a commit,
+/// and so many that a commit is shared by dozens of them.
+const WORKERS: usize = 64;
 /// Jobs that are in memory at once, however many wait.
 const JOBS_IN_MEMORY_MAX: usize = 512;
 /// Octets of messages that steps under way work on at once: each is in memory some four times while

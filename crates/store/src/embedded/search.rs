@@ -266,6 +266,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     db.pragma_update(None, "journal_mode", "TRUNCATE")?;
     db.pragma_update(None, "synchronous", "NORMAL")?;
     db.pragma_update(None, "cache_size", -1_000)?;
+    super::schema::prepare_once(&db)?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {

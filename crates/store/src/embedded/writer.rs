@@ -70,6 +70,15 @@ struct Ready {
     new: BTreeMap<u64, NewBlob>,
 }
 
+/// The commands of a group, and what of their octets is new.
+struct Sorted {
+    ready: Vec<Ready>,
+    /// What has to be appended, each under its number.
+    records: Vec<(u64, Record)>,
+    /// What the index is to be told of the new pieces among them.
+    new: BTreeMap<u64, NewPiece>,
+}
+
 /// Why a group failed.
 enum Failure {
     /// Before anything could have become visible: the next group may do better.
@@ -214,6 +223,37 @@ impl Writer {
         &mut self,
         commands: Vec<Command>,
     ) -> Result<(Vec<Ready>, BTreeMap<u64, Placed>), Failure> {
+        let Sorted { ready, records, mut new } = self.sort(commands)?;
+        let places = self.segments.append(&records).map_err(|error| match error {
+            AppendError::Write(error) => Failure::Harmless(error.into()),
+            AppendError::Flush(error) => Failure::Fatal(error.into()),
+        })?;
+        self.segments.flush().map_err(|error| match StoreError::from(error) {
+            // Nothing that was certain is less so: this file is not written to any more.
+            StoreError::NoSpace => Failure::Left(StoreError::NoSpace),
+            other => Failure::Fatal(other),
+        })?;
+        let placed = records.into_iter().zip(places).map(|((number, record), place)| {
+            let stored = record.octets.len() as u64;
+            (number, Placed { place, stored, new: new.remove(&number) })
+        });
+        Ok((ready, placed.collect()))
+    }
+
+    /// Finds out which pieces of a group are new. One snapshot for all these questions: each alone
+    /// would lock the index, and look whether somebody else changed it.
+    fn sort(&mut self, commands: Vec<Command>) -> Result<Sorted, Failure> {
+        let step = |db: &Connection, sql| -> Result<(), Failure> {
+            let done = db.prepare_cached(sql).and_then(|mut step| step.execute([]));
+            done.map(|_| ()).map_err(|error| Failure::Harmless(error.into()))
+        };
+        step(&self.db, "BEGIN")?;
+        let sorted = self.sort_in_snapshot(commands);
+        step(&self.db, "COMMIT")?;
+        sorted
+    }
+
+    fn sort_in_snapshot(&mut self, commands: Vec<Command>) -> Result<Sorted, Failure> {
         let mut records: Vec<(u64, Record)> = Vec::new();
         let mut new_pieces: BTreeMap<u64, NewPiece> = BTreeMap::new();
         let mut in_group: BTreeMap<Hash, u64> = BTreeMap::new();
@@ -265,20 +305,7 @@ impl Writer {
             }
             ready.push(Ready { run: command.run, blobs, new });
         }
-        let places = self.segments.append(&records).map_err(|error| match error {
-            AppendError::Write(error) => Failure::Harmless(error.into()),
-            AppendError::Flush(error) => Failure::Fatal(error.into()),
-        })?;
-        self.segments.flush().map_err(|error| match StoreError::from(error) {
-            // Nothing that was certain is less so: this file is not written to any more.
-            StoreError::NoSpace => Failure::Left(StoreError::NoSpace),
-            other => Failure::Fatal(other),
-        })?;
-        let placed = records.into_iter().zip(places).map(|((number, record), place)| {
-            let stored = record.octets.len() as u64;
-            (number, Placed { place, stored, new: new_pieces.remove(&number) })
-        });
-        Ok((ready, placed.collect()))
+        Ok(Sorted { ready, records, new: new_pieces })
     }
 
     fn command(
