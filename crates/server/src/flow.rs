@@ -10,13 +10,14 @@
 //! | [`certify`] | `Certify`, `Refuse` | the acceptance receipt in the sender's INBOX and `Incoming` for the transport envelope; or the non-acceptance notice |
 //! | [`reception`] | what another host brought to port 25 | `Incoming`, `Notify` or `Enclose`, as it was found to be |
 //! | [`anomaly`] | `Enclose` | the anomaly envelope in the mailboxes that take it |
-//! | [`incoming`] | `Incoming` | the take-charge receipt as `Notify` or `Relay`; `Scan`, or one `Deliver` a recipient |
+//! | [`incoming`] | `Incoming` | the take-charge receipt in the service mailbox or as `Relay`; `Scan`, or one `Deliver` a recipient |
 //! | [`virus`] | `Scan` | one `Deliver` a recipient; or the envelope in the quarantine and one virus notice a recipient as `Notify` or `Relay` |
-//! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, as `Notify` or `Relay` |
+//! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, in the sender's INBOX or as `Relay` |
 //! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
 //! | [`deadlines`] | what is due in the tracker | a notice of late delivery in the sender's INBOX |
 //!
-//! What one point hands to another goes through [`dispatch`]. What each point decides is in [`pec`]; here is only the order.
+//! What one point hands to another goes through [`dispatch`]. A receipt of ours for a user of ours that
+//! finds the mailbox full or gone becomes a `Notify`. What each point decides is in [`pec`]; here is only the order.
 
 pub(crate) mod access;
 mod anomaly;

@@ -10,7 +10,7 @@ use pec::{envelope, receipt};
 use store::{Job, Octets, Source, StoreError, Transaction};
 
 use super::access::Wishes;
-use super::dispatch::{Content, Parcel, hand_over_as_wished};
+use super::dispatch::{Content, Parcel, Receipts, hand_over_as_wished};
 use super::{author_path, commit, fresh, fresh_token, octets_of, place_or_queue, seal, sign};
 use crate::site::Site;
 
@@ -48,7 +48,8 @@ pub(super) fn certify(
         };
         let octets = (Source::New(0), &receipt[..]);
         place_or_queue(&mut transaction, &exchange.sender, octets, placed)?;
-        hand_over_as_wished(site, &parcel, wishes, &envelope, &mut transaction)?;
+        let (receipts, step) = (Receipts::Queued, &mut transaction);
+        hand_over_as_wished(site, &parcel, wishes, &envelope, receipts, step)?;
         Ok(transaction)
     };
     commit_receipt(site, with_receipt, "certify")

@@ -11,10 +11,8 @@ use pec::inspect::examine;
 use pec::receipt;
 use store::{Charge, Delivery, Job, MailboxName, Role, Source, State, StoreError, Transaction};
 
-use super::dispatch::{self, Content, Parcel};
-use super::{
-    account_of, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, sign,
-};
+use super::dispatch::{Content, Parcel, Receipts, commit_handing, hand_over};
+use super::{account_of, author_path, fresh, fresh_id, now_after, octets_of, origin, record, sign};
 use crate::keywords;
 use crate::site::Site;
 
@@ -36,7 +34,7 @@ pub(super) fn deliver(
     let envelope = origin::recall_envelope(site, &examine(&octets), &routing, tested.as_ref())?;
     let failure = match find_account(site, recipient)? {
         Err(failure) => failure,
-        Ok(account) => match hand_over(site, job, &envelope, octets, recipient, account) {
+        Ok(account) => match place(site, job, &envelope, octets, recipient, account) {
             Ok(()) => return Ok(()),
             Err(error) => match error.downcast_ref::<StoreError>() {
                 Some(StoreError::OverQuota(_)) => Failure::Full,
@@ -63,7 +61,7 @@ fn find_account(site: &Site, recipient: &Address) -> Result<Result<Address, Fail
     })
 }
 
-fn hand_over(
+fn place(
     site: &Site,
     job: &Job,
     envelope: &VerifiedEnvelope,
@@ -87,32 +85,36 @@ fn hand_over(
     let signed = sign(site, unsigned, at)?.into();
     let exchange = envelope.exchange();
     let Some(blob) = job.blob else { anyhow::bail!("the job has no octets") };
-    let mut transaction = Transaction {
-        at: at.instant(),
-        consume: vec![job.id],
-        deliver: vec![Delivery {
-            to: account,
-            mailbox: MailboxName::inbox(),
-            // Unmodified: the octets that the incoming point tested (PEC-GEN-05, PEC-MBX-02).
-            octets: Source::Stored(blob),
-            flags,
-            charge: Charge::Quota,
-        }],
-        log: vec![
-            record::of(site, "consegna", exchange, at)
-                .about(&exchange.identifier)
-                .by(envelope.signer())
-                .delivery(recipient)
-                .build(),
-            record::of(site, "avvenuta-consegna", exchange, at)
-                .about(&id)
-                .delivery(recipient)
-                .build(),
-        ],
-        ..Transaction::default()
+    let back = Back { exchange, receipt: &signed, id: &id, recipient };
+    let make = |receipts| {
+        let mut transaction = Transaction {
+            at: at.instant(),
+            consume: vec![job.id],
+            deliver: vec![Delivery {
+                to: account.clone(),
+                mailbox: MailboxName::inbox(),
+                // Unmodified: the octets that the incoming point tested (PEC-GEN-05, PEC-MBX-02).
+                octets: Source::Stored(blob),
+                flags: flags.clone(),
+                charge: Charge::Quota,
+            }],
+            log: vec![
+                record::of(site, "consegna", exchange, at)
+                    .about(&exchange.identifier)
+                    .by(envelope.signer())
+                    .delivery(recipient)
+                    .build(),
+                record::of(site, "avvenuta-consegna", exchange, at)
+                    .about(&id)
+                    .delivery(recipient)
+                    .build(),
+            ],
+            ..Transaction::default()
+        };
+        back.send(site, receipts, &mut transaction)?;
+        Ok(transaction)
     };
-    send_back(site, &mut transaction, exchange, &signed, id, recipient)?;
-    Ok(commit(site, transaction, "deliver")?)
+    commit_handing(site, make, "deliver")
 }
 
 fn give_notice(
@@ -128,36 +130,48 @@ fn give_notice(
         receipt::non_delivery(envelope, recipient, failure, &site.provider, at, fresh(id.clone()));
     let signed = sign(site, unsigned, at)?.into();
     let exchange = envelope.exchange();
-    let mut transaction = Transaction {
-        at: at.instant(),
-        consume: vec![job.id],
-        log: vec![
-            record::of(site, "errore-consegna", exchange, at)
-                .about(&id)
-                .delivery(recipient)
-                .error(failure.error().errore(), &failure.describe(&site.provider.name))
-                .build(),
-        ],
-        ..Transaction::default()
+    let back = Back { exchange, receipt: &signed, id: &id, recipient };
+    let make = |receipts| {
+        let mut transaction = Transaction {
+            at: at.instant(),
+            consume: vec![job.id],
+            log: vec![
+                record::of(site, "errore-consegna", exchange, at)
+                    .about(&id)
+                    .delivery(recipient)
+                    .error(failure.error().errore(), &failure.describe(&site.provider.name))
+                    .build(),
+            ],
+            ..Transaction::default()
+        };
+        back.send(site, receipts, &mut transaction)?;
+        Ok(transaction)
     };
-    send_back(site, &mut transaction, exchange, &signed, id, recipient)?;
-    Ok(commit(site, transaction, "non-delivery")?)
+    commit_handing(site, make, "non-delivery")
 }
 
 /// A receipt or notice goes to the sender of the message, whoever's user that is (PEC-PC-02).
-fn send_back(
-    site: &Site,
-    transaction: &mut Transaction,
-    exchange: &Exchange,
-    receipt: &Arc<[u8]>,
-    id: PecId,
-    recipient: &Address,
-) -> anyhow::Result<()> {
-    let parcel = Parcel {
-        reverse_path: &author_path(site),
-        recipients: std::slice::from_ref(&exchange.sender),
-        content: Content::Receipt { id, about: exchange.identifier.clone() },
-        account: recipient,
-    };
-    dispatch::hand_over(site, &parcel, receipt, transaction)
+struct Back<'a> {
+    exchange: &'a Exchange,
+    receipt: &'a Arc<[u8]>,
+    id: &'a PecId,
+    recipient: &'a Address,
+}
+
+impl Back<'_> {
+    fn send(
+        &self,
+        site: &Site,
+        receipts: Receipts,
+        transaction: &mut Transaction,
+    ) -> anyhow::Result<()> {
+        let (id, about) = (self.id.clone(), self.exchange.identifier.clone());
+        let parcel = Parcel {
+            reverse_path: &author_path(site),
+            recipients: std::slice::from_ref(&self.exchange.sender),
+            content: Content::Receipt { id, about },
+            account: self.recipient,
+        };
+        hand_over(site, &parcel, self.receipt, receipts, transaction)
+    }
 }

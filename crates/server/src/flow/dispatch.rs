@@ -2,8 +2,10 @@
 //! all others.
 //!
 //! Within one provider every message goes through all points all the same (PEC-GEN-09), so what is
-//! for a domain of ours becomes a job of the incoming point. What is for others becomes one job for
-//! each destination domain, with all its recipients (PEC-BT-12).
+//! for a domain of ours passes the incoming point's tests. A receipt of ours for our own user does what
+//! it does in the step that signed it, where it can; everything else becomes a job of the incoming
+//! point. What is for others becomes one job for each destination domain, with all its recipients
+//! (PEC-BT-12).
 //!
 //! `Return-Path` is written by the last hop and never in transit (RFC 5321 §4.4, doubt D-16): the
 //! octets of jobs within this provider begin with it, those of relay jobs do not have it.
@@ -14,13 +16,14 @@ use std::sync::Arc;
 use mail::{Address, Domain, ReversePath};
 use pec::exchange::{PecId, RecipientKind};
 use pec::incoming::Routing;
+use pec::inspect::examine;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
-use store::{Lane, NewJob, Octets, Source, Transaction, Urgency};
+use store::{Lane, NewJob, Octets, Source, StoreError, Transaction, Urgency};
 
-use super::Task;
 use super::access::Wishes;
-use super::origin;
+use super::origin::{self, Own};
+use super::{Task, commit, notify};
 use crate::site::Site;
 
 /// What a message is, for whoever carries it: how urgent, and what becomes of it when nobody takes
@@ -103,18 +106,47 @@ pub(crate) struct RelayRecipient {
     pub(crate) last: Option<String>,
 }
 
+/// When a receipt of ours for a user of ours reaches the mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receipts {
+    /// In the commit of the step that hands it over. That commit fails when the mailbox is full or
+    /// gone, so the step is one that can be made again with the other choice: [`commit_handing`].
+    AtOnce,
+    /// When its job is done.
+    Queued,
+}
+
+/// Commits a step that hands receipts over: at once, and when they cannot be placed at once, as jobs.
+///
+/// # Errors
+///
+/// As the second of these commits.
+pub(super) fn commit_handing(
+    site: &Site,
+    make: impl Fn(Receipts) -> anyhow::Result<Transaction>,
+    step: &'static str,
+) -> anyhow::Result<()> {
+    match commit(site, make(Receipts::AtOnce)?, step) {
+        Err(StoreError::OverQuota(_) | StoreError::NoSuchAccount) => {
+            Ok(commit(site, make(Receipts::Queued)?, step)?)
+        }
+        done => Ok(done?),
+    }
+}
+
 /// Adds to a step what hands over these octets, which have no `Return-Path` yet.
 ///
 /// # Errors
 ///
 /// When a job cannot be written down.
-pub(crate) fn hand_over(
+pub(super) fn hand_over(
     site: &Site,
     parcel: &Parcel<'_>,
     octets: &Arc<[u8]>,
+    receipts: Receipts,
     step: &mut Transaction,
 ) -> anyhow::Result<()> {
-    hand_over_as_wished(site, parcel, &Wishes::default(), octets, step)
+    hand_over_as_wished(site, parcel, &Wishes::default(), octets, receipts, step)
 }
 
 /// As [`hand_over`], with what the sender asked for.
@@ -127,6 +159,7 @@ pub(super) fn hand_over_as_wished(
     parcel: &Parcel<'_>,
     wishes: &Wishes,
     octets: &Arc<[u8]>,
+    receipts: Receipts,
     step: &mut Transaction,
 ) -> anyhow::Result<()> {
     let ours: Vec<Address> =
@@ -134,15 +167,28 @@ pub(super) fn hand_over_as_wished(
     if !ours.is_empty() {
         // Of a receipt for us the reverse-path is not asked (PEC-PR-16 is of envelopes).
         let routing = Routing { reverse_path: parcel.reverse_path, forward_paths: &ours };
-        let origin = Some(origin::test_own(site, octets, &routing, Moment::of(step.at))?);
+        let examination = examine(octets);
+        let at = Moment::of(step.at);
+        let own = origin::test_own(site, &examination, &routing, at)?;
         let placed = Source::New(step.octets.len());
         step.octets.push(Octets::Inline(with_return_path(parcel.reverse_path, octets).into()));
+        let origin = Some(own.provenance());
         match parcel.content {
             // One for each: what becomes of a receipt is decided for the mailbox it is for.
             Content::Receipt { .. } => {
                 for to in ours {
-                    let task = Task::Notify { to, arrived: None, origin: origin.clone() };
-                    step.enqueue.push(task.queued(Some(placed))?);
+                    let done = match &own {
+                        Own::Receipt(receipt, notes) if receipts == Receipts::AtOnce => {
+                            let receipt =
+                                notify::Receipt { receipt, examination: &examination, notes, at };
+                            notify::add_at_once(site, &receipt, &to, placed, step)?
+                        }
+                        _ => false,
+                    };
+                    if !done {
+                        let task = Task::Notify { to, arrived: None, origin: origin.clone() };
+                        step.enqueue.push(task.queued(Some(placed))?);
+                    }
                 }
             }
             Content::Envelope(_) | Content::Anomaly(_) | Content::Ordinary => {

@@ -12,7 +12,7 @@ use pec::moment::Moment;
 use pec::receipt;
 use store::{Job, Mark, Source, StoreError, Transaction};
 
-use super::dispatch::{Content, Parcel, hand_over};
+use super::dispatch::{Content, Parcel, Receipts, hand_over};
 use super::{
     Tested, anomaly, author_path, commit, fresh, fresh_id, now_after, octets_of, once, origin,
     record, sign, virus,
@@ -60,10 +60,17 @@ pub(super) fn take_in(
         notes: &judged.notes,
         at,
     };
+    let mut receipts = Receipts::AtOnce;
     for _ in 0..BEGUN_AGAIN_MAX {
-        let transaction = arrival.step(site, job)?;
+        let transaction = arrival.step(site, job, receipts)?;
         match commit(site, transaction, "incoming") {
             Err(StoreError::Marked) => {}
+            // Of the mailbox for receipts: where else it may go is asked when its job is done.
+            Err(StoreError::OverQuota(_) | StoreError::NoSuchAccount)
+                if receipts == Receipts::AtOnce =>
+            {
+                receipts = Receipts::Queued;
+            }
             done => return Ok(done?),
         }
     }
@@ -98,7 +105,7 @@ impl Arrival<'_> {
     /// What is done about it. The same envelope is neither delivered nor answered twice
     /// (PEC-PR-28); another one with the identifier of one that came before breaks PEC-AP-20, and
     /// is propagated as what it is, a provider's message of a wrong form (PEC-PR-07).
-    fn step(&self, site: &Site, job: &Job) -> anyhow::Result<Transaction> {
+    fn step(&self, site: &Site, job: &Job, receipts: Receipts) -> anyhow::Result<Transaction> {
         let Sorted { fresh: recipients, marks, again, strange } = self.sort(site)?;
         let (at, exchange) = (self.at, self.envelope.exchange());
         let blob = job.blob.map(Source::Stored);
@@ -109,7 +116,7 @@ impl Arrival<'_> {
             ..Transaction::default()
         };
         if !recipients.is_empty() {
-            self.take_charge(site, &recipients, blob, &mut transaction)?;
+            self.take_charge(site, &recipients, blob, receipts, &mut transaction)?;
         }
         if !again.is_empty() {
             transaction.log.push(
@@ -162,6 +169,7 @@ impl Arrival<'_> {
         site: &Site,
         recipients: &[Address],
         blob: Option<Source>,
+        receipts: Receipts,
         transaction: &mut Transaction,
     ) -> anyhow::Result<()> {
         let (envelope, exchange, at) = (self.envelope, self.envelope.exchange(), self.at);
@@ -197,7 +205,7 @@ impl Arrival<'_> {
             content: Content::Receipt { id: receipt_id, about: exchange.identifier.clone() },
             account: &site.provider.author,
         };
-        hand_over(site, &parcel, &signed, transaction)?;
+        hand_over(site, &parcel, &signed, receipts, transaction)?;
         let blob = blob.context("the job has no octets")?;
         transaction.enqueue.extend(virus::after_take_charge(site, envelope, recipients, blob)?);
         Ok(())

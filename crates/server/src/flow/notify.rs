@@ -5,10 +5,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use mail::{Address, ReversePath};
 use pec::incoming::{Class, Routing, VerifiedNotification};
-use pec::inspect::examine;
+use pec::inspect::{Examination, examine};
 use pec::moment::Moment;
 use pec::receipt::ReceiptKind;
-use store::{Charge, Delivery, Job, Source, StoreError, Track, TrackState, Transaction};
+use store::{
+    Charge, Delivery, Job, LogRecord, Mark, Source, StoreError, Track, TrackState, Transaction,
+};
 
 use super::{Task, Tested, commit, octets_of, once, origin, record, to_inbox, virus};
 use crate::site::Site;
@@ -36,74 +38,122 @@ pub(super) fn take_in(
             anyhow::bail!("a receipt of ours is not held for ours: {fault:?}")
         }
     };
-    let data = receipt.certification();
-    let message_id = examination.message().field("Message-ID").map(|field| field.unfolded());
-    // Receipts for providers never reach users (PEC-PR-22), whoever they were sent to.
-    let (to, charge) = if receipt.kind().is_for_providers() {
-        (&site.provider.service_mailbox, Charge::Unlimited)
-    } else if site.provider.is_service_address(to) {
-        // And the service mailbox holds no others (PEC-GEN-07): nobody sends as a service address.
-        return drop_receipt(site, job, &receipt, to, at);
-    } else {
-        (to, Charge::Receipt)
-    };
     let blob = match job.blob {
         Some(blob) => Source::Stored(blob),
         None => anyhow::bail!("the job has no octets"),
     };
-    let log = vec![
-        record::of_data("consegna", data, at)
-            .about_field(message_id.as_deref().unwrap_or_default())
-            .by(receipt.signer())
-            .delivery(to)
-            .notes(&judged.notes)
-            .build(),
-    ];
-    let entity = examination.entity().context("the receipt has lost what is signed")?;
-    let mark = once::receipt(entity, to);
+    let whole = Receipt { receipt: &receipt, examination: &examination, notes: &judged.notes, at };
+    let Some(Effect { delivery, mark, log }) = whole.effect(site, to, blob)? else {
+        return drop_receipt(site, job, &receipt, to, at);
+    };
+    let to = delivery.to.clone();
     let mut transaction = Transaction {
         at: at.instant(),
         consume: vec![job.id],
-        deliver: vec![Delivery { charge, ..to_inbox(to, blob, &octets) }],
+        deliver: vec![delivery],
         track: learned(&receipt, at),
         once: vec![mark],
-        log: log.clone(),
+        log: vec![log.clone()],
         ..Transaction::default()
     };
     virus::add_non_delivery(site, &receipt, at, &mut transaction)?;
     match commit(site, transaction, "notify") {
-        Err(StoreError::NoSuchAccount) => drop_receipt(site, job, &receipt, to, at),
+        Err(StoreError::NoSuchAccount) => drop_receipt(site, job, &receipt, &to, at),
         // The same receipt came before (PEC-PR-28).
         Err(StoreError::Marked) => {
-            let log = log.into_iter().map(|mut record| {
-                "doppione".clone_into(&mut record.event);
-                record
-            });
+            let mut log = log;
+            "doppione".clone_into(&mut log.event);
             let transaction = Transaction {
                 at: at.instant(),
                 consume: vec![job.id],
-                log: log.collect(),
+                log: vec![log],
                 ..Transaction::default()
             };
             Ok(commit(site, transaction, "repeated")?)
         }
         // Judged and learned from once: what is left is to place it when there is room.
         Err(StoreError::OverQuota(_)) => {
-            warn_full(to);
-            let task = Task::Place { to: to.clone() };
+            warn_full(&to);
+            let task = Task::Place { to };
             let transaction = Transaction {
                 at: at.instant(),
                 consume: vec![job.id],
                 enqueue: vec![task.queued(Some(blob))?],
                 track: learned(&receipt, at),
                 once: vec![mark],
-                log,
+                log: vec![log],
                 ..Transaction::default()
             };
             Ok(commit(site, transaction, "notify")?)
         }
         done => Ok(done?),
     }
+}
+
+/// A receipt that passed the incoming point's tests.
+pub(super) struct Receipt<'a> {
+    pub(super) receipt: &'a VerifiedNotification,
+    /// Of its octets, with or without `Return-Path`.
+    pub(super) examination: &'a Examination<'a>,
+    /// What was out of order without deciding it.
+    pub(super) notes: &'a [String],
+    pub(super) at: Moment,
+}
+
+/// What it does beside telling the tracker.
+struct Effect {
+    delivery: Delivery,
+    mark: Mark,
+    log: LogRecord,
+}
+
+impl Receipt<'_> {
+    /// Nothing when there is no mailbox that may hold it.
+    fn effect(&self, site: &Site, to: &Address, octets: Source) -> anyhow::Result<Option<Effect>> {
+        let message = self.examination.message();
+        // Receipts for providers never reach users (PEC-PR-22), whoever they were sent to.
+        let (to, charge) = if self.receipt.kind().is_for_providers() {
+            (&site.provider.service_mailbox, Charge::Unlimited)
+        } else if site.provider.is_service_address(to) {
+            // And the service mailbox holds no others (PEC-GEN-07): nobody sends as a service address.
+            return Ok(None);
+        } else {
+            (to, Charge::Receipt)
+        };
+        let message_id = message.field("Message-ID").map(|field| field.unfolded());
+        let log = record::of_data("consegna", self.receipt.certification(), self.at)
+            .about_field(message_id.as_deref().unwrap_or_default())
+            .by(self.receipt.signer())
+            .delivery(to)
+            .notes(self.notes)
+            .build();
+        let entity = self.examination.entity().context("the receipt has lost what is signed")?;
+        let mark = once::receipt(entity, to);
+        let delivery = Delivery { charge, ..to_inbox(to, octets, message.octets()) };
+        Ok(Some(Effect { delivery, mark, log }))
+    }
+}
+
+/// Adds to the step that signed a receipt what the receipt does, at the incoming point and in the
+/// mailbox. Whether it did: what is more than a delivery is for a step of its own.
+pub(super) fn add_at_once(
+    site: &Site,
+    receipt: &Receipt<'_>,
+    to: &Address,
+    octets: Source,
+    step: &mut Transaction,
+) -> anyhow::Result<bool> {
+    if receipt.receipt.kind() == ReceiptKind::VirusFound {
+        return Ok(false);
+    }
+    let Some(Effect { delivery, mark, log }) = receipt.effect(site, to, octets)? else {
+        return Ok(false);
+    };
+    step.deliver.push(delivery);
+    step.once.push(mark);
+    step.log.push(log);
+    step.track.extend(learned(receipt.receipt, receipt.at));
+    Ok(true)
 }
 
 /// A receipt that found the mailbox full is tried again.

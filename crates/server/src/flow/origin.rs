@@ -3,8 +3,11 @@
 
 use anyhow::Context;
 use crypto::{Revocation, VerifyError};
-use pec::incoming::{Class, OriginFault, Provenance, Routing, SignedBy, VerifiedEnvelope, judge};
-use pec::inspect::{Examination, examine};
+use pec::incoming::{
+    Class, OriginFault, Provenance, Routing, SignedBy, VerifiedEnvelope, VerifiedNotification,
+    judge,
+};
+use pec::inspect::Examination;
 use pec::moment::Moment;
 
 use super::Tested;
@@ -71,22 +74,41 @@ pub(super) fn test(
     Ok(Judged { class: judge(examination, Ok(signed_by), routing), notes })
 }
 
+/// A message of ours that we would believe too.
+pub(super) enum Own {
+    /// An envelope, and what was proved of its origin.
+    Envelope(Provenance),
+    /// A receipt or notice, and what was out of order without deciding it.
+    Receipt(Box<VerifiedNotification>, Vec<String>),
+}
+
+impl Own {
+    /// What goes with it into the queue.
+    pub(super) fn provenance(&self) -> Provenance {
+        match self {
+            Self::Envelope(provenance) => provenance.clone(),
+            Self::Receipt(receipt, _) => receipt.provenance().clone(),
+        }
+    }
+}
+
 /// Makes the tests on a message of ours that goes to a recipient of ours, in the very step that
-/// signed it: nothing that these tests do not hold for ours gets into the queue, and what they
-/// proved goes with it.
+/// signed it: nothing that these tests do not hold for ours gets into the queue or a mailbox, and
+/// what they proved goes with it.
 ///
 /// # Errors
 ///
 /// When it is not what it should be: the step is tried again, and signs again.
 pub(super) fn test_own(
     site: &Site,
-    octets: &[u8],
+    examination: &Examination<'_>,
     routing: &Routing<'_>,
     at: Moment,
-) -> anyhow::Result<Provenance> {
-    match test(site, &examine(octets), routing, at)?.class {
-        Class::Envelope(envelope) => Ok(envelope.provenance().clone()),
-        Class::Notification(receipt) => Ok(receipt.provenance().clone()),
+) -> anyhow::Result<Own> {
+    let Judged { class, notes } = test(site, examination, routing, at)?;
+    match class {
+        Class::Envelope(envelope) => Ok(Own::Envelope(envelope.provenance().clone())),
+        Class::Notification(receipt) => Ok(Own::Receipt(receipt, notes)),
         Class::Anomaly(fault) => anyhow::bail!("a message of ours has a wrong form: {fault}"),
         Class::Ordinary(fault) => {
             anyhow::bail!("a message of ours is not held for ours: {fault:?}")

@@ -16,7 +16,7 @@ use pec::moment::Moment;
 use pec::receipt::{self, ReceiptKind};
 use store::{Infection, Job, NewInfected, NewJob, Octets, Source, Timestamp, Transaction};
 
-use super::dispatch::{Content, Parcel, hand_over};
+use super::dispatch::{Content, Parcel, Receipts, hand_over};
 use super::{
     Task, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal, sign,
 };
@@ -175,7 +175,7 @@ pub(super) fn scan(
             content: Content::Receipt { id: id.clone(), about: exchange.identifier.clone() },
             account: &provider.author,
         };
-        hand_over(site, &parcel, &signed, &mut transaction)?;
+        hand_over(site, &parcel, &signed, Receipts::Queued, &mut transaction)?;
         transaction.log.push(
             record::of(site, "rilevazione-virus", exchange, at)
                 .about(&id)

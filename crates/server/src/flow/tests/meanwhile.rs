@@ -85,30 +85,6 @@ fn a_receipt_that_arrived_counts_also_when_its_signer_leaves_the_index() {
     assert!(due(&site).is_empty());
 }
 
-/// The certificate rolls over, and the index has the new one only, between any two steps.
-#[test]
-fn what_we_signed_is_delivered_also_when_our_own_certificate_leaves_the_index() {
-    let scene = Scene::new();
-    offer(&scene, &[BIANCHI]);
-    let mut steps = 0;
-    let index = scene.site.providers.load_full();
-    loop {
-        let jobs = scene.site.store.jobs_due(now(), None, 1).unwrap();
-        let Some(job) = jobs.first() else { break };
-        let task: Task = serde_json::from_slice(&job.payload).unwrap();
-        // What only reads what was signed before, and signs nothing for our own users.
-        if matches!(task, Task::Notify { .. }) {
-            forget(&scene.site, "pec.alfa.example");
-        }
-        perform(&scene.site, job).unwrap();
-        scene.site.providers.store(index.clone());
-        steps += 1;
-    }
-    assert!(steps >= 4, "{steps}");
-    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);
-    assert_eq!(kinds(&scene.certified(SERVICE)), ["presa-in-carico"]);
-}
-
 /// Nothing that we would not believe ourselves is ever queued: the step signs again when it can.
 #[test]
 fn what_our_own_tests_do_not_hold_for_ours_stays_where_it_is() {
