@@ -86,6 +86,12 @@ impl Dns {
         self.record(name, A, address.octets().to_vec());
     }
 
+    /// From now on there is no `name`.
+    pub fn unset(&self, name: &str) {
+        let mut records = self.shared.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.remove(&name.to_ascii_lowercase());
+    }
+
     /// Sets the one record of this kind.
     fn record(&self, name: &str, kind: u16, data: Vec<u8>) {
         let mut records = self.shared.records.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,12 +3,15 @@
 //!
 //! Nothing here knows the program from inside: it is started, spoken to over TLS, killed.
 
+pub mod certificates;
 pub mod demo;
 pub mod dns;
+pub mod host;
 pub mod imap;
 pub mod ledger;
 pub mod load;
 pub mod mta;
+pub mod outside;
 pub mod pair;
 pub mod peers;
 pub mod process;
@@ -18,6 +21,7 @@ pub mod shelf;
 pub mod smtp;
 pub mod tools;
 pub mod wire;
+pub mod zone;
 
 pub use demo::Demo;
 pub use imap::Imap;

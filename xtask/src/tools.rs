@@ -43,6 +43,12 @@ const TOOLS: &[Tool] = &[
         package: "slapd",
         purpose: "an index of providers as a directory",
     },
+    Tool {
+        program: "/usr/sbin/knotd",
+        package: "knot",
+        purpose: "a root of DNS of the tests' own",
+    },
+    Tool { program: "kzonesign", package: "knot-dnssecutils", purpose: "signs it" },
     Tool { program: "softhsm2-util", package: "softhsm2", purpose: "a device that holds a key" },
     Tool { program: "python3", package: "python3", purpose: "smtplib and imaplib are clients" },
     Tool { program: "curl", package: "curl", purpose: "a client of HTTP, IMAP and SMTP" },

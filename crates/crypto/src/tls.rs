@@ -3,6 +3,7 @@
 //! TLS 1.2 and 1.3 only (PEC-SEC-04; RFC 8996 forbids what is older). All the rest is rustls' own
 //! choice of what is sound. STARTTLS, and when it must have happened, is the protocols' matter.
 
+pub mod dane;
 mod peer;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
-pub use peer::{PeerCertificate, Seen, danger_peer_config};
+pub use peer::{Distrust, Expects, PeerCertificate, Roots, Seen, Unverified, danger_peer_config};
 
 /// Why there is no such configuration.
 #[derive(Debug, thiserror::Error)]

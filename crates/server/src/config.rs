@@ -6,6 +6,7 @@
 mod complaint;
 mod reader;
 mod sections;
+mod transport;
 mod values;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::rates::Rate;
 
 pub(crate) use complaint::{Complaint, ConfigErrors};
 use reader::{Reader, Section};
+pub(crate) use transport::{Dns, Dnssec, Route, Transport};
 pub(crate) use values::{Network, size};
 
 use crate::antivirus::Antivirus;
@@ -313,24 +315,6 @@ pub(crate) struct Listen {
     pub(crate) proxy_from: Vec<Network>,
 }
 
-/// Where mail for a domain goes, whatever DNS says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// A name, or an address.
-    pub(crate) host: String,
-    /// Its port.
-    pub(crate) port: u16,
-}
-
-/// `[routes]` and `[transport]`: how other hosts are reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Transport {
-    /// `[routes]`.
-    pub(crate) routes: BTreeMap<Domain, Route>,
-    /// `transport.verify = "required"`: a host whose TLS certificate does not hold gets nothing.
-    pub(crate) verify_required: bool,
-}
-
 /// `[index]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IndexConfig {
@@ -507,8 +491,8 @@ pub(crate) struct Config {
     pub(crate) submission: Submission,
     /// `receipts.brief_hash`
     pub(crate) brief_hash: Hashed,
-    /// `dns.nameservers`; empty: the machine's own.
-    pub(crate) nameservers: Vec<SocketAddr>,
+    /// `[dns]`
+    pub(crate) dns: Dns,
     /// `[abuse]`
     pub(crate) abuse: Abuse,
     /// `[machines]`
@@ -590,7 +574,7 @@ impl Config {
             ("tls", kept(&mut self.tls, &running.tls)),
             ("store", kept(&mut self.data, &running.data)),
             ("log", kept(&mut self.log, &running.log)),
-            ("dns", kept(&mut self.nameservers, &running.nameservers)),
+            ("dns", kept(&mut self.dns, &running.dns)),
         ];
         sections.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }

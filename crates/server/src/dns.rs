@@ -1,6 +1,9 @@
-//! The resolver of names: the servers that `[dns]` names, or the machine's own.
+//! The resolvers of names: the servers that `[dns]` names, or the machine's own; one that believes
+//! them, and one that has every answer proved by DNSSEC.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,6 +12,7 @@ use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::dnssec::TrustAnchors;
 
 /// How long one server is waited for, and how often it is asked: what hangs on an answer waits at
 /// most for the product.
@@ -25,6 +29,40 @@ const CACHE_FOR_MAX: Duration = Duration::from_secs(3_600);
 ///
 /// When the machine's own cannot be found out, or the resolver not be made.
 pub(crate) fn resolver(nameservers: &[SocketAddr]) -> anyhow::Result<TokioResolver> {
+    make(nameservers, None)
+}
+
+/// As [`resolver`], and each answer is followed by DNSSEC to one of these keys (RFC 4035 §5): every
+/// record says of itself how far it was proved, and what is forged is no answer.
+///
+/// # Errors
+///
+/// As [`resolver`].
+pub(crate) fn validating(
+    nameservers: &[SocketAddr],
+    anchors: TrustAnchors,
+) -> anyhow::Result<TokioResolver> {
+    make(nameservers, Some(Arc::new(anchors)))
+}
+
+/// The keys that answers are followed to: those of a file of DNSKEY records, or those of the root
+/// that the program knows.
+///
+/// # Errors
+///
+/// When the file cannot be read, or has no key.
+pub(crate) fn anchors(file: Option<&Path>) -> anyhow::Result<TrustAnchors> {
+    let Some(file) = file else { return Ok(TrustAnchors::default()) };
+    let anchors = TrustAnchors::from_file(file)
+        .with_context(|| format!("{} cannot be read as DNSKEY records", file.display()))?;
+    anyhow::ensure!(!anchors.is_empty(), "{} has no key of the root", file.display());
+    Ok(anchors)
+}
+
+fn make(
+    nameservers: &[SocketAddr],
+    anchors: Option<Arc<TrustAnchors>>,
+) -> anyhow::Result<TokioResolver> {
     let (config, mut options) = if nameservers.is_empty() {
         hickory_resolver::system_conf::read_system_conf()
             .context("the machine names no server for names: set dns.nameservers")?
@@ -45,8 +83,12 @@ pub(crate) fn resolver(nameservers: &[SocketAddr]) -> anyhow::Result<TokioResolv
     options.negative_max_ttl = Some(CACHE_FOR_MAX);
     // What mail asks for is in the DNS and not in a file of this machine.
     options.use_hosts_file = ResolveHosts::Never;
-    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(options)
-        .build()
-        .context("the resolver of names cannot be made")
+    // The aliases on the way to an answer are part of its proof.
+    options.preserve_intermediates = true;
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        .with_options(options);
+    if let Some(anchors) = anchors {
+        builder = builder.with_trust_anchor(anchors);
+    }
+    builder.build().context("the resolver of names cannot be made")
 }

@@ -95,7 +95,7 @@ impl Site {
         if let Some(resolver) = self.resolver.get() {
             return Ok(resolver.clone());
         }
-        let resolver = crate::dns::resolver(&self.config.load().nameservers)?;
+        let resolver = crate::dns::resolver(&self.config.load().dns.nameservers)?;
         Ok(self.resolver.get_or_init(|| resolver).clone())
     }
 

@@ -11,13 +11,17 @@
 //! | --- | --- |
 //! | [`places`] | how many connections there are, and whose turn it is |
 //! | [`lane`] | how many connections a destination is good for |
-//! | [`way`] | routes, MX records and addresses |
+//! | [`names`] | DNS, and how far its answers are proved |
+//! | [`way`] | routes, MX records, addresses and TLSA records |
+//! | [`demand`] | what a host must show before it gets anything |
 //! | [`peer`] | a connection: socket, TLS, and the machine of [`smtp::client`] |
 //! | [`outcome`] | what a peer's answers become, in one commit |
 //! | [`retry`] | when a message is tried again, and when no more |
 
+mod demand;
 mod guard;
 mod lane;
+mod names;
 mod outcome;
 mod peer;
 mod places;
@@ -39,13 +43,15 @@ use crate::flow::Task;
 use crate::flow::dispatch::Relay;
 use crate::site::Site;
 use crate::submission::{blocking, stopped};
+use demand::Demand;
 use guard::{Held, UnderWay};
 use lane::Lane;
+use names::Names;
 use outcome::Verdicts;
 pub(crate) use outcome::record;
 use peer::{OpenFailure, Peer};
 use places::{Kind, Places, Turns};
-use way::{Host, NoWay, Ways};
+use way::{Host, NoWay, Published, Ways};
 
 /// Messages that one connection carries before it makes room for another destination's.
 const MESSAGES_MAX: usize = 200;
@@ -156,7 +162,7 @@ impl Transport {
 
 /// Hands mail over to other hosts until the program stops.
 pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
-    let ways = Arc::new(Ways::new(site.resolver()));
+    let ways = ways(&site);
     let mut connections = JoinSet::new();
     let mut turns = Turns::default();
     loop {
@@ -190,7 +196,7 @@ pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
 /// Has what is due sent, once, and waits until it is.
 #[cfg(test)]
 pub(crate) async fn once(site: &Arc<Site>) {
-    let ways = Arc::new(Ways::new(site.resolver()));
+    let ways = ways(site);
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut turns = Turns::default();
@@ -199,6 +205,13 @@ pub(crate) async fn once(site: &Arc<Site>) {
     while let Some(ended) = connections.join_next().await {
         ended.unwrap();
     }
+}
+
+/// Whoever finds ways, as the configuration has it.
+fn ways(site: &Site) -> Arc<Ways> {
+    let config = site.config.load();
+    let names = Arc::new(Names::new(&config.dns, site.resolver()));
+    Arc::new(Ways::new(names, config.transport.port))
 }
 
 /// How far a look at the lanes came.
@@ -402,24 +415,28 @@ impl Connection {
     async fn open(&self, past: &mut Past) -> Result<Opened, NoWay> {
         let config = self.site.config.load_full();
         let domain = mail::Domain::parse(&self.destination)
-            .map_err(|error| NoWay { is_permanent: true, why: error.to_string() })?;
+            .map_err(|error| NoWay::never(error.to_string()))?;
         let route = config.transport.routes.get(&domain);
-        let hosts = self.ways.to(&self.destination, route).await?;
-        // Between providers nothing travels in clear: PEC-BT-13.
-        let certified = pec::RecipientKind::Certified;
-        let tls = if self.site.providers.load().kind(&domain) == certified {
-            TlsUse::Required
-        } else {
-            TlsUse::IfOffered
-        };
+        // Between providers nothing travels in clear: PEC-BT-13. What else a host must show is for
+        // ordinary domains to say: for providers the signature on each message counts.
+        let certified = self.site.providers.load().kind(&domain) == pec::RecipientKind::Certified;
+        let with_records = config.transport.dane && !certified;
+        let hosts = self.ways.to(&self.destination, route, with_records).await?;
         let mut last = None;
         let until = tokio::time::Instant::now() + WAY_WAIT;
-        for Host { name, addresses } in &hosts {
+        for host in &hosts {
+            if let Published::Unknown(no_way) = &host.published {
+                last = Some(format!("{}: {}", host.name, no_way.why));
+                continue;
+            }
+            let demand =
+                if certified { Demand::Encrypted } else { Demand::of(&self.destination, host) };
+            let Host { name, addresses, .. } = host;
             for address in addresses {
                 if !past.insert(*address) {
                     continue;
                 }
-                let opening = self.open_at(name, *address, tls);
+                let opening = self.open_at(name, *address, &demand);
                 match tokio::time::timeout_at(until, opening).await {
                     Ok(Ok(peer)) => {
                         let mut all = hosts.iter().flat_map(|host| &host.addresses);
@@ -432,13 +449,13 @@ impl Connection {
                     Err(_) => {
                         let why =
                             format!("{name} [{address}]: the time for finding a host is over");
-                        return Err(NoWay { is_permanent: false, why });
+                        return Err(NoWay::later(why));
                     }
                 }
             }
         }
         let why = last.unwrap_or_else(|| format!("{} has no host", self.destination));
-        Err(NoWay { is_permanent: false, why })
+        Err(NoWay::later(why))
     }
 
     /// Where TLS is no must, a host whose TLS does not work is tried in clear (RFC 7435 §3).
@@ -446,16 +463,16 @@ impl Connection {
         &self,
         name: &str,
         address: std::net::SocketAddr,
-        tls: TlsUse,
+        demand: &Demand,
     ) -> Result<Peer, OpenFailure> {
-        match Peer::open(&self.site, name, address, tls).await {
+        match Peer::open(&self.site, name, address, demand, demand.tls()).await {
             // Unless the operator wants certificates that hold: then clear text is no way out.
             Err(failure)
                 if failure.in_tls
-                    && tls == TlsUse::IfOffered
+                    && demand.tls() == TlsUse::IfOffered
                     && !self.site.config.load().transport.verify_required =>
             {
-                Peer::open(&self.site, name, address, TlsUse::Never).await
+                Peer::open(&self.site, name, address, demand, TlsUse::Never).await
             }
             opened => opened,
         }

@@ -10,6 +10,8 @@
 //! | [`dsn`] | what a sender asks to be told, and how |
 //! | [`reply`] | every reply, as a constant or a constructor with one variable part |
 //! | [`sasl`] | mechanisms, and the words of an AUTH exchange; the mechanisms' arithmetic is the shell's |
+//! | [`sts`] | what a domain's MTA-STS policy says of its hosts |
+//! | [`tls_report`] | where a domain wants to hear how TLS went |
 //! | `line`, `content` | framing: command lines, and the octets between DATA and CRLF.CRLF |
 //!
 //! RFC 5321 with SIZE (RFC 1870), PIPELINING (RFC 2920), ENHANCEDSTATUSCODES (RFC 2034), STARTTLS
@@ -27,6 +29,8 @@ pub mod reply;
 pub mod sasl;
 pub mod server;
 pub mod step;
+pub mod sts;
+pub mod tls_report;
 
 pub use client::{Client, ClientSettings, ClientStep, Outgoing};
 pub use command::MailOptions;

@@ -16,14 +16,15 @@ use crate::signer::device::{self, DeviceKey};
 
 use super::complaint::Complaint;
 use super::reader::{Reader, Section, Wrong};
+use super::transport::{read_dns, read_routes, read_transport};
 use super::values::{
     Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
 };
 use super::{
     Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, Deadlines, IndexConfig,
     IndexSource, KeyPair, Limits, Listen, LogConfig, LogFormat, Machine, NextSigning, OrdinaryMail,
-    OrdinaryMailConfig, Provider, Rate, Refuse, Route, Service, StampSource, Submission,
-    Timestamps, Transport, TrustConfig, check_provider_name,
+    OrdinaryMailConfig, Provider, Rate, Refuse, Service, StampSource, Submission, Timestamps,
+    TrustConfig, check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
@@ -42,7 +43,9 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
     let provider = read_provider(reader, root.section("provider"));
     let listen = read_listen(root.section("listen"));
     let routes = read_routes(reader, root.section("routes"));
-    let transport = read_transport(root.section("transport"), routes);
+    let section = root.section("transport");
+    let mut doubts = Vec::new();
+    let transport = read_transport(reader, section, routes, folder, &mut doubts);
     let index = read_index(reader, root.section("index"), folder);
     let trust = read_trust(root.section("trust"), folder);
 
@@ -50,7 +53,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
 
     let timestamp = read_timestamp(root.section("timestamp"), folder);
 
-    let (deadlines, doubts) = read_deadlines(reader, root.section("deadlines"));
+    let deadlines = read_deadlines(reader, root.section("deadlines"), &mut doubts);
     let domains = provider.as_ref().map(|provider| &provider.domains[..]).unwrap_or_default();
     let (ordinary_mail, authentication) =
         read_ordinary_mail(reader, root.section("ordinary_mail"), domains);
@@ -70,16 +73,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
     let limits = read_limits(root.section("limits"));
     let abuse = read_abuse(root.section("abuse"));
     let machines = read_machines(reader, root.section("machines"), provider.as_ref(), folder);
-    let mut section = root.section("dns");
-    let servers = |v: &DeValue<'_>| {
-        read_list(v, |text| {
-            let example = "write servers as in \"192.0.2.53\" or \"127.0.0.1:5353\"";
-            let address = text.parse().map(|ip: IpAddr| (ip, 53).into());
-            text.parse().or(address).map_err(|_| wrong(format!("`{text}` is no address"), example))
-        })
-    };
-    let nameservers = section.get("nameservers", servers).unwrap_or_default();
-    section.finish();
+    let dns = read_dns(root.section("dns"), folder);
     let (signing, next_signing) = read_signing(reader, root.section("signing"), folder);
     let tls = read_pair(root.section("tls"), folder, "tls");
 
@@ -109,7 +103,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         submission: Submission { strict_recipients },
         brief_hash: brief_hash.unwrap_or_default(),
         deadlines,
-        nameservers,
+        dns,
         abuse,
         machines,
         limits,
@@ -184,49 +178,6 @@ fn read_listen(mut section: Section<'_, '_>) -> Listen {
         proxy_from,
     }
 }
-
-fn read_routes(reader: &Reader<'_>, section: Section<'_, '_>) -> BTreeMap<Domain, Route> {
-    let mut routes = BTreeMap::new();
-    for (name, line, value) in section.entries() {
-        let complain = |what: String, suggestion: &str| {
-            reader.complain(line, format!("routes: {what}"), suggestion.to_owned());
-        };
-        let Ok(domain) = Domain::parse(&name) else {
-            complain(format!("`{name}` is no domain"), ROUTE_EXAMPLE);
-            continue;
-        };
-        let Some(target) = value.as_str() else {
-            complain(format!("`{name}` has no target"), ROUTE_EXAMPLE);
-            continue;
-        };
-        let split = target.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-        let split = split.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-        let Some((host, port)) = split.filter(|(_, port)| *port != 0) else {
-            complain(format!("`{target}` is no host with a port"), ROUTE_EXAMPLE);
-            continue;
-        };
-        // An IPv6 address stands in brackets before its port, RFC 3986 §3.2.2.
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        routes.insert(domain, Route { host: host.to_owned(), port });
-    }
-    routes
-}
-
-/// `[transport]`, beside the routes.
-fn read_transport(mut section: Section<'_, '_>, routes: BTreeMap<Domain, Route>) -> Transport {
-    let verify_required = section.get("verify", |v| match read_text(v)? {
-        "opportunistic" => Ok(false),
-        "required" => Ok(true),
-        other => {
-            let what = format!("`{other}` is neither way to look at a certificate");
-            Err(wrong(what, "write verify = \"opportunistic\" or \"required\""))
-        }
-    });
-    section.finish();
-    Transport { routes, verify_required: verify_required.unwrap_or(false) }
-}
-
-const ROUTE_EXAMPLE: &str = "write \"pec.beta.example\" = \"127.0.0.1:20025\", with the quotes";
 
 fn read_index(reader: &Reader<'_>, mut section: Section<'_, '_>, folder: &Path) -> IndexConfig {
     let source = section.get("source", |v| {
@@ -362,12 +313,12 @@ fn read_timestamp(mut section: Section<'_, '_>, folder: &Path) -> Timestamps {
 fn read_deadlines(
     reader: &Reader<'_>,
     mut section: Section<'_, '_>,
-) -> (Deadlines, Vec<Complaint>) {
+    doubts: &mut Vec<Complaint>,
+) -> Deadlines {
     let first = section.get("first", read_duration).unwrap_or(LEGAL_FIRST);
     let default = Duration::from_secs(23 * 3_600);
     let second = section.get("second", read_duration).unwrap_or(default);
     let queue = section.get("queue", read_duration).unwrap_or(LEGAL_QUEUE);
-    let mut doubts = Vec::new();
     let mut doubt = |key: &str, what: &str, legal: &str| {
         let what = format!("deadlines.{key} is not the legal one: {what}");
         doubts.push(reader.complaint(section.line_of(key), what, format!("write \"{legal}\"")));
@@ -387,7 +338,7 @@ fn read_deadlines(
         reader.complain(line, what, "write first = \"12h\" and second = \"23h\"".into());
     }
     section.finish();
-    (Deadlines { first, second, queue }, doubts)
+    Deadlines { first, second, queue }
 }
 
 fn read_ordinary_mail(

@@ -134,7 +134,7 @@ fn what_may_send_how_much_and_whom_to_ask() {
          [machines.\"robot@pec.alfa.example\"]\nnetworks = [\"192.0.2.7\"]\n\
          certificate = \"robot.pem\"\nmessages = [9, 0, 0]\n",
     );
-    let servers: Vec<_> = config.nameservers.iter().map(ToString::to_string).collect();
+    let servers: Vec<_> = config.dns.nameservers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "127.0.0.1:5353"]);
     assert_eq!(config.authentication.spf, Refuse::No);
     assert_eq!(config.authentication.dmarc, Refuse::Yes);

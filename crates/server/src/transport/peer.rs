@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::demand::Demand;
 use crate::site::Site;
 use crate::submission::blocking;
 
@@ -89,11 +90,13 @@ enum Event {
 }
 
 impl Peer {
-    /// Connects, and comes to where messages can be sent.
+    /// Connects, and comes to where messages can be sent. `tls` is what the demand has, or that it was
+    /// tried and failed.
     pub(super) async fn open(
         site: &Arc<Site>,
         name: &str,
         address: SocketAddr,
+        demand: &Demand,
         tls: TlsUse,
     ) -> Result<Self, OpenFailure> {
         let failure = |why: String| OpenFailure { why, in_tls: false };
@@ -114,7 +117,7 @@ impl Peer {
             over: None,
             deadline: Deadline::default(),
         };
-        match tokio::time::timeout(OPEN_WAIT, peer.begin(site)).await {
+        match tokio::time::timeout(OPEN_WAIT, peer.begin(site, demand)).await {
             Ok(Ok(())) => Ok(peer),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(failure("the host takes too long to begin".to_owned())),
@@ -122,9 +125,9 @@ impl Peer {
     }
 
     /// Comes to where messages can be sent.
-    async fn begin(&mut self, site: &Arc<Site>) -> Result<(), OpenFailure> {
+    async fn begin(&mut self, site: &Arc<Site>, demand: &Demand) -> Result<(), OpenFailure> {
         loop {
-            match self.next(Some(site)).await {
+            match self.next(Some((site, demand))).await {
                 Ok(Event::Ready) => return Ok(()),
                 Ok(Event::Over) => {
                     let why = self.over.take().unwrap_or(Why::Fault(Fault::Lost)).to_string();
@@ -220,7 +223,7 @@ impl Peer {
     }
 
     /// Does what the machine wants until it wants something of us. An error: the TLS handshake.
-    async fn next(&mut self, site: Option<&Arc<Site>>) -> Result<Event, String> {
+    async fn next(&mut self, opening: Option<(&Arc<Site>, &Demand)>) -> Result<Event, String> {
         let mut asked = false;
         loop {
             while let Some(step) = self.client.poll() {
@@ -232,11 +235,11 @@ impl Peer {
                         }
                     }
                     ClientStep::StartTls => {
-                        let Some(site) = site else {
+                        let Some((site, demand)) = opening else {
                             self.client.handle_closed();
                             continue;
                         };
-                        self.start_tls(site).await?;
+                        self.start_tls(site, demand).await?;
                         self.client.handle_tls_started();
                     }
                     ClientStep::Ready => return Ok(Event::Ready),
@@ -272,16 +275,15 @@ impl Peer {
         }
     }
 
-    async fn start_tls(&mut self, site: &Arc<Site>) -> Result<(), String> {
+    async fn start_tls(&mut self, site: &Arc<Site>, demand: &Demand) -> Result<(), String> {
         let Stream::Clear(socket) = std::mem::replace(&mut self.stream, Stream::Gone) else {
             return Err("TLS is on already".to_owned());
         };
-        let required = site.config.load().transport.verify_required;
-        let (config, seen) =
-            crypto::tls::danger_peer_config(site.trust.load().authorities(), required)
-                .map_err(|error| error.to_string())?;
-        let name = ServerName::try_from(self.name.clone())
-            .map_err(|_| format!("{} is no name for TLS", self.name))?;
+        let (config, seen) = crypto::tls::danger_peer_config(demand.expects(site))
+            .map_err(|error| error.to_string())?;
+        let name = demand.name(&self.name);
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| format!("{name} is no name for TLS"))?;
         let handshake = TlsConnector::from(config).connect(name, socket);
         let tls = match tokio::time::timeout(HANDSHAKE_WAIT, handshake).await {
             Err(_) => return Err("no TLS handshake in time".to_owned()),
@@ -295,8 +297,12 @@ impl Peer {
         let certificate = match seen.certificate() {
             None => "no certificate".to_owned(),
             Some(certificate) => match certificate.verified {
-                Ok(()) => format!("certificate {} verified", certificate.sha256),
-                Err(why) => format!("certificate {} not verified: {why}", certificate.sha256),
+                Ok(()) => {
+                    format!("certificate {} verified{}", certificate.sha256, demand.voucher())
+                }
+                Err(unverified) => {
+                    format!("certificate {} not verified: {}", certificate.sha256, unverified.why)
+                }
             },
         };
         self.tls = Some(format!("{version} {suite}, {certificate}"));

@@ -1,26 +1,22 @@
 //! Where mail for a domain goes: the operator's routes first, then DNS.
 //!
 //! RFC 5321 §5.1: the hosts of the MX records by preference, or the domain itself when it has none; a
-//! null MX takes no mail (RFC 7505 §3). Every list that DNS gives is bounded.
+//! null MX takes no mail (RFC 7505 §3). Where DNSSEC proves all of the way, a host's TLSA records come with
+//! it (RFC 7672 §2.2). Every list that DNS gives is bounded.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
+use crypto::tls::dane::{RECORDS_MAX, Tlsa};
 use hickory_resolver::proto::rr::{RData, RecordType};
 
+use super::names::{Found, Names};
 use crate::config::Route;
 
 /// Hosts of a domain that are tried at most: RFC 5321 §5.1 has a sender try at least two.
 const HOSTS_MAX: usize = 8;
 /// Addresses of a host that are tried at most.
 const ADDRESSES_MAX: usize = 4;
-/// How long one question to DNS may take, aliases that are followed included.
-const DNS_WAIT: Duration = Duration::from_secs(20);
-/// The port of hosts that DNS names.
-const SMTP_PORT: u16 = 25;
 
 /// A host to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,47 +25,78 @@ pub(super) struct Host {
     pub(super) name: String,
     /// IPv6 and IPv4 as they came.
     pub(super) addresses: Vec<SocketAddr>,
+    /// What it has published of its certificate.
+    pub(super) published: Published,
+}
+
+/// What a host says of its certificate in DNS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Published {
+    /// Nothing that is proved.
+    Nothing,
+    /// These records, under the name that its certificate is looked at by then (RFC 7672 §2.2.3).
+    Records { base: String, records: Vec<Tlsa> },
+    /// It cannot be told: then nothing is sent there (RFC 7672 §2.1.1).
+    Unknown(NoWay),
 }
 
 /// Why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NoWay {
+pub(crate) struct NoWay {
     /// Whether asking again is of no use.
-    pub(super) is_permanent: bool,
+    pub(crate) is_permanent: bool,
+    /// Whether what DNS said does not hold against its proof.
+    pub(crate) is_unproved: bool,
     /// Why.
-    pub(super) why: String,
+    pub(crate) why: String,
 }
 
 impl NoWay {
-    fn later(why: String) -> Self {
-        Self { is_permanent: false, why }
+    pub(super) fn later(why: String) -> Self {
+        Self { is_permanent: false, is_unproved: false, why }
     }
 
-    fn never(why: String) -> Self {
-        Self { is_permanent: true, why }
+    pub(super) fn never(why: String) -> Self {
+        Self { is_permanent: true, is_unproved: false, why }
+    }
+
+    /// Forged, or its owner's mistake: nobody can tell, and both may pass.
+    pub(super) fn unproved(name: &str) -> Self {
+        let why = format!("what DNS says of {name} does not hold against its DNSSEC proof");
+        Self { is_permanent: false, is_unproved: true, why }
     }
 }
 
-/// Whoever finds ways: with a resolver of names, or the reason why there is none.
+/// Whoever finds ways.
 pub(super) struct Ways {
-    resolver: Result<TokioResolver, String>,
+    names: Arc<Names>,
+    /// The port of hosts that DNS names.
+    port: u16,
 }
 
 impl Ways {
-    pub(super) fn new(resolver: anyhow::Result<TokioResolver>) -> Self {
-        Self { resolver: resolver.map_err(|error| format!("{error:#}")) }
+    pub(super) fn new(names: Arc<Names>, port: u16) -> Self {
+        Self { names, port }
     }
 
-    /// The hosts to try for a domain, in their order.
-    pub(super) async fn to(&self, domain: &str, route: Option<&Route>) -> Result<Vec<Host>, NoWay> {
+    /// The hosts to try for a domain, in their order. `with_records`: together with what they have
+    /// published.
+    pub(super) async fn to(
+        &self,
+        domain: &str,
+        route: Option<&Route>,
+        with_records: bool,
+    ) -> Result<Vec<Host>, NoWay> {
         if let Some(route) = route {
-            return Ok(vec![self.host(&route.host, route.port).await?]);
+            // Whom to believe there is for the operator to know, who wrote the route.
+            return Ok(vec![self.host(&route.host, route.port, false).await?]);
         }
-        let names = self.exchangers(domain).await?;
+        let (names, is_secure) = self.exchangers(domain).await?;
+        let with_records = with_records && is_secure;
         let mut hosts = Vec::new();
         let mut failures = Vec::new();
         for name in names {
-            match self.host(&name, SMTP_PORT).await {
+            match self.host(&name, self.port, with_records).await {
                 Ok(host) => hosts.push(host),
                 Err(no_way) => failures.push(no_way),
             }
@@ -80,10 +107,11 @@ impl Ways {
         }
     }
 
-    /// The names of the hosts that take mail for a domain.
-    async fn exchangers(&self, domain: &str) -> Result<Vec<String>, NoWay> {
+    /// The names of the hosts that take mail for a domain, and whether that is proved.
+    async fn exchangers(&self, domain: &str) -> Result<(Vec<String>, bool), NoWay> {
         let mut found: Vec<(u16, String)> = Vec::new();
-        for data in self.ask(domain, RecordType::MX).await? {
+        let asked = self.names.ask(domain, RecordType::MX).await?;
+        for data in asked.data {
             if let RData::MX(mx) = data {
                 let name = mx.exchange.to_ascii();
                 found.push((mx.preference, name.trim_end_matches('.').to_ascii_lowercase()));
@@ -91,7 +119,7 @@ impl Ways {
         }
         if found.is_empty() {
             // RFC 5321 §5.1: as if its one MX were itself.
-            return Ok(vec![domain.to_owned()]);
+            return Ok((vec![domain.to_owned()], asked.is_secure));
         }
         // RFC 7505 §3: alone, the root says that no mail is taken.
         found.retain(|(_, name)| !name.is_empty());
@@ -104,68 +132,91 @@ impl Ways {
             (*preference, name.bytes().fold(scatter, |sum, b| sum.wrapping_mul(31).wrapping_add(b)))
         });
         found.truncate(HOSTS_MAX);
-        Ok(found.into_iter().map(|(_, name)| name).collect())
+        Ok((found.into_iter().map(|(_, name)| name).collect(), asked.is_secure))
     }
 
-    async fn host(&self, name: &str, port: u16) -> Result<Host, NoWay> {
+    async fn host(&self, name: &str, port: u16, with_records: bool) -> Result<Host, NoWay> {
         let socket = |ip: IpAddr| SocketAddr::new(ip, port);
+        let plain =
+            |addresses| Host { name: name.to_owned(), addresses, published: Published::Nothing };
         if let Ok(ip) = name.parse::<IpAddr>() {
-            return Ok(Host { name: name.to_owned(), addresses: vec![socket(ip)] });
+            return Ok(plain(vec![socket(ip)]));
         }
         if name.eq_ignore_ascii_case("localhost") {
             // RFC 6761 §6.3: nobody is asked.
-            let addresses = vec![socket(IpAddr::from([127, 0, 0, 1]))];
-            return Ok(Host { name: name.to_owned(), addresses });
+            return Ok(plain(vec![socket(IpAddr::from([127, 0, 0, 1]))]));
         }
-        let (six, four) =
-            tokio::join!(self.ask(name, RecordType::AAAA), self.ask(name, RecordType::A));
-        let mut addresses = Vec::new();
+        let (six, four) = tokio::join!(
+            self.names.ask(name, RecordType::AAAA),
+            self.names.ask(name, RecordType::A)
+        );
+        let mut host = plain(Vec::new());
         let failed =
             worst([&six, &four].into_iter().filter_map(|asked| asked.as_ref().err().cloned()));
-        for data in [six, four]
-            .into_iter()
-            .filter_map(Result::ok)
-            .flat_map(|data| data.into_iter().take(ADDRESSES_MAX / 2))
-        {
-            match data {
-                RData::AAAA(ip) => addresses.push(socket(IpAddr::V6(ip.0))),
-                RData::A(ip) => addresses.push(socket(IpAddr::V4(ip.0))),
-                _ => {}
+        let mut bases = Vec::new();
+        for found in [six, four].into_iter().filter_map(Result::ok) {
+            if !found.data.is_empty() && bases.is_empty() {
+                bases = bases_of(name, &found);
+            }
+            for data in found.data.into_iter().take(ADDRESSES_MAX / 2) {
+                match data {
+                    RData::AAAA(ip) => host.addresses.push(socket(IpAddr::V6(ip.0))),
+                    RData::A(ip) => host.addresses.push(socket(IpAddr::V4(ip.0))),
+                    _ => {}
+                }
             }
         }
-        if addresses.is_empty() {
+        if host.addresses.is_empty() {
             return Err(failed.unwrap_or_else(|| {
                 NoWay::never(format!("the host {name} has no address in DNS"))
             }));
         }
-        Ok(Host { name: name.to_owned(), addresses })
+        // RFC 7672 §2.2.2: where addresses are not proved nothing else is asked for.
+        if with_records {
+            host.published = self.published(&bases, port).await;
+        }
+        Ok(host)
     }
 
-    /// What DNS has of this kind; empty when the name has none.
-    async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, NoWay> {
-        let resolver = self
-            .resolver
-            .as_ref()
-            .map_err(|why| NoWay::later(format!("no name server can be asked: {why}")))?;
-        // With the dot it is a whole name: no search list is tried.
-        let asked = tokio::time::timeout(DNS_WAIT, resolver.lookup(format!("{name}."), kind)).await;
-        match asked {
-            Err(_) => Err(NoWay::later(format!("DNS did not answer for {name} in time"))),
-            Ok(Ok(found)) => {
-                let records = found.answers().iter().filter(|record| record.record_type() == kind);
-                Ok(records.map(|record| record.data.clone()).collect())
+    /// The TLSA records of a host under the first of these names that has any, RFC 7672 §2.2.3.
+    async fn published(&self, bases: &[String], port: u16) -> Published {
+        for base in bases {
+            let asked = self.names.ask(&format!("_{port}._tcp.{base}"), RecordType::TLSA).await;
+            let found = match asked {
+                Ok(found) => found,
+                Err(no_way) if no_way.is_permanent => continue,
+                Err(no_way) => return Published::Unknown(no_way),
+            };
+            if !found.is_secure {
+                continue;
             }
-            Ok(Err(error)) => match &error {
-                NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-                    ResponseCode::NoError => Ok(Vec::new()),
-                    ResponseCode::NXDomain => {
-                        Err(NoWay::never(format!("there is no {name} in DNS")))
-                    }
-                    other => Err(NoWay::later(format!("DNS says {other} of {name}"))),
-                },
-                _ => Err(NoWay::later(format!("DNS does not tell about {name}: {error}"))),
-            },
+            let records: Vec<Tlsa> =
+                found.data.into_iter().filter_map(tlsa).take(RECORDS_MAX).collect();
+            if !records.is_empty() {
+                return Published::Records { base: base.clone(), records };
+            }
         }
+        Published::Nothing
+    }
+}
+
+/// Under which names a host may have TLSA records: where its aliases lead, when all of them are
+/// proved, and then its own; none where nothing is proved.
+fn bases_of(name: &str, found: &Found) -> Vec<String> {
+    let alias = found.alias.iter().filter(|_| found.is_secure).cloned();
+    let own = found.is_own_secure.then(|| name.to_owned());
+    alias.chain(own).collect()
+}
+
+fn tlsa(data: RData) -> Option<Tlsa> {
+    match data {
+        RData::TLSA(tlsa) => Some(Tlsa {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        }),
+        _ => None,
     }
 }
 
@@ -181,6 +232,7 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
+    use crate::config::{Dns, Dnssec};
 
     const A: u16 = 1;
     const CNAME: u16 = 5;
@@ -282,10 +334,20 @@ mod tests {
     }
 
     fn asked(domain: &str, route: Option<&Route>) -> Result<Vec<String>, NoWay> {
+        asked_with(domain, route, Dnssec::Auto)
+    }
+
+    fn asked_with(
+        domain: &str,
+        route: Option<&Route>,
+        dnssec: Dnssec,
+    ) -> Result<Vec<String>, NoWay> {
         let server = name_server(zone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let hosts = runtime.block_on(async {
-            Ways::new(crate::dns::resolver(&[server])).to(domain, route).await
+            let dns = Dns { nameservers: vec![server], dnssec, trust_anchor: None };
+            let names = Names::new(&dns, crate::dns::resolver(&[server]));
+            Ways::new(Arc::new(names), 25).to(domain, route, true).await
         })?;
         let told = |host: &Host| {
             let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
@@ -335,5 +397,18 @@ mod tests {
         assert_eq!(asked("many.example", None).unwrap().len(), HOSTS_MAX);
         // Aliases in a circle end, and no mail is lost for it.
         assert!(asked("round.example", None).is_err());
+    }
+
+    // RFC 4035 §5: a server that strips proofs off is not believed where they are a must, and is where
+    // the operator leaves it to what the server can do.
+    #[test]
+    fn without_proofs_there_is_no_way_where_they_are_a_must() {
+        for domain in ["two.example", "bare.example", "nowhere.example"] {
+            let no_way = asked_with(domain, None, Dnssec::On).unwrap_err();
+            assert!(!no_way.is_permanent, "{no_way:?}");
+        }
+        for dnssec in [Dnssec::Auto, Dnssec::Off] {
+            assert_eq!(asked_with("bare.example", None, dnssec).unwrap().len(), 1);
+        }
     }
 }

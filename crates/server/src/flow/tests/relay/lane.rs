@@ -97,7 +97,7 @@ fn hosts(scene: &Scene, addresses: &'static [u8]) -> Vec<Host> {
     let others = addresses[1..].iter().map(|last| Host::at(&format!("127.0.0.{last}:{port}")));
     let hosts = std::iter::once(first).chain(others).collect();
     let mut config = (**scene.site.config.load()).clone();
-    config.nameservers = vec![name_server(addresses)];
+    config.dns.nameservers = vec![name_server(addresses)];
     let route = Route { host: "mx.altrove.example".to_owned(), port };
     config.transport.routes.insert(Domain::parse(DOMAIN).unwrap(), route);
     scene.site.config.store(Arc::new(config));

@@ -1,0 +1,187 @@
+//! Asks DNS, and says how far each answer is proved.
+//!
+//! Where DNSSEC is in use, every answer is followed to the keys of the root (RFC 4035 §5): what is
+//! secure can say whom to believe (RFC 7672 §2.1.1), what is provably unsigned is taken as it comes,
+//! and what ought to be signed and does not hold is no answer at all. `dns.dnssec = "auto"` waits for
+//! servers that pass proofs on: those that strip them would make everything look forged.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::dnssec::Proof;
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
+
+use super::way::NoWay;
+use crate::config::{Dns, Dnssec};
+use crate::dns;
+
+/// How long one question to DNS may take, aliases that are followed and proofs included.
+const DNS_WAIT: Duration = Duration::from_secs(20);
+/// How often servers that pass no proofs on are asked again whether they do.
+const PROBE_EVERY: Duration = Duration::from_secs(600);
+
+/// What DNS has of a name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    /// Of the kind that was asked for; empty when the name has none.
+    pub(crate) data: Vec<RData>,
+    /// Whether all of it is proved: aliases on the way too, and that there is nothing.
+    pub(crate) is_secure: bool,
+    /// Whether what the name itself has is proved, be it an alias.
+    pub(crate) is_own_secure: bool,
+    /// Where aliases lead, when there are any.
+    pub(crate) alias: Option<String>,
+}
+
+/// Whoever is asked.
+pub(crate) struct Names {
+    plain: Result<TokioResolver, String>,
+    secure: Option<Secure>,
+}
+
+struct Secure {
+    resolver: TokioResolver,
+    always: bool,
+    proved: AtomicBool,
+    probed: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Names {
+    /// As the configuration has it. In the runtime only.
+    pub(crate) fn new(config: &Dns, plain: anyhow::Result<TokioResolver>) -> Self {
+        let told = |error: anyhow::Error| format!("{error:#}");
+        let plain = plain.map_err(told);
+        if config.dnssec == Dnssec::Off {
+            return Self { plain, secure: None };
+        }
+        let always = config.dnssec == Dnssec::On;
+        let made = dns::anchors(config.trust_anchor.as_deref())
+            .and_then(|anchors| dns::validating(&config.nameservers, anchors));
+        match made {
+            Ok(resolver) => {
+                let proved = AtomicBool::new(always);
+                let secure = Secure { resolver, always, proved, probed: Default::default() };
+                Self { plain, secure: Some(secure) }
+            }
+            // What must be proved and cannot is not believed.
+            Err(error) if always => Self { plain: Err(told(error)), secure: None },
+            Err(error) => {
+                tracing::warn!(target: "transport", error = %told(error), "answers of DNS cannot be proved");
+                Self { plain, secure: None }
+            }
+        }
+    }
+
+    /// What DNS has of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`NoWay`]: for good when there is no such name.
+    pub(crate) async fn ask(&self, name: &str, kind: RecordType) -> Result<Found, NoWay> {
+        let secure = match &self.secure {
+            Some(secure) if secure.is_in_use().await => Some(secure),
+            _ => None,
+        };
+        let plain = self.plain.as_ref();
+        let resolver = match secure {
+            Some(secure) => &secure.resolver,
+            None => {
+                plain.map_err(|why| NoWay::later(format!("no name server can be asked: {why}")))?
+            }
+        };
+        // With the dot it is a whole name: no search list is tried.
+        let asked = tokio::time::timeout(DNS_WAIT, resolver.lookup(format!("{name}."), kind)).await;
+        match asked {
+            Err(_) => Err(NoWay::later(format!("DNS did not answer for {name} in time"))),
+            Ok(Ok(found)) => match secure {
+                Some(_) => proved(name, kind, &found),
+                None => Ok(Found { data: of_kind(&found, kind), ..Found::default() }),
+            },
+            Ok(Err(error)) => nothing(name, &error),
+        }
+    }
+}
+
+impl Secure {
+    /// Whether answers are proved: always, or since the servers have once passed a proof on.
+    async fn is_in_use(&self) -> bool {
+        if self.proved.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut probed = self.probed.lock().await;
+        if probed.is_some_and(|last| last.elapsed() < PROBE_EVERY) {
+            return self.proved.load(Ordering::Relaxed);
+        }
+        *probed = Some(Instant::now());
+        let asked = self.resolver.lookup(".", RecordType::SOA);
+        let is_proved = match tokio::time::timeout(DNS_WAIT, asked).await {
+            Ok(Ok(found)) => {
+                let answers = found.answers().iter();
+                let mut soa = answers.filter(|record| record.record_type() == RecordType::SOA);
+                soa.next().is_some_and(|soa| soa.proof.is_secure())
+            }
+            _ => false,
+        };
+        if is_proved {
+            self.proved.store(true, Ordering::Relaxed);
+            tracing::info!(target: "transport", "answers of DNS are proved by DNSSEC from now on");
+        } else {
+            tracing::warn!(target: "transport", "the name servers pass no DNSSEC proofs on: TLSA records are not used");
+        }
+        debug_assert!(!self.always);
+        is_proved
+    }
+}
+
+fn of_kind(found: &Lookup, kind: RecordType) -> Vec<RData> {
+    let records = found.answers().iter().filter(|record| record.record_type() == kind);
+    records.map(|record| record.data.clone()).collect()
+}
+
+/// An answer of the resolver that proves them.
+fn proved(name: &str, kind: RecordType, found: &Lookup) -> Result<Found, NoWay> {
+    let counts = |record: &&Record| [kind, RecordType::CNAME].contains(&record.record_type());
+    let records = || found.answers().iter().filter(counts);
+    if records().any(|record| matches!(record.proof, Proof::Bogus | Proof::Indeterminate)) {
+        return Err(NoWay::unproved(name));
+    }
+    let asked = found.query().name();
+    let own = || records().filter(|record| record.name == *asked);
+    let aliases = records().filter_map(|record| match &record.data {
+        RData::CNAME(target) => Some(target.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
+        _ => None,
+    });
+    Ok(Found {
+        data: of_kind(found, kind),
+        is_secure: records().next().is_some() && records().all(|record| record.proof.is_secure()),
+        is_own_secure: own().next().is_some() && own().all(|record| record.proof.is_secure()),
+        alias: aliases.last(),
+    })
+}
+
+/// What an error of the resolver means: that there is nothing, or that it cannot be told.
+fn nothing(name: &str, error: &NetError) -> Result<Found, NoWay> {
+    let (code, is_secure) = match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            let soa = none.soa.as_ref().is_some_and(|soa| soa.proof.is_secure());
+            (none.response_code, soa)
+        }
+        // Proved as far as it can be, and no further.
+        NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. }) => {
+            (response.response_code, false)
+        }
+        NetError::Dns(DnsError::DnssecBogus | DnsError::Nsec { .. }) => {
+            return Err(NoWay::unproved(name));
+        }
+        _ => return Err(NoWay::later(format!("DNS does not tell about {name}: {error}"))),
+    };
+    match code {
+        ResponseCode::NoError => Ok(Found { is_secure, ..Found::default() }),
+        ResponseCode::NXDomain => Err(NoWay::never(format!("there is no {name} in DNS"))),
+        other => Err(NoWay::later(format!("DNS says {other} of {name}"))),
+    }
+}
