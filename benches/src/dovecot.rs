@@ -76,6 +76,8 @@ impl Dovecot {
         let file = folder.join("dovecot.conf");
         std::fs::write(&file, configuration(plan, imaps, lmtp)?)?;
         let log = folder.join("dovecot.log");
+        // What an earlier start said is no longer of interest.
+        std::fs::write(&log, "")?;
         let child = Command::new("/usr/sbin/dovecot")
             .arg("-F")
             .arg("-c")

@@ -17,8 +17,8 @@ pub(super) fn one_by_one(bench: &mut Bench) -> anyhow::Result<()> {
     let size = bench.size(1_000, 10_000);
     let mut figures = Vec::new();
     for party in &mut bench.parties {
-        let name = party.mailbox_of(size)?;
-        party.settle(&name)?;
+        party.mailbox_of(size)?;
+        party.settle()?;
         figures.push((party.kind, Vec::new()));
     }
     for _ in 0..bench.rounds {

@@ -16,7 +16,7 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
         let mut names = Vec::new();
         for party in &mut bench.parties {
             let name = party.mailbox_of(size)?;
-            party.settle(&name)?;
+            party.settle()?;
             // The first time, which makes what the later ones find, is not counted.
             whole(&mut party.enter(0)?, &name, size)?;
             names.push(name);

@@ -13,7 +13,7 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut figures = Vec::new();
     for party in &mut bench.parties {
         let name = party.mailbox_of(size)?;
-        party.settle(&name)?;
+        party.settle()?;
         party.enter(0)?.ok(&format!("SELECT {name}"))?;
         figures.push((party.kind, Vec::new()));
     }

@@ -13,7 +13,7 @@ pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut names = Vec::new();
     for party in &mut bench.parties {
         let name = party.mailbox_of(size)?;
-        party.settle(&name)?;
+        party.settle()?;
         names.push(name);
     }
     let rare = corpus::rare(0);

@@ -146,6 +146,12 @@ impl<'s> Source<'s> {
         self.structure.as_ref().ok_or(StoreError::NoSuchMessage)
     }
 
+    /// The same, handed over: asked for again, it is made again.
+    pub(crate) fn take_structure(&mut self) -> Result<Structure, StoreError> {
+        self.structure()?;
+        self.structure.take().ok_or(StoreError::NoSuchMessage)
+    }
+
     /// All of it as one opaque part, for what cannot be told otherwise.
     pub(crate) fn opaque(&mut self) -> Result<Structure, StoreError> {
         let lines = self.structure()?.root().lines;

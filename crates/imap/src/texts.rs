@@ -35,7 +35,7 @@ impl Texts {
     }
 
     fn up_to(source: &mut Source<'_>, octets_max: usize) -> Result<Self, StoreError> {
-        let structure = source.structure()?.clone();
+        let structure = source.take_structure()?;
         let mut texts = Self::default();
         for (at, part) in structure.parts.iter().enumerate() {
             let header = source.slice(part.header.start as u64, part.header.end as u64)?;
@@ -58,8 +58,8 @@ impl Texts {
             let room = octets_max.saturating_sub(texts.header.len() + texts.body.len());
             texts.cut |= !texts.push(part, source, room)?;
         }
-        texts.header = texts.header.to_lowercase();
-        texts.body = texts.body.to_lowercase();
+        texts.header = lowercase(texts.header);
+        texts.body = lowercase(texts.body);
         Ok(texts)
     }
 
@@ -84,6 +84,16 @@ impl Texts {
         }
         self.body.push('\n');
         Ok(all)
+    }
+}
+
+/// In lower case; where it is ASCII, in place.
+fn lowercase(mut text: String) -> String {
+    if text.is_ascii() {
+        text.make_ascii_lowercase();
+        text
+    } else {
+        text.to_lowercase()
     }
 }
 

@@ -25,8 +25,9 @@ const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
 const LOGIN_WAIT: Duration = Duration::from_secs(180);
 /// How often an idling client gets a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(120);
-/// Octets of a stored message that are in memory at once while it is sent.
-const PIECE_OCTETS: u64 = 64 * 1024;
+/// Octets of a stored message that are read at once while it is sent: twice as many are in memory, those
+/// that are being sent and the next. The store keeps pieces of up to 64 KiB, so that few are read twice.
+const PIECE_OCTETS: u64 = 128 * 1024;
 
 /// Jobs at once, of all sessions, that may hold a whole message in memory: parts are found, and texts
 /// searched, in at most so many messages of 100 MB at a time.
@@ -290,21 +291,26 @@ impl Desk {
         start: u64,
         end: u64,
     ) -> io::Result<()> {
-        let mut at = start;
-        while at < end {
-            let next = end.min(at + PIECE_OCTETS);
+        let read = |at: u64| {
             let store = self.site.store.clone();
-            let read = blocking(move || store.read(blob, at, next));
-            let piece = read.await.map_err(io::Error::other)?.map_err(|error| {
+            let until = end.min(at.saturating_add(PIECE_OCTETS));
+            tokio::task::spawn_blocking(move || store.read(blob, at, until))
+        };
+        let mut at = start;
+        let mut reading = (at < end).then(|| read(at));
+        while let Some(piece) = reading.take() {
+            let piece = piece.await.map_err(io::Error::other)?.map_err(|error| {
                 // The size was promised: all that is left is to cut the connection.
                 tracing::error!(target: "imap", blob = blob.0, %error, "a message cannot be read");
                 io::Error::other(error)
             })?;
-            if piece.len() as u64 != next - at {
+            if piece.len() as u64 != end.min(at.saturating_add(PIECE_OCTETS)) - at {
                 return Err(io::Error::other("a stored message is shorter than it was"));
             }
+            at += piece.len() as u64;
+            // The next is read while this one goes out.
+            reading = (at < end).then(|| read(at));
             connection.write(&piece).await?;
-            at = next;
         }
         Ok(())
     }

@@ -45,6 +45,12 @@ impl Field<'_> {
     /// The value for a reader: unfolded, its encoded words decoded (RFC 2047 §6.1). Control
     /// characters, also those that come out of encoded words, become spaces.
     pub fn decoded(&self) -> String {
+        // Most values: nothing is folded, encoded or to be replaced.
+        if self.value.iter().all(|b| matches!(b, b' '..=b'~'))
+            && memchr::memmem::find(self.value, b"=?").is_none()
+        {
+            return String::from_utf8_lossy(self.value).trim().to_owned();
+        }
         let text = decode_words(&self.unfolded());
         without_controls(&text).trim().to_owned()
     }
@@ -143,6 +149,17 @@ mod tests {
             (b"A:", ""),
         ] {
             assert_eq!(field(octets).unfolded(), expected);
+        }
+    }
+
+    /// Values that need no decoding are told in another way than others, and alike.
+    #[test]
+    fn a_decoded_value_is_the_same_both_ways() {
+        for value in ["", " ", "  one  two ", "a = ?b", "x=", "?=", "~ !"] {
+            let plain = format!("A:{value}\r\n");
+            let field = field(plain.as_bytes());
+            let text = decode_words(&field.unfolded());
+            assert_eq!(field.decoded(), without_controls(&text).trim(), "{value:?}");
         }
     }
 
