@@ -393,6 +393,17 @@ mod tests {
     }
 
     #[test]
+    fn of_several_failures_one_that_may_pass_decides() {
+        let never = || NoWay::never("there is no such host".to_owned());
+        let later = || NoWay::later("DNS did not answer".to_owned());
+        assert_eq!(worst([]), None);
+        assert_eq!(worst([never(), never()]), Some(never()));
+        for all in [[never(), later()], [later(), never()]] {
+            assert_eq!(worst(all), Some(later()));
+        }
+    }
+
+    #[test]
     fn no_list_is_followed_beyond_its_bound() {
         assert_eq!(asked("many.example", None).unwrap().len(), HOSTS_MAX);
         // Aliases in a circle end, and no mail is lost for it.
