@@ -324,12 +324,10 @@ impl Connection {
         while let Some((job, under_way)) = next.take() {
             let put_off = self.hand_over(&mut peer, job, more).await?;
             if let Some(put_off) = put_off {
-                peer.settle().await;
                 peer.quit().await;
                 return self.elsewhere(put_off, past).await;
             }
             drop(under_way);
-            peer.settle().await;
             carried += 1;
             let goes_on = carried < MESSAGES_MAX && !*self.stop.borrow();
             if !goes_on || !peer.takes_another() {
@@ -356,7 +354,6 @@ impl Connection {
             let Ok(Opened { mut peer, more }) = self.open(&mut past).await else { break };
             let more = more && offered < HOSTS_OFFERED_MAX;
             let again = self.hand_over(&mut peer, put_off.job, more).await?;
-            peer.settle().await;
             peer.quit().await;
             match again {
                 Some(again) => put_off = again,
@@ -535,20 +532,24 @@ impl Connection {
         let (mut put_off, others): (Fates, Fates) =
             fates.into_iter().partition(|(_, (fate, _))| *fate == Fate::Deferred);
         if more && !may_have_it && !put_off.is_empty() {
+            let job = if others.is_empty() {
+                Some(job)
+            } else {
+                // What the peer has, or never will, is written down first.
+                self.conclude(&job, told(&others), notes.clone()).await?;
+                committed();
+                let (site, id) = (self.site.clone(), job.id);
+                blocking(move || site.store.job(id)).await??
+            };
+            peer.settle().await;
             let broke_off = peer.is_over();
-            if others.is_empty() {
-                return Ok(Some(PutOff { job, fates: put_off, notes, broke_off }));
-            }
-            // What the peer has, or never will, is written down first.
-            self.conclude(&job, told(&others), notes.clone()).await?;
-            committed();
-            let (site, id) = (self.site.clone(), job.id);
-            let job = blocking(move || site.store.job(id)).await??;
             return Ok(job.map(|job| PutOff { job, fates: put_off, notes, broke_off }));
         }
         put_off.extend(others);
         self.conclude(&job, told(&put_off), notes).await?;
         committed();
+        // Only now is it known whether the connection is still of use.
+        peer.settle().await;
         if doubt {
             metrics::counter!("ceralacca_relay_in_doubt_total").increment(1);
         }
