@@ -455,10 +455,10 @@ fn no_answer_holds_more_decoded_octets_than_a_bound() {
     world.feed(&anna, format!("c FETCH 1 ({})\r\n", parts(8)).as_bytes());
     let answer = sent(&anna);
     assert!(answer.ends_with(b"c OK FETCH completed\r\n"));
-    assert_eq!(count(&answer, b"BINARY[1] ~{"), 8);
+    assert_eq!(count(&answer, b"BINARY[1] {"), 8);
     world.feed(&anna, format!("d FETCH 1 ({})\r\n", parts(9)).as_bytes());
     let answer = sent(&anna);
-    assert_eq!((count(&answer, b"BINARY[1] ~{"), count(&answer, b"BINARY[1] NIL")), (8, 1));
+    assert_eq!((count(&answer, b"BINARY[1] {"), count(&answer, b"BINARY[1] NIL")), (8, 1));
     let end =
         b"d NO [UNKNOWN-CTE] Some parts are in an encoding that is not known here: fetch their \
                 BODY\r\n";
