@@ -13,6 +13,7 @@ use imap_types::flag::Flag;
 use imap_types::mailbox::Mailbox;
 use imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
 use store::{Flags, Keyword, MailboxName, SystemFlags};
+use unicode_normalization::UnicodeNormalization as _;
 
 use self::items::Asked;
 use self::words::Words;
@@ -185,14 +186,14 @@ pub(crate) fn name(wire: &[u8], enabled: Enabled) -> Result<MailboxName, Refusal
 }
 
 /// The text of a name or pattern: modified UTF-7, or UTF-8 to a client that has enabled it (RFC 9051
-/// §5.1, RFC 9755 §3).
+/// §5.1, RFC 9755 §3). Composed, as names are kept: a pattern finds them however it was typed.
 pub(crate) fn name_text(wire: &[u8], enabled: Enabled) -> Result<String, Refusal> {
     let text = if enabled.speaks_utf8() {
         std::str::from_utf8(wire).ok().map(str::to_owned)
     } else {
         mutf7::decode(wire)
     };
-    text.ok_or_else(Refusal::bad_name)
+    text.map(|text| text.nfc().collect()).ok_or_else(Refusal::bad_name)
 }
 
 /// `flag-list`: `\Recent` is no flag that a client may set, RFC 3501 §2.3.2.

@@ -26,6 +26,7 @@ mod list;
 mod log;
 mod mailboxes;
 mod messages;
+mod names;
 mod octets;
 mod opening;
 mod options;

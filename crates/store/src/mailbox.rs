@@ -1,7 +1,10 @@
 //! Mailboxes: their names, numbers and special uses.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU32;
+
+use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick};
 
 use crate::{AccountId, Timestamp};
 
@@ -38,8 +41,18 @@ pub struct MailboxName(String);
 
 impl MailboxName {
     /// Reads a name: no empty level, no control character, no `%` nor `*`, within the bounds.
-    /// `None` otherwise. `inbox` in any case becomes `INBOX`, also as the first level.
+    /// `None` otherwise. `inbox` in any case becomes `INBOX`, also as the first level. Letters and their
+    /// accents become one, NFC, so that a name is the same however it was typed: RFC 9051 §5.1 has names
+    /// in Net-Unicode, RFC 5198 §2.
     pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > NAME_OCTETS_MAX {
+            return None;
+        }
+        let composed: Cow<'_, str> = match is_nfc_quick(text.chars()) {
+            IsNormalized::Yes => text.into(),
+            IsNormalized::No | IsNormalized::Maybe => text.nfc().collect::<String>().into(),
+        };
+        let text = &*composed;
         if text.len() > NAME_OCTETS_MAX || text.split(SEPARATOR).count() > NAME_DEPTH_MAX {
             return None;
         }

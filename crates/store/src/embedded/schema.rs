@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use crate::StoreError;
 
 /// The version of the tables and of the records in segments. A store of a higher one is refused.
-pub(super) const FORMAT: i64 = 5;
+pub(super) const FORMAT: i64 = 6;
 
 /// Marks the database as ours: "cera".
 const APPLICATION: i64 = 0x6365_7261;
@@ -265,6 +265,9 @@ fn upgrade(db: &Connection, format: i64) -> Result<(), StoreError> {
         if format < 5 {
             db.execute_batch("DROP INDEX jobs_due;")?;
             db.execute_batch(LANES)?;
+        }
+        if format < 6 {
+            super::names::compose(db)?;
         }
         db.pragma_update(None, "user_version", FORMAT)?;
         Ok(db.execute_batch("COMMIT")?)

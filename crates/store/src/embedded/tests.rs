@@ -69,9 +69,9 @@ fn what_is_not_a_store_of_ours_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(EmbeddedStore::open(dir.path(), small()).unwrap());
     let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
-    db.pragma_update(None, "user_version", 6).unwrap();
+    db.pragma_update(None, "user_version", 7).unwrap();
     drop(db);
-    let newer = "the medium failed: the store has format 6, this program knows up to 5";
+    let newer = "the medium failed: the store has format 7, this program knows up to 6";
     assert_eq!(refused(dir.path()), newer);
 
     let dir = TempDir::new().unwrap();
@@ -385,7 +385,7 @@ fn a_store_of_format_2_is_brought_forward() {
          UPDATE segments SET live = live - {record} + 24, end = end + 24;
          DROP TABLE blobs; DROP TABLE pieces; ALTER TABLE blobs_2 RENAME TO blobs;
          ALTER TABLE counters DROP COLUMN piece; DROP TABLE annotations;
-         DROP INDEX jobs_due; DROP INDEX jobs_lane; DROP INDEX jobs_turn;
+         DROP INDEX jobs_due; DROP INDEX jobs_lane; DROP INDEX jobs_turn; DROP INDEX jobs_age;
          ALTER TABLE jobs DROP COLUMN destination; ALTER TABLE jobs DROP COLUMN class;
          ALTER TABLE jobs DROP COLUMN account; ALTER TABLE jobs DROP COLUMN turn;
          CREATE INDEX jobs_due ON jobs (due); PRAGMA user_version = 2;"
