@@ -19,6 +19,7 @@ fuzz_target!(|octets: &[u8]| {
         append_octets_max: 256,
         channel_binding: false,
         background: true,
+        saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
         unauthenticate: true,
         views: Arc::default(),
         zone: jiff::tz::TimeZone::UTC,

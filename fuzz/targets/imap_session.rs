@@ -36,6 +36,7 @@ fn play(choice: u8, stream: &[u8], segment_max: usize) -> (Vec<u8>, bool) {
         append_octets_max: 256,
         channel_binding: false,
         background: true,
+        saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
         unauthenticate: true,
         views: imap::Views::of(&store),
         zone: jiff::tz::TimeZone::UTC,

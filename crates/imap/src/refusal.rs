@@ -80,6 +80,11 @@ impl Refusal {
         Self::no(Code::TooBig, text)
     }
 
+    /// More messages than one command adds: RFC 9738 §3.1.
+    pub(crate) fn too_many(limit: u64, lowest: Option<store::Uid>) -> Self {
+        Self::no(Code::MessageLimit(limit, lowest), "Too many messages at once: take fewer")
+    }
+
     /// The client asked for no message sequence numbers, and uses one: RFC 9586 §3.
     pub(crate) fn uid_required() -> Self {
         Self { code: Some(Code::UidRequired), ..Self::bad("Name messages by their UIDs") }

@@ -47,6 +47,8 @@ pub enum Code {
     Limit,
     /// `MAILBOXID`, RFC 8474 §4.1
     MailboxId(MailboxId),
+    /// `MESSAGELIMIT`, RFC 9738 §3.1: how many, and the lowest UID that would have been among them
+    MessageLimit(u64, Option<Uid>),
     /// `METADATA LONGENTRIES`, RFC 5464 §4.2.1: the longest that was left out
     MetadataLongEntries(usize),
     /// `METADATA MAXSIZE`, RFC 5464 §4.3
@@ -113,6 +115,10 @@ impl std::fmt::Display for Code {
             Self::Unavailable => "UNAVAILABLE",
             Self::UnknownCte => "UNKNOWN-CTE",
             Self::UseAttr => "USEATTR",
+            Self::MessageLimit(limit, None) => return write!(f, "MESSAGELIMIT {limit}"),
+            Self::MessageLimit(limit, Some(lowest)) => {
+                return write!(f, "MESSAGELIMIT {limit} {}", lowest.0);
+            }
             Self::MetadataLongEntries(octets) => {
                 return write!(f, "METADATA LONGENTRIES {octets}");
             }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub version: String,
     /// Octets of an APPENDed message at most (`limits.append_octets`).
     pub append_octets_max: u64,
+    /// Messages that one COPY or APPEND adds at most ([`limits::SAVED_MESSAGES_MAX`]).
+    pub saved_messages_max: u64,
     /// Whether SCRAM can be bound to the TLS connection that is there from the start: its key can be
     /// exported (RFC 9266).
     pub channel_binding: bool,

@@ -29,6 +29,26 @@ fn selected(world: &mut World) -> Rc<RefCell<Connection>> {
     connection
 }
 
+/// What the messages of one APPEND take until they are stored is bounded together.
+#[test]
+fn messages_that_come_together_weigh_so_much_and_no_more() {
+    let mut world = World::new();
+    let connection = selected(&mut world);
+    let long = usize::try_from(limits::APPEND_WEIGHT_MOST).unwrap();
+    let most = limits::APPEND_WEIGHT_MAX / limits::APPEND_WEIGHT_MOST;
+    world.feed(&connection, b"c APPEND INBOX");
+    for _ in 0..most {
+        world.feed(&connection, format!(" {{{long}+}}\r\n").as_bytes());
+        world.feed(&connection, &vec![b'x'; long]);
+    }
+    // Refused before it is sent, however short.
+    world.feed(&connection, b" {1}\r\n");
+    assert_eq!(text(&connection), "c NO [LIMIT] Too much at once: append in parts\r\n");
+    world.feed(&connection, b"d STATUS INBOX (MESSAGES)\r\n");
+    let told = "* STATUS \"INBOX\" (MESSAGES 0)\r\nd OK STATUS completed\r\n";
+    assert_eq!(text(&connection), told);
+}
+
 /// Who waits hears how far it has come, once in ten seconds: RFC 9585 §2.
 #[test]
 fn a_long_command_tells_how_far_it_has_come() {
@@ -443,7 +463,7 @@ fn no_answer_holds_more_decoded_octets_than_a_bound() {
     let mut world = World::new();
     world.limit(1 << 40);
     // Eight MiB decoded: eight of them are the bound, and the ninth is one past it.
-    let line = format!("{}\r\n", "QUJD".repeat(19));
+    let line = format!("{}\r\n", "AABD".repeat(19));
     let lines = (8 << 20) / (19 * 3) + 1;
     let header = "Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n";
     world.deliver("INBOX", format!("{header}{}", line.repeat(lines)).as_bytes());

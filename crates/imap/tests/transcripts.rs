@@ -102,6 +102,9 @@ impl<'t> Play<'t> {
             ["appends", "may", "have", octets, "octets"] => {
                 self.world.settings.append_octets_max = octets.parse().unwrap();
             }
+            ["commands", "may", "add", messages, "messages"] => {
+                self.world.settings.saved_messages_max = messages.parse().unwrap();
+            }
             // The machine never checks one: the shell does, and here it says yes.
             // Nor does it matter here what the time is: it stands.
             ["any", "proof", "holds"] | ["the", "time", "stands"] => {}

@@ -64,6 +64,7 @@ impl World {
             append_octets_max: 1 << 20,
             channel_binding: false,
             background: true,
+            saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
             unauthenticate: true,
             views: Views::of(&*store),
             zone: jiff::tz::TimeZone::UTC,

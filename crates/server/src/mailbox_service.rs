@@ -43,6 +43,7 @@ fn settings(site: &Site, connection: &Connection) -> Arc<Settings> {
         append_octets_max: limits.append_octets,
         channel_binding: connection.exporter().is_some(),
         background: site.connections.count() <= limits.background_connections_max,
+        saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
         unauthenticate: limits.unauthenticate,
         views: Arc::clone(&site.views),
         zone: pec::moment::rome().clone(),

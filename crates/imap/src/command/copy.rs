@@ -1,6 +1,7 @@
 //! COPY, MOVE and their UID forms: add messages to another mailbox, and for MOVE take them from here.
 //!
-//! RFC 3501 §6.4.7; MOVE, RFC 6851 §3; COPYUID, RFC 4315 §3; OVERQUOTA, RFC 9208 §4.3.1.
+//! RFC 3501 §6.4.7; MOVE, RFC 6851 §3; COPYUID, RFC 4315 §3; OVERQUOTA, RFC 9208 §4.3.1; how many a COPY
+//! takes, RFC 9738 §3.1.
 
 use imap_types::mailbox::Mailbox;
 use store::{Copied, MailboxId, MailboxName, UidSet};
@@ -79,6 +80,13 @@ impl Copy {
         let nothing = Done::text("COPY completed, nothing to copy");
         if uids.is_empty() {
             return Ok(nothing.into());
+        }
+        let limit = context.settings.saved_messages_max;
+        let beyond = uids.count().saturating_sub(limit);
+        if beyond > 0 {
+            // The lowest that could be copied with all above it: RFC 9738 §3.1.
+            let lowest = uids.iter().nth(usize::try_from(beyond).unwrap_or(usize::MAX));
+            return Err(Refusal::too_many(limit, lowest));
         }
         // All or none: RFC 3501 §6.4.7 wants the target as it was when any one copy fails.
         let copied = context.store.copy(from, &uids, target.id, context.at);

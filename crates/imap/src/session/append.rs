@@ -3,7 +3,10 @@
 
 use store::{MailboxId, Spool};
 
-use super::limits::{APPEND_MESSAGES_MAX, DISCARD_MESSAGE_OCTETS_MAX, SPOOL_OCTETS};
+use super::limits::{
+    APPEND_WEIGHT_LEAST, APPEND_WEIGHT_MAX, APPEND_WEIGHT_MOST, DISCARD_MESSAGE_OCTETS_MAX,
+    SPOOL_OCTETS,
+};
 use super::{Doing, Place, Session};
 use crate::command::Work;
 use crate::command::append::{Append, Arguments, Form, Opening, Storing, Writing, admit};
@@ -30,6 +33,8 @@ pub(super) struct Literal {
     /// Octets of all so far.
     octets: u64,
     messages: u64,
+    /// What all of them take until they are stored.
+    weight: u64,
     /// Octets of this one still to come.
     left: u64,
     sync: bool,
@@ -98,6 +103,7 @@ impl Session {
             form: Form::Text,
             octets: 0,
             messages: 0,
+            weight: 0,
             left: 0,
             sync,
             gathered: Vec::new(),
@@ -118,12 +124,17 @@ impl Session {
         let octets = u64::from(octets);
         literal.messages += 1;
         literal.octets += octets;
+        literal.weight += octets.clamp(APPEND_WEIGHT_LEAST, APPEND_WEIGHT_MOST);
         literal.left = octets;
         literal.sync = sync;
         let arguments = arguments.and_then(|arguments| {
             literal.form = arguments.form;
-            if literal.messages > APPEND_MESSAGES_MAX {
-                return Err(Refusal::no(Code::Limit, "Too many messages at once: append in parts"));
+            if literal.messages > self.settings.saved_messages_max {
+                // Without a UID, since none is there yet: RFC 9738 §3.1.
+                return Err(Refusal::too_many(self.settings.saved_messages_max, None));
+            }
+            if literal.weight > APPEND_WEIGHT_MAX {
+                return Err(Refusal::no(Code::Limit, "Too much at once: append in parts"));
             }
             admit(octets, self.settings.append_octets_max).map(|()| arguments)
         });
@@ -145,8 +156,11 @@ impl Session {
                 self.close("The message is too long: send shorter ones");
             }
             (Err(_), _) if !self.is_authenticated() => self.close("Sign in first"),
-            (Err(_), _) if literal.messages > APPEND_MESSAGES_MAX => {
-                self.close("Too many messages at once: append in parts");
+            (Err(_), _)
+                if literal.messages > self.settings.saved_messages_max
+                    || literal.weight > APPEND_WEIGHT_MAX =>
+            {
+                self.close("Too much at once: append in parts");
             }
             (Err(refusal), _) => {
                 literal.sink = Sink::Refused(refusal);

@@ -13,8 +13,16 @@ pub const LITERAL_OCTETS_MAX_BEFORE_LOGIN: usize = 4 * 1024;
 pub const DISCARD_OCTETS_MAX: usize = 1024 * 1024;
 /// Octets of a refused message that are read and dropped, beyond those of one that is not refused.
 pub const DISCARD_MESSAGE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
-/// Messages of one APPEND at most: each takes up to 256 KiB of memory, or a file, until all are there.
-pub const APPEND_MESSAGES_MAX: u64 = 100;
+/// Messages that one COPY or APPEND adds at most: they are one commit, while which no other is made, and
+/// this many take a second or two. Announced as SAVELIMIT, which RFC 9738 §3 would not have below 1,000.
+pub const SAVED_MESSAGES_MAX: u64 = 100_000;
+/// Octets that the messages of one APPEND weigh at most: each takes memory until all are there, and a long
+/// one a file.
+pub const APPEND_WEIGHT_MAX: u64 = 25 * 1024 * 1024;
+/// What a message weighs at least: what is known of it.
+pub const APPEND_WEIGHT_LEAST: u64 = 256;
+/// What a message weighs at most: the rest of it is in a file.
+pub const APPEND_WEIGHT_MOST: u64 = 256 * 1024;
 /// Octets that wait to be looked at before the session wants no more; see
 /// [`Session::wants_octets`](super::Session::wants_octets).
 pub const PENDING_OCTETS_MAX: usize = 64 * 1024;

@@ -67,6 +67,7 @@ impl World {
             append_octets_max: 1 << 20,
             channel_binding: true,
             background: true,
+            saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
             unauthenticate: true,
             views: imap::Views::of(&*store),
             zone: jiff::tz::TimeZone::get("Europe/Rome").unwrap(),
