@@ -25,7 +25,7 @@
 //! CONDSTORE and QRESYNC (RFC 7162), SAVEDATE (RFC 8514), LIST-EXTENDED (RFC 5258), LIST-STATUS
 //! (RFC 5819), BINARY (RFC 3516), MULTIAPPEND (RFC 3502), REPLACE (RFC 8508), OBJECTID (RFC 8474), PREVIEW (RFC 8970), PARTIAL (RFC 9394), UIDONLY
 //! (RFC 9586), INPROGRESS (RFC 9585), COMPRESS=DEFLATE (RFC 4978), UNAUTHENTICATE (RFC 8437),
-//! METADATA (RFC 5464), NOTIFY (RFC 5465), LIST-METADATA (RFC 9590) and UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
+//! METADATA (RFC 5464), NOTIFY (RFC 5465), SAVELIMIT (RFC 9738), LIST-METADATA (RFC 9590) and UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
 
 mod command;
 mod digest;
@@ -44,9 +44,10 @@ mod texts;
 mod uids;
 mod watch;
 
+pub use command::append::COPY_KEYWORD;
 pub use job::{Answer, Job};
 pub use live::Views;
 pub use response::Code;
 pub use sasl::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret};
 pub use session::{Session, Settings, Step, limits};
-pub use texts::{Reading, References, read, references, with_message_id};
+pub use texts::{Reading, References, latest, message_id, read, references, with_message_id};

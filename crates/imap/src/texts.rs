@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use mail::Message;
 use mail::message::decode_charset;
 use mail::mime::{self, Kind, Part};
-use store::{BlobId, MailboxId, Store, StoreError, UidSet};
+use store::{BlobId, MailboxId, Store, StoreError, Uid, UidSet};
 
 use crate::digest::Keys;
 use crate::source::Source;
@@ -141,6 +141,18 @@ pub fn references(store: &dyn Store, blob: BlobId) -> Result<References, StoreEr
     let mut keys = Keys::of(&message);
     let about = keys.references.pop().filter(|_| names_other);
     Ok(References { message_id: keys.message_id, about })
+}
+
+/// The Message-ID in a header, without angle brackets.
+pub fn message_id(octets: &[u8]) -> Option<String> {
+    Keys::of(&Message::lenient(octets)).message_id
+}
+
+/// The UIDs that the latest messages of a mailbox can have, so many of them at most.
+pub fn latest(next: Uid, messages: u32) -> UidSet {
+    let uid = |number| std::num::NonZeroU32::new(number).map(Uid);
+    let first = uid(next.0.get().saturating_sub(messages).max(1));
+    first.map(|first| UidSet::from_ranges([(first, next)])).unwrap_or_default()
 }
 
 /// The messages of a set that have one of these Message-IDs, from the digests that are kept; one without is

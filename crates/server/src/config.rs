@@ -177,6 +177,8 @@ pub(crate) struct OrdinaryMailConfig {
 pub(crate) struct Submission {
     /// Whether an address in `To` or `Cc` that is no forward-path refuses the message (doubt D-04).
     pub(crate) strict_recipients: bool,
+    /// Whether a copy of each accepted message is kept in the sender's mailbox for sent mail.
+    pub(crate) keep_sent_copy: bool,
 }
 
 /// `[deadlines]`

@@ -32,6 +32,7 @@ pub(crate) mod once;
 mod origin;
 pub(crate) mod reception;
 mod record;
+mod sent;
 #[cfg(test)]
 mod tests;
 mod virus;

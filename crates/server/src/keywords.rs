@@ -11,6 +11,7 @@
 //! | `$PecMancataConsegna` | a notice of non-delivery |
 //! | `$PecVirus` | a notice that a virus was found |
 //! | `$PecAccettata`, `$PecConsegnata`, `$PecProblema` | the sender's own copy in *Posta inviata*: it was accepted; delivered to all; not accepted, or not delivered to all |
+//! | `$PecCopia` | a copy of what was sent that the server kept (`imap::COPY_KEYWORD`) |
 //!
 //! Those of the first kinds come with the message, in its commit; those of the copy are set by the
 //! librarian. Users may change all of them, as any keyword.

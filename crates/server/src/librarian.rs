@@ -332,19 +332,16 @@ impl Known {
 const LOG_RECORDS: usize = 2_000;
 
 /// The latest messages with one of these identifiers.
-fn copies(
+pub(crate) fn copies(
     store: &dyn Store,
     mailbox: MailboxId,
     identifiers: &BTreeSet<String>,
 ) -> Result<UidSet, StoreError> {
     let status = store.status(mailbox)?;
-    let next = status.uid_next.0.get();
-    let first = next.saturating_sub(SENT_MESSAGES).max(1);
-    let (Some(first), Some(last)) = (uid(first), uid(next)) else { return Ok(UidSet::default()) };
     if status.messages == 0 {
         return Ok(UidSet::default());
     }
-    let latest = UidSet::from_ranges([(first, last)]);
+    let latest = imap::latest(status.uid_next, SENT_MESSAGES);
     let mut damaged = |blob, error| leave_out(blob, &error);
     imap::with_message_id(store, mailbox, &latest, identifiers, &mut damaged)
 }

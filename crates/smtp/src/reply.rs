@@ -311,6 +311,12 @@ pub const SENDER_FULL: Reply = Reply::new(
     Status(4, 2, 2),
     "Your mailbox is full, and receipts must fit: delete messages and try again",
 );
+/// The sender's own mailbox has no room for the copy that is kept there.
+pub const COPY_TOO_LARGE: Reply = Reply::new(
+    452,
+    Status(4, 2, 2),
+    "Your mailbox is full, and a copy of what you send must fit: delete messages and try again",
+);
 /// A stranger uses one of our own addresses.
 pub const SENDER_REFUSED: Reply = Reply::new(
     550,
@@ -382,7 +388,7 @@ pub const TOO_MANY_SESSIONS: Reply = Reply::new(
 );
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 74] = [
+pub const ALL: [&Reply; 75] = [
     &NOT_SCANNED,
     &TOO_LARGE_TO_SCAN,
     &INFECTED,
@@ -441,6 +447,7 @@ pub const ALL: [&Reply; 74] = [
     &STORAGE_FULL,
     &SENDER_NOT_YOURS,
     &SENDER_FULL,
+    &COPY_TOO_LARGE,
     &SENDER_REFUSED,
     &NO_RELAY,
     &UNKNOWN_ACCOUNT,

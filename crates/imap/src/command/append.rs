@@ -4,6 +4,8 @@
 //! §3; REPLACE, RFC 8508 §3; OVERQUOTA, RFC 9208 §4.3.1; UTF8, RFC 9755 §4. How messages come in is told
 //! in `session/append.rs`; here is what is asked of the store before, meanwhile and after.
 
+mod copy;
+
 use imap_codec::CommandCodec;
 use imap_codec::decode::Decoder as _;
 use imap_types::command::CommandBody;
@@ -20,6 +22,8 @@ use crate::grammar::{self, MessageSet};
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::response::Code;
+
+pub use copy::COPY_KEYWORD;
 
 /// Where messages go: `append = "APPEND" SP mailbox 1*append-message`, `replace = "REPLACE" SP seq-number
 /// SP mailbox append-message`
@@ -229,7 +233,12 @@ impl Storing {
         let Some(Replaced::Found(gone)) = self.append.replaces else {
             let (validity, uids) = match (messages.pop(), messages.is_empty()) {
                 (Some(one), true) => {
-                    let appended = context.store.append(self.mailbox, one);
+                    let appended = match copy::of(context, self.mailbox, &one)? {
+                        Some(kept) => {
+                            context.store.replace(self.mailbox, one, (self.mailbox, kept))
+                        }
+                        None => context.store.append(self.mailbox, one),
+                    };
                     let appended = appended.map_err(Refusal::try_create)?;
                     (appended.uid_validity, vec![appended.uid])
                 }

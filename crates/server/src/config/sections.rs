@@ -60,6 +60,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
 
     let mut section = root.section("submission");
     let strict_recipients = section.get("strict_recipients", read_bool).unwrap_or(true);
+    let keep_sent_copy = section.get("keep_sent_copy", read_bool).unwrap_or(false);
     section.finish();
 
     let mut section = root.section("receipts");
@@ -100,7 +101,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         antivirus,
         ordinary_mail,
         authentication,
-        submission: Submission { strict_recipients },
+        submission: Submission { strict_recipients, keep_sent_copy },
         brief_hash: brief_hash.unwrap_or_default(),
         deadlines,
         dns,

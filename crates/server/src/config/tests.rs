@@ -39,6 +39,7 @@ fn every_key_has_its_default() {
     assert_eq!(config.ordinary_mail.folder.as_str(), "INBOX");
     assert_eq!(config.ordinary_mail.forward_to, None);
     assert!(config.submission.strict_recipients);
+    assert!(!config.submission.keep_sent_copy);
     assert_eq!(config.brief_hash, pec::reduce::Hashed::Encoded);
     let [first, second, queue] = [12, 23, 24].map(|hours| Duration::from_secs(hours * 3_600));
     assert_eq!(config.deadlines, Deadlines { first, second, queue });
@@ -63,13 +64,14 @@ fn policies_are_words_with_a_target_or_without() {
     let config = with(
         "[ordinary_mail]\npolicy = \"deliver:Archivio/Altra\"\nfolder = \"Posta indesiderata\"\n\
          forward_to = \"a@example.org\"\n[receipts]\nbrief_hash = \"file\"\n\
-         [submission]\nstrict_recipients = false",
+         [submission]\nstrict_recipients = false\nkeep_sent_copy = true",
     );
     assert_eq!(config.ordinary_mail.policy.to_string(), "deliver:Archivio/Altra");
     assert_eq!(config.ordinary_mail.folder.as_str(), "Posta indesiderata");
     assert_eq!(config.ordinary_mail.forward_to.unwrap().to_string(), "a@example.org");
     assert_eq!(config.brief_hash, pec::reduce::Hashed::File);
     assert!(!config.submission.strict_recipients);
+    assert!(config.submission.keep_sent_copy);
     for text in ["reject", "deliver", "deliver:INBOX", "forward", "forward:a@example.org"] {
         assert_eq!(OrdinaryMail::parse(text).unwrap().to_string(), text);
     }

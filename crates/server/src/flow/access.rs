@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use smtp::{Dsn, RecipientDsn, Reply};
 use store::{Follow, Octets, Source, Spool, StoreError, Timestamp, Transaction};
 
-use super::{Task, commit, fresh_id, record, virus};
+use super::{Task, commit, fresh_id, record, sent, virus};
 use crate::antivirus::{ScanError, Verdict};
 use crate::site::Site;
 
@@ -71,6 +71,8 @@ impl From<anyhow::Error> for Refusal {
             (Some(StoreError::NoSuchAccount), _) => Self::Say(smtp::reply::SENDER_NOT_YOURS),
             (_, Some(ScanError::Unavailable(..))) => Self::Say(smtp::reply::NOT_SCANNED),
             (_, Some(ScanError::TooLarge(..))) => Self::Say(smtp::reply::TOO_LARGE_TO_SCAN),
+            // Only a copy in the sender's own account can be too much for it.
+            (Some(StoreError::OverQuota(_)), _) => Self::Say(smtp::reply::COPY_TOO_LARGE),
             (Some(StoreError::NoSpace), _) => Self::Say(smtp::reply::STORAGE_FULL),
             _ => Self::Fault(error),
         }
@@ -137,7 +139,13 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
         Ok(submission) => {
             // Well formed, and yet nobody can say that it is clean.
             scanned?;
-            drop(octets);
+            let copy = if site.config.load().submission.keep_sent_copy {
+                sent::copy(&*site.store, &submitted.reverse_path, &octets, Source::New(1))?
+            } else {
+                None
+            };
+            let copied = copy.is_some().then_some(octets);
+            transaction.deliver = copy.into_iter().collect();
             let (accepted, original) = submission.into_parts();
             let receipt = fresh_id(site, at);
             let exchange = accepted.exchange();
@@ -147,6 +155,7 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
             ];
             transaction.follow = follow(site, exchange, at)?.into_iter().collect();
             transaction.octets = vec![Octets::Inline(original.into())];
+            transaction.octets.extend(copied.map(|octets| Octets::Inline(octets.into())));
             let wishes = submitted.wishes.clone();
             let task = Task::Certify { accepted, receipt, wishes };
             transaction.enqueue = vec![task.queued(Some(Source::New(0)))?];

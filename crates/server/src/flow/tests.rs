@@ -8,6 +8,7 @@ mod meanwhile;
 mod ordinary;
 mod relay;
 mod scene;
+mod sent;
 mod smith;
 mod transcripts;
 mod virus;

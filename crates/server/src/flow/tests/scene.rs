@@ -144,6 +144,20 @@ impl Scene {
 
     /// Submits, as a session does after the end of data.
     pub(super) fn submit(&self, from: &str, to: &[&str], message: &str) -> String {
+        match self.try_submit(from, to, message) {
+            Ok(id) => id,
+            Err(access::Refusal::Say(reply)) => panic!("{reply}"),
+            Err(access::Refusal::Fault(error)) => panic!("{error:#}"),
+        }
+    }
+
+    /// The same, where it may be refused.
+    pub(super) fn try_submit(
+        &self,
+        from: &str,
+        to: &[&str],
+        message: &str,
+    ) -> Result<String, access::Refusal> {
         let mut spool = self.site.store.spool().unwrap();
         spool.write(message.as_bytes()).unwrap();
         let submitted = Submitted {
@@ -156,11 +170,7 @@ impl Scene {
                 protocol: "ESMTPSA",
             },
         };
-        match access::take(&self.site, &submitted, spool) {
-            Ok(id) => id,
-            Err(access::Refusal::Say(reply)) => panic!("{reply}"),
-            Err(access::Refusal::Fault(error)) => panic!("{error:#}"),
-        }
+        access::take(&self.site, &submitted, spool)
     }
 
     /// Brings a message to port 25, as another host does.
