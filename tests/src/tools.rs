@@ -73,6 +73,42 @@ pub fn script(name: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// Python with one of the scripts of `tests/clients` and a library that `cargo xtask test` fetched.
+///
+/// # Errors
+///
+/// As [`tool`]; when the library is not there.
+pub fn script_with(name: &str, library: &str) -> anyhow::Result<Command> {
+    let folder = libraries("python", library)?;
+    let mut command = script(name)?;
+    command.env("PYTHONPATH", folder);
+    Ok(command)
+}
+
+/// Node with one of the scripts of `tests/clients` and a library that `cargo xtask test` fetched:
+/// its folder is the first argument of the script.
+///
+/// # Errors
+///
+/// As [`tool`]; when the library is not there.
+pub fn node(name: &str, library: &str) -> anyhow::Result<Command> {
+    let folder = libraries("node/node_modules", library)?;
+    let mut command = tool("node", "nodejs")?;
+    command.arg(here().join("clients").join(name)).arg(folder.join(library));
+    Ok(command)
+}
+
+/// The folder in the target folder that holds this library among others.
+fn libraries(language: &str, library: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let target = test.ancestors().nth(3).context("a test that is in no target folder")?;
+    let folder = target.join("clients").join(language);
+    if !folder.join(library).is_dir() {
+        bail!("{library} is not in {}: `cargo xtask test` fetches it", folder.display());
+    }
+    Ok(folder)
+}
+
 /// The folder of this package.
 pub fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()

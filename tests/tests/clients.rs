@@ -1,74 +1,29 @@
-//! Real clients against a demo provider: Python's smtplib and imaplib, curl, swaks, mbsync,
-//! Thunderbird. What they do is told by their own logs and checked on the server by another client.
+//! Real clients against a demo provider: Python's smtplib and imaplib, curl, swaks, Thunderbird; the
+//! libraries imapflow, IMAPClient and async-imap; mbsync, OfflineIMAP and NeoMutt. What they do is told
+//! by their own logs and checked on the server by another client.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod clients {
+    mod android;
+    pub(crate) mod lab;
+    mod libraries;
+    mod maildir;
+    mod neomutt;
+    mod rust;
+}
+
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use scenarios::Demo;
+use clients::lab::{COMUNE, Lab, MARIO, VERDI};
 use scenarios::demo::PASSWORD;
 use scenarios::tools::{self, run, script, tool};
-
-const MARIO: &str = "mario.rossi@pec.alfa.example";
-const VERDI: &str = "studio.verdi@pec.beta.example";
-const COMUNE: &str = "comune@pec.beta.example";
 
 /// A client in IDLE is told by itself: long before the two minutes after which the server next says
 /// anything on its own. How fast is a benchmark's question (`receipt_latency`).
 const IDLE_WAIT: Duration = Duration::from_secs(30);
-
-struct Lab {
-    demo: Demo,
-    folder: tempfile::TempDir,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let demo = Demo::start(&folder.path().join("demo")).unwrap();
-        Self { demo, folder }
-    }
-
-    fn port(&self, service: &str) -> String {
-        self.demo.address(service).unwrap().port().to_string()
-    }
-
-    fn ca(&self) -> &str {
-        self.demo.ready["ca"].as_str().unwrap()
-    }
-
-    /// A file with a message for the clients that send files.
-    fn message(&self, subject: &str, message_id: &str) -> PathBuf {
-        let path = self.folder.path().join("message.eml");
-        let text = format!(
-            "From: {MARIO}\r\nTo: {COMUNE}\r\nSubject: {subject}\r\nMessage-ID: {message_id}\r\n\r\n\
-             Buongiorno.\r\n"
-        );
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    /// One header field of each message of an INBOX, in the order of the UIDs.
-    fn headers(&self, login: &str, field: &str) -> Vec<String> {
-        let mut imap = self.demo.imap_as(login).unwrap();
-        let item = format!("BODY.PEEK[HEADER.FIELDS ({field})]");
-        let headers = imap.fetch_all("INBOX", &item).unwrap();
-        headers.into_iter().map(|(_, octets)| value(&octets)).collect()
-    }
-
-    fn wait_for(&self, login: &str, count: u64) {
-        self.demo.imap_as(login).unwrap().wait_for_count("INBOX", count).unwrap();
-    }
-}
-
-/// The value of a header field fetched alone, unfolded.
-fn value(field: &[u8]) -> String {
-    let text = String::from_utf8(field.to_vec()).unwrap().replace("\r\n ", " ");
-    text.split_once(": ").map_or("", |(_, value)| value.trim_end()).to_owned()
-}
 
 /// Every way in that a submission has, with every mechanism: the same two receipts come, each with
 /// the identifier by which a client joins them to what it sent.
@@ -282,146 +237,6 @@ fn swaks_sends_with_each_mechanism_that_is_offered() {
     let told = swaks("submission", &["--auth-hide-password", "--quit-after", "RCPT"]);
     assert_ne!(told.status, Some(0), "{told}");
     assert_eq!(lab.headers("sverdi", "Subject"), subjects);
-}
-
-/// What mbsync has in a Maildir after a run, with the flags in each name.
-struct Maildir {
-    folder: PathBuf,
-    settings: PathBuf,
-}
-
-impl Maildir {
-    fn new(lab: &Lab, login: &str) -> Self {
-        let folder = lab.folder.path().join("maildir");
-        std::fs::create_dir(&folder).unwrap();
-        let settings = lab.folder.path().join("mbsyncrc");
-        let text = include_str!("../clients/mbsyncrc")
-            .replace("{port}", &lab.port("imaps"))
-            .replace("{login}", login)
-            .replace("{password}", PASSWORD)
-            .replace("{ca}", lab.ca())
-            .replace("{maildir}", folder.to_str().unwrap());
-        std::fs::write(&settings, text).unwrap();
-        Self { folder, settings }
-    }
-
-    fn sync(&self) {
-        let mut mbsync = tool("mbsync", "isync").unwrap();
-        mbsync.arg("--config").arg(&self.settings).arg("all");
-        let told = run(&mut mbsync).unwrap();
-        assert_eq!((told.status, told.err.as_str()), (Some(0), ""), "{told}");
-    }
-
-    /// Path and flags of each message of a mailbox, in the order of their UIDs.
-    fn messages(&self, mailbox: &str) -> Vec<(PathBuf, String)> {
-        let mut found = Vec::new();
-        for part in ["new", "cur"] {
-            for entry in std::fs::read_dir(self.folder.join(mailbox).join(part)).unwrap() {
-                let path = entry.unwrap().path();
-                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                let flags = name.split_once(":2,").map_or("", |(_, flags)| flags).to_owned();
-                let uid = name.split_once("U=").unwrap().1;
-                let uid: u32 = uid.split([':', ',']).next().unwrap().parse().unwrap();
-                found.push((uid, path, flags));
-            }
-        }
-        found.sort();
-        found.into_iter().map(|(_, path, flags)| (path, flags)).collect()
-    }
-
-    fn flags(&self, mailbox: &str) -> Vec<String> {
-        self.messages(mailbox).into_iter().map(|(_, flags)| flags).collect()
-    }
-
-    /// Gives a message other flags, as a local mail program does.
-    fn mark(&self, path: &Path, flags: &str) {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let base = name.split(":2,").next().unwrap();
-        let cur = path.parent().unwrap().with_file_name("cur");
-        std::fs::rename(path, cur.join(format!("{base}:2,{flags}"))).unwrap();
-    }
-}
-
-/// mbsync marks each message that it copies with a field of its own, to find it again.
-fn without_tuid(message: &str) -> String {
-    let kept: Vec<_> =
-        message.split_inclusive('\n').filter(|line| !line.starts_with("X-TUID: ")).collect();
-    kept.concat()
-}
-
-/// A mailbox is the same on both sides: what is delivered, marked, written and deleted on one shows
-/// on the other after a run, and a run with nothing to do changes nothing.
-#[test]
-fn mbsync_keeps_two_sides_the_same() {
-    let lab = Lab::new();
-    let mut smtp = lab.demo.submit_as("mrossi").unwrap();
-    for number in 1..=4 {
-        let message =
-            format!("From: {MARIO}\r\nTo: {VERDI}\r\nSubject: Atto {number}\r\n\r\nciao\r\n");
-        smtp.submit(MARIO, &[VERDI], message.as_bytes()).unwrap();
-    }
-    lab.wait_for("sverdi", 4);
-    let mut imap = lab.demo.imap_as("sverdi").unwrap();
-    let maildir = Maildir::new(&lab, "sverdi");
-    maildir.sync();
-    let mut mailboxes: Vec<_> = std::fs::read_dir(&maildir.folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    mailboxes.sort();
-    assert_eq!(
-        mailboxes,
-        ["Archivio", "Bozze", "Cestino", "INBOX", "Posta indesiderata", "Posta inviata"]
-    );
-    let served = imap.messages("INBOX").unwrap();
-    let local = maildir.messages("INBOX");
-    assert_eq!(local.len(), 4);
-    for ((_, octets), (path, _)) in served.iter().zip(&local) {
-        let kept = without_tuid(&std::fs::read_to_string(path).unwrap());
-        assert!(kept.replace('\n', "\r\n").as_bytes() == octets, "not the same octets:\n{kept}");
-    }
-
-    // Marked here and there, deleted here and there, written here.
-    imap.ok("SELECT INBOX").unwrap();
-    imap.ok(r"UID STORE 1 +FLAGS (\Flagged)").unwrap();
-    maildir.mark(&local[1].0, "RS");
-    imap.ok(r"UID STORE 3 +FLAGS (\Deleted)").unwrap();
-    imap.ok("UID EXPUNGE 3").unwrap();
-    maildir.mark(&local[3].0, "ST");
-    let draft = "From: studio.verdi@pec.beta.example\nSubject: Bozza\n\nTesto\n";
-    std::fs::write(maildir.folder.join("Bozze/cur/1.draft.here:2,D"), draft).unwrap();
-    maildir.sync();
-    assert_eq!(maildir.flags("INBOX"), ["F", "RS"]);
-    imap.ok("SELECT INBOX").unwrap();
-    let flags = imap.ok("UID FETCH 1:* (FLAGS)").unwrap().untagged;
-    let flags: Vec<_> = flags.iter().map(|line| String::from_utf8_lossy(line)).collect();
-    assert_eq!(
-        flags,
-        [
-            r"* 1 FETCH (UID 1 FLAGS (\Flagged $PecBusta))",
-            r"* 2 FETCH (UID 2 FLAGS (\Answered \Seen $PecBusta))"
-        ]
-    );
-    let uploaded = imap.messages("Bozze").unwrap();
-    assert_eq!(uploaded.len(), 1);
-    let uploaded = String::from_utf8(uploaded[0].1.clone()).unwrap().replace("\r\n", "\n");
-    assert_eq!(without_tuid(&uploaded), draft);
-
-    // Nothing to do, nothing done.
-    let before = (maildir.messages("INBOX"), maildir.messages("Bozze"));
-    maildir.sync();
-    assert_eq!((maildir.messages("INBOX"), maildir.messages("Bozze")), before);
-    assert_eq!(imap.count("Bozze").unwrap(), 1);
-    // A new message reaches the other side.
-    smtp.submit(
-        MARIO,
-        &[VERDI],
-        format!("From: {MARIO}\r\nTo: {VERDI}\r\n\r\nciao\r\n").as_bytes(),
-    )
-    .unwrap();
-    imap.wait_for_count("INBOX", 3).unwrap();
-    maildir.sync();
-    assert_eq!(maildir.flags("INBOX"), ["F", "RS", ""]);
 }
 
 /// Debian's Thunderbird under Xvfb: see `tests/thunderbird/run`. It is large, so where it is not

@@ -62,6 +62,10 @@ const TOOLS: &[Tool] = &[
     },
     Tool { program: "/usr/lib/dovecot/lmtp", package: "dovecot-lmtpd", purpose: "the same" },
     Tool { program: "mbsync", package: "isync", purpose: "a client of IMAP" },
+    Tool { program: "offlineimap", package: "offlineimap3", purpose: "a client of IMAP" },
+    Tool { program: "neomutt", package: "neomutt", purpose: "a client of IMAP and SMTP" },
+    Tool { program: "script", package: "bsdutils", purpose: "a terminal for neomutt" },
+    Tool { program: "npm", package: "npm", purpose: "fetches imapflow, a client of IMAP" },
     Tool { program: "thunderbird", package: "thunderbird", purpose: "the client of most people" },
     Tool { program: "Xvfb", package: "xvfb", purpose: "a screen for Thunderbird" },
     Tool {
@@ -72,7 +76,11 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// What a program needs and is no program: whether it is there, the package, and what it is for.
-const MODULES: [(&str, Tool); 2] = [
+const MODULES: [(&str, Tool); 3] = [
+    (
+        "python3 -m pip --version",
+        Tool { program: "pip", package: "python3-pip", purpose: "fetches IMAPClient" },
+    ),
     (
         "perl -MNet::SSLeay -e 1",
         Tool { program: "Net::SSLeay", package: "libnet-ssleay-perl", purpose: "TLS for swaks" },
@@ -82,6 +90,37 @@ const MODULES: [(&str, Tool); 2] = [
         Tool { program: "nodemailer", package: "node-nodemailer", purpose: "a client of SMTP" },
     ),
 ];
+
+/// Libraries of other languages that are clients in the tests, in folders below the target folder:
+/// what proves that this version is there, and what puts it there. Nothing is installed beside the
+/// system's own packages.
+const LIBRARIES: [Library; 2] = [
+    Library {
+        name: "imapflow 1.7.8",
+        folder: "clients/node",
+        proof: ("node_modules/imapflow/package.json", "\"version\": \"1.7.8\""),
+        install: "npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error \
+                  imapflow@1.7.8 --prefix",
+    },
+    Library {
+        name: "IMAPClient 4.1.0",
+        folder: "clients/python",
+        proof: ("imapclient-4.1.0.dist-info/METADATA", "Version: 4.1.0"),
+        install: "python3 -m pip install --quiet --upgrade --no-deps --no-compile \
+                  --disable-pip-version-check --root-user-action=ignore imapclient==4.1.0 --target",
+    },
+];
+
+/// A library at one version.
+struct Library {
+    name: &'static str,
+    /// Below the target folder.
+    folder: &'static str,
+    /// A file in that folder, and a text in it.
+    proof: (&'static str, &'static str),
+    /// The command, without the folder at its end.
+    install: &'static str,
+}
 
 /// Checks licences, bans and sources of the dependencies.
 const CARGO_DENY: &str = "0.20.2";
@@ -105,12 +144,14 @@ pub(crate) fn provide() -> Result<String> {
     }
     let names = packages(&missing).join(" ");
     ensure!(missing.is_empty(), "missing: run `sudo apt-get install {names}`");
+    libraries()?;
     components()?;
     cargo_deny()?;
     let servers = mail_servers()?;
     let crates = fetch();
     let programs = TOOLS.len();
-    Ok(format!("{programs} programs, {servers} and cargo-deny {CARGO_DENY}; {crates}"))
+    let libraries = LIBRARIES.map(|library| library.name).join(", ");
+    Ok(format!("{programs} programs, {libraries}, {servers} and cargo-deny {CARGO_DENY}; {crates}"))
 }
 
 fn absent() -> Vec<&'static Tool> {
@@ -175,6 +216,29 @@ impl Drop for NoServices {
             println!("    {POLICY} could not be removed: {error}");
         }
     }
+}
+
+/// The libraries that are missing, or there at another version.
+fn libraries() -> Result<()> {
+    // This program is `xtask` in a folder of a profile in the target folder.
+    let own = std::env::current_exe().context("where is this program?")?;
+    let target = own.ancestors().nth(2).context("this program is in no target folder")?;
+    for Library { name, folder, proof: (file, text), install } in LIBRARIES {
+        let folder = target.join(folder);
+        let proof = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        if proof.contains(text) {
+            continue;
+        }
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        Run::new(install).argument(&folder).run().with_context(|| {
+            format!(
+                "{name} is missing: run `{install} {}` where it can be reached",
+                folder.display()
+            )
+        })?;
+    }
+    Ok(())
 }
 
 /// rustfmt and clippy, which a minimal toolchain lacks.
