@@ -169,12 +169,20 @@ impl Txn<'_> {
     }
 
     fn adjust(&mut self, blob: u64, by: i64) -> Result<(), StoreError> {
-        let adjust = "UPDATE blobs SET refs = refs + ? WHERE id = ? RETURNING refs";
-        let refs: i64 = self
-            .db
-            .prepare_cached(adjust)?
-            .query_row([by, blob.cast_signed()], |row| row.get(0))?;
-        if refs > 0 {
+        // Without RETURNING, with which SQLite opens a journal for the statement: to close it costs what
+        // the command has changed so far, and thousands of copies the square of that.
+        let adjust = "UPDATE blobs SET refs = refs + ? WHERE id = ?";
+        if self.db.prepare_cached(adjust)?.execute([by, blob.cast_signed()])? != 1 {
+            return Err(StoreError::Medium(format!("octets {blob} are not there")));
+        }
+        let get = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        if by > 0
+            || self
+                .db
+                .prepare_cached("SELECT refs FROM blobs WHERE id = ?")?
+                .query_row([blob.cast_signed()], get)?
+                > 0
+        {
             return Ok(());
         }
         let list: Vec<u8> = self
