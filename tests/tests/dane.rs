@@ -59,7 +59,7 @@ fn a_host_is_held_to_what_its_proved_records_say() -> anyhow::Result<()> {
         &changed,
     )?;
 
-    let more = format!("{}[transport]\nport = {port}\n", zones.section());
+    let more = format!("{}[transport]\nport = {port}\nprivate_networks = true\n", zones.section());
     let demo = Demo::start_changed(&folder.path().join("demo"), &[], &more)?;
     let good = ["buono", "autorita", "inutile", "secondo", "alias", "libero"];
     let bad = ["falso", "chiaro", "rotto"];

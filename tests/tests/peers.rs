@@ -248,7 +248,10 @@ fn an_ordinary_recipient_gets_the_envelope_octet_for_octet_by_route_and_by_mx(
     let dns = Dns::start(&[])?;
     dns.set_mx("mx.example", "mail.mx.example");
     dns.set_address("mail.mx.example", *listen.ip());
-    let names = format!("\n[dns]\nnameservers = [\"{}\"]\n", dns.address);
+    let names = format!(
+        "\n[dns]\nnameservers = [\"{}\"]\n[transport]\nprivate_networks = true\n",
+        dns.address
+    );
     let data = folder.path().join("demo");
     let demo = demo(&data, &[("ordinary.example", mta.listen())], &names)?;
     let to = [VERDI, CLIENT, by_mx];

@@ -418,7 +418,8 @@ impl Connection {
         // ordinary domains to say: for providers the signature on each message counts.
         let certified = self.site.providers.load().kind(&domain) == pec::RecipientKind::Certified;
         let with_records = config.transport.dane && !certified;
-        let hosts = self.ways.to(&self.destination, route, with_records).await?;
+        let networks = config.transport.networks();
+        let hosts = self.ways.to(&self.destination, route, networks, with_records).await?;
         let mut last = None;
         let until = tokio::time::Instant::now() + WAY_WAIT;
         for host in &hosts {

@@ -348,6 +348,16 @@ fn routes_say_where_mail_goes() {
 }
 
 #[test]
+fn dns_leads_into_private_networks_only_where_the_operator_says_so() {
+    assert!(!with("").transport.private_networks);
+    let config = with("[transport]\nprivate_networks = true");
+    assert!(config.transport.private_networks);
+    let [doubt] = &config.doubts[..] else { panic!("{:?}", config.doubts) };
+    let what = "transport.private_networks lets anybody's DNS lead mail into private networks";
+    assert!(doubt.to_string().contains(what), "{doubt}");
+}
+
+#[test]
 fn deadlines_that_are_not_legal_are_doubtful() {
     // Tests shorten them: doubtful, not wrong.
     let config = with("[deadlines]\nfirst = \"12s\"\nsecond = \"23s\"\nqueue = \"24s\"");

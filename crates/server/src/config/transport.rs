@@ -9,6 +9,8 @@ use toml::de::DeValue;
 
 use super::complaint::Complaint;
 use super::reader::{Reader, Section, Wrong};
+use crate::fetch::Networks;
+
 use super::values::{read_bool, read_list, read_number, read_text};
 
 /// Where a Debian system has the authorities of the web.
@@ -40,12 +42,20 @@ pub(crate) struct Transport {
     pub(crate) mta_sts: bool,
     /// The authorities of the web, who vouch for hosts with a policy: `transport.authorities`.
     pub(crate) authorities: Vec<PathBuf>,
-    /// Whether policies may be fetched from, and reports brought to, private networks.
+    /// Whether hosts that DNS names may be in private networks, policies be fetched from there, and
+    /// reports be brought there.
     pub(crate) private_networks: bool,
     /// The port of hosts that DNS names: another than 25 in tests only.
     pub(crate) port: u16,
     /// The port of hosts that have a policy: another than 443 in tests only.
     pub(crate) policy_port: u16,
+}
+
+impl Transport {
+    /// Where hosts that DNS names may be.
+    pub(crate) fn networks(&self) -> Networks {
+        if self.private_networks { Networks::Any } else { Networks::Public }
+    }
 }
 
 impl Default for Transport {
@@ -156,6 +166,12 @@ pub(super) fn read_transport(
             let suggestion = format!("leave it out, outside of tests; it is {usual} then");
             doubts.push(reader.complaint(section.line_of(key), what, suggestion));
         }
+    }
+    if read.private_networks {
+        let what = "transport.private_networks lets anybody's DNS lead mail into private networks";
+        let line = section.line_of("private_networks");
+        let instead = "leave it out, and name hosts of your own in [routes]";
+        doubts.push(reader.complaint(line, what.to_owned(), instead.to_owned()));
     }
     section.finish();
     read

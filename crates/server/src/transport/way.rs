@@ -2,7 +2,8 @@
 //!
 //! RFC 5321 §5.1: the hosts of the MX records by preference, or the domain itself when it has none; a
 //! null MX takes no mail (RFC 7505 §3). Where DNSSEC proves all of the way, a host's TLSA records come with
-//! it (RFC 7672 §2.2). Every list that DNS gives is bounded.
+//! it (RFC 7672 §2.2). Every list that DNS gives is bounded. Anybody may write any address into his own
+//! zone: those of this machine and of the networks behind it are the operator's to name, by a route.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 
 use super::names::{Found, Names};
 use crate::config::Route;
+use crate::fetch::{Networks, is_public};
 
 /// Hosts of a domain that are tried at most: RFC 5321 §5.1 has a sender try at least two.
 const HOSTS_MAX: usize = 8;
@@ -79,12 +81,13 @@ impl Ways {
         Self { names, port }
     }
 
-    /// The hosts to try for a domain, in their order. `with_records`: together with what they have
+    /// The hosts to try for a domain, in their order: those that DNS names in these networks only. `with_records`: together with what they have
     /// published.
     pub(super) async fn to(
         &self,
         domain: &str,
         route: Option<&Route>,
+        networks: Networks,
         with_records: bool,
     ) -> Result<Vec<Host>, NoWay> {
         if let Some(route) = route {
@@ -96,7 +99,8 @@ impl Ways {
         let mut hosts = Vec::new();
         let mut failures = Vec::new();
         for name in names {
-            match self.host(&name, self.port, with_records).await {
+            let host = self.host(&name, self.port, with_records).await;
+            match host.and_then(|host| within(networks, host)) {
                 Ok(host) => hosts.push(host),
                 Err(no_way) => failures.push(no_way),
             }
@@ -220,6 +224,19 @@ fn tlsa(data: RData) -> Option<Tlsa> {
     }
 }
 
+/// A host without the addresses that its name has no business to be at (RFC 6890 §2.2).
+fn within(networks: Networks, mut host: Host) -> Result<Host, NoWay> {
+    host.addresses.retain(|address| networks == Networks::Any || is_public(address.ip()));
+    if host.addresses.is_empty() {
+        // Its owner may mend it, or the operator mean it.
+        return Err(NoWay::later(format!(
+            "the host {} is in a private network by DNS: write a route if it should be",
+            host.name
+        )));
+    }
+    Ok(host)
+}
+
 /// Of several failures one that may pass, if there is one: only when all are for good is there no way
 /// for good.
 fn worst(failures: impl IntoIterator<Item = NoWay>) -> Option<NoWay> {
@@ -256,6 +273,10 @@ mod tests {
 
     fn a(last: u8) -> (u16, Vec<u8>) {
         (A, vec![192, 0, 2, last])
+    }
+
+    fn at(address: [u8; 4]) -> (u16, Vec<u8>) {
+        (A, address.to_vec())
     }
 
     fn aaaa(last: u8) -> (u16, Vec<u8>) {
@@ -328,6 +349,11 @@ mod tests {
             ("empty.example", vec![mx(10, "noaddress.example")]),
             ("noaddress.example", vec![]),
             ("many.example", many),
+            ("inward.example", vec![mx(10, "inside.example"), mx(20, "both.example")]),
+            ("hidden.example", vec![mx(10, "inside.example"), mx(20, "localhost")]),
+            ("literal.example", vec![mx(10, "10.0.0.1")]),
+            ("inside.example", vec![at([10, 1, 2, 3]), at([127, 0, 0, 1])]),
+            ("both.example", vec![at([192, 168, 0, 1]), at([9, 9, 9, 9])]),
             ("round.example", vec![(CNAME, on_the_wire("about.example"))]),
             ("about.example", vec![(CNAME, on_the_wire("round.example"))]),
         ])
@@ -342,12 +368,22 @@ mod tests {
         route: Option<&Route>,
         dnssec: Dnssec,
     ) -> Result<Vec<String>, NoWay> {
+        // Also addresses for documentation, which are nobody's (RFC 6890 §2.2).
+        asked_in(domain, route, Networks::Any, dnssec)
+    }
+
+    fn asked_in(
+        domain: &str,
+        route: Option<&Route>,
+        networks: Networks,
+        dnssec: Dnssec,
+    ) -> Result<Vec<String>, NoWay> {
         let server = name_server(zone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let hosts = runtime.block_on(async {
             let dns = Dns { nameservers: vec![server], dnssec, trust_anchor: None };
             let names = Names::new(&dns, crate::dns::resolver(&[server]));
-            Ways::new(Arc::new(names), 25).to(domain, route, true).await
+            Ways::new(Arc::new(names), 25).to(domain, route, networks, true).await
         })?;
         let told = |host: &Host| {
             let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
@@ -390,6 +426,23 @@ mod tests {
             assert_eq!(no_way.is_permanent, is_permanent, "{no_way:?}");
             assert!(no_way.why.contains(why), "{no_way:?}");
         }
+    }
+
+    // RFC 6890 §2.2
+    #[test]
+    fn dns_leads_nobody_into_private_networks_and_a_route_does() {
+        let public = |domain, route| asked_in(domain, route, Networks::Public, Dnssec::Auto);
+        assert_eq!(public("inward.example", None).unwrap(), ["both.example 9.9.9.9:25"]);
+        for domain in ["hidden.example", "literal.example", "inside.example"] {
+            let no_way = public(domain, None).unwrap_err();
+            assert!(!no_way.is_permanent, "its owner may mend it: {no_way:?}");
+            assert!(no_way.why.contains("is in a private network by DNS"), "{no_way:?}");
+        }
+        let route = Route { host: "inside.example".to_owned(), port: 2525 };
+        let inside = ["inside.example 10.1.2.3:2525 127.0.0.1:2525"];
+        assert_eq!(public("hidden.example", Some(&route)).unwrap(), inside);
+        let inside = ["inside.example 10.1.2.3:25 127.0.0.1:25"];
+        assert_eq!(asked("inside.example", None).unwrap(), inside);
     }
 
     #[test]

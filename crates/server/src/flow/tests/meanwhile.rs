@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use pec::providers::Index;
 use store::{Job, NewJob, Source, Timestamp, Transaction};
 
-use super::scene::{BIANCHI, ROSSI, SERVICE, Scene, kinds, now, offer};
+use super::scene::{BIANCHI, ROSSI, Scene, kinds, now, offer};
 use super::smith::{Forge, moment};
 use super::world::{Fate, GAMMA_DOMAIN, World, at};
 use crate::flow::{Task, once, perform};

@@ -199,7 +199,7 @@ fn a_message_that_one_host_may_have_taken_is_offered_to_no_other() {
     // Nor is what was answered in words that nobody understands.
     queue(&scene, "last@pec.alfa.example");
     let before = connections(&first) + connections(&other);
-    [&first, &other].map(|host| host.next(says(".", "taken, I think")));
+    [&first, &other].iter().for_each(|host| host.next(says(".", "taken, I think")));
     pass(&scene);
     assert_eq!((connections(&first) + connections(&other) - before, waiting(&scene)), (1, 1));
 }
@@ -210,7 +210,8 @@ fn a_destination_whose_hosts_all_break_off_is_left_alone_for_a_while() {
     let (first, other) = two_hosts(&scene);
     let asked = || (connections(&first), connections(&other));
     queue(&scene, "m1@pec.alfa.example");
-    [&first, &other].map(|host| host.next(Script { cut: Some(100), ..Script::default() }));
+    let cut = || Script { cut: Some(100), ..Script::default() };
+    [&first, &other].iter().for_each(|host| host.next(cut()));
     send(&scene);
     assert_eq!((asked(), waiting(&scene)), ((2, 1), 1));
     queue(&scene, "m2@pec.alfa.example");
