@@ -463,7 +463,7 @@ fn no_answer_holds_more_decoded_octets_than_a_bound() {
     let mut world = World::new();
     world.limit(1 << 40);
     // Eight MiB decoded: eight of them are the bound, and the ninth is one past it.
-    let line = format!("{}\r\n", "AABD".repeat(19));
+    let line = format!("{}\r\n", "QUJD".repeat(19));
     let lines = (8 << 20) / (19 * 3) + 1;
     let header = "Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n";
     world.deliver("INBOX", format!("{header}{}", line.repeat(lines)).as_bytes());
