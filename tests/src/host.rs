@@ -71,7 +71,7 @@ impl Drop for Host {
     }
 }
 
-fn server(chain: &str, key: &str) -> anyhow::Result<Arc<ServerConfig>> {
+pub(crate) fn server(chain: &str, key: &str) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod demo;
 pub mod dns;
 pub mod host;
+pub mod https;
 pub mod imap;
 pub mod ledger;
 pub mod load;

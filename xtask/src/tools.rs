@@ -76,7 +76,7 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// What a program needs and is no program: whether it is there, the package, and what it is for.
-const MODULES: [(&str, Tool); 3] = [
+const MODULES: [(&str, Tool); 4] = [
     (
         "python3 -m pip --version",
         Tool { program: "pip", package: "python3-pip", purpose: "fetches IMAPClient" },
@@ -84,6 +84,10 @@ const MODULES: [(&str, Tool); 3] = [
     (
         "perl -MNet::SSLeay -e 1",
         Tool { program: "Net::SSLeay", package: "libnet-ssleay-perl", purpose: "TLS for swaks" },
+    ),
+    (
+        "test -d /usr/lib/python3/dist-packages/dkim",
+        Tool { program: "dkim", package: "python3-dkim", purpose: "verifies signatures of DKIM" },
     ),
     (
         "test -d /usr/share/nodejs/nodemailer",

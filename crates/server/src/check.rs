@@ -23,6 +23,7 @@ use crate::timesource::{self, Standing};
 use crate::{material, signer};
 
 mod ages;
+mod outside;
 mod profile;
 mod standing;
 
@@ -124,6 +125,7 @@ fn look(config: &Config, at: Timestamp) -> Findings {
         found.doubt(complaint.to_string());
     }
     look_at_policies(config, &mut found);
+    outside::look_at(config, &mut found);
     let next = config.next_signing.as_ref().map(|next| &next.pair.key);
     let stamping = match &config.timestamp.authority {
         StampSource::Internal(pair) => Some(&pair.key),

@@ -22,7 +22,7 @@ use crate::rates::Rate;
 
 pub(crate) use complaint::{Complaint, ConfigErrors};
 use reader::{Reader, Section};
-pub(crate) use transport::{Dns, Dnssec, Route, Transport};
+pub(crate) use transport::{Dns, Dnssec, Route, TlsReports, Transport};
 pub(crate) use values::{Network, size};
 
 use crate::antivirus::Antivirus;
@@ -477,6 +477,8 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     /// `[routes]`, `[transport]`
     pub(crate) transport: Transport,
+    /// `[tls_reports]`; `None`: none are sent.
+    pub(crate) tls_reports: Option<TlsReports>,
     /// `[deadlines]`
     pub(crate) deadlines: Deadlines,
     /// `[index]`

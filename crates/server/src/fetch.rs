@@ -269,6 +269,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     match response.status() {
         StatusCode::OK => {}
+        // What was posted was taken.
+        other if wanted.post.is_some() && other.is_success() => {}
         StatusCode::MOVED_PERMANENTLY
         | StatusCode::FOUND
         | StatusCode::SEE_OTHER

@@ -259,6 +259,7 @@ pub(crate) fn assemble_with(
     let hub = Arc::new(Hub::new());
     let told = hub.clone();
     store.listen(Box::new(move |mailbox| told.mailbox_changed(mailbox)));
+    let transport = Transport::open(&config.data, clock.now());
     Ok(Arc::new(Site {
         config: ArcSwap::from_pointee(config),
         clock,
@@ -281,7 +282,7 @@ pub(crate) fn assemble_with(
         watch: Watch::default(),
         resolver: OnceLock::new(),
         seals: Seals::new(),
-        transport: Transport::new(),
+        transport,
         memory: Memory::new(),
     }))
 }

@@ -14,27 +14,39 @@
 //! | [`names`] | DNS, and how far its answers are proved |
 //! | [`way`] | routes, MX records, addresses and TLSA records |
 //! | [`demand`] | what a host must show before it gets anything |
+//! | [`opening`] | the first host that shows it |
+//! | [`policies`] | what domains want of their hosts by MTA-STS, fetched and kept |
+//! | [`web`] | how the web servers of other domains are reached |
+//! | [`tally`], [`reports`] | what became of TLS, counted, and told to who asks; [`dkim`] signs that |
+//! | [`chores`] | what is done beside the mail |
 //! | [`peer`] | a connection: socket, TLS, and the machine of [`smtp::client`] |
 //! | [`outcome`] | what a peer's answers become, in one commit |
 //! | [`retry`] | when a message is tried again, and when no more |
 
+mod chores;
 mod demand;
+mod dkim;
 mod guard;
 mod lane;
 mod names;
+mod opening;
 mod outcome;
 mod peer;
 mod places;
+mod policies;
+mod reports;
 mod retry;
+mod tally;
 mod way;
+mod web;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use smtp::Outgoing;
-use smtp::client::{Fate, Fault, TlsUse, Why};
+use smtp::client::{Fate, Fault, Why};
 use store::{Job, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -43,24 +55,26 @@ use crate::flow::Task;
 use crate::flow::dispatch::Relay;
 use crate::site::Site;
 use crate::submission::{blocking, stopped};
-use demand::Demand;
+pub(crate) use dkim::{DkimKey, sign};
 use guard::{Held, UnderWay};
 use lane::Lane;
 use names::Names;
+use opening::{Opened, Past};
 use outcome::Verdicts;
 pub(crate) use outcome::record;
-use peer::{OpenFailure, Peer};
+use peer::Peer;
 use places::{Kind, Places, Turns};
-use way::{Host, NoWay, Published, Ways};
+use policies::Policies;
+use tally::Tally;
+use way::Ways;
+use web::Web;
+pub(crate) use web::authorities;
 
 /// Messages that one connection carries before it makes room for another destination's.
 const MESSAGES_MAX: usize = 200;
 /// Addresses of a destination that a message is offered to in one attempt, at most: RFC 5321 §5.1 has
 /// a sender try at least two.
 const HOSTS_OFFERED_MAX: usize = 2;
-/// How long it may take to come to where messages can be sent, all hosts of a destination and all their
-/// addresses together: after that the rest is for the next attempt.
-const WAY_WAIT: Duration = Duration::from_secs(15 * 60);
 /// Jobs of a lane that are given up in one portion, at most: they are in memory at once.
 const GIVEN_UP_AT_ONCE: usize = 64;
 /// Lanes that are looked at in one read of the store.
@@ -75,11 +89,20 @@ pub(crate) struct Transport {
     changed: Notify,
     lanes: Mutex<HashMap<String, Lane>>,
     places: Places,
+    policies: Policies,
+    tally: Tally,
 }
 
 impl Transport {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { changed: Notify::new(), lanes: Mutex::default(), places: Places::new() })
+    /// With what is kept in the folder of the data.
+    pub(crate) fn open(data: &std::path::Path, now: Timestamp) -> Arc<Self> {
+        Arc::new(Self {
+            changed: Notify::new(),
+            lanes: Mutex::default(),
+            places: Places::new(),
+            policies: Policies::open(data, now),
+            tally: Tally::open(data),
+        })
     }
 
     /// There may be new jobs in a lane.
@@ -162,11 +185,14 @@ impl Transport {
 
 /// Hands mail over to other hosts until the program stops.
 pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
-    let ways = ways(&site);
+    let outside = outside(&site);
+    let (chores, ending) = (outside.clone(), stop.clone());
+    let here = site.clone();
+    let chores = tokio::spawn(async move { chores::run(&here, &chores, ending).await });
     let mut connections = JoinSet::new();
     let mut turns = Turns::default();
     loop {
-        let looked = look(&site, &ways, &mut turns, &mut connections, &stop).await;
+        let looked = look(&site, &outside, &mut turns, &mut connections, &stop).await;
         match looked {
             Ok(Looked::More) => {
                 if *stop.borrow() {
@@ -191,27 +217,38 @@ pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
         while connections.try_join_next().is_some() {}
     }
     while connections.join_next().await.is_some() {}
+    if chores.await.is_err() {
+        tracing::error!(target: "transport", "what is done beside the mail had panicked");
+    }
 }
 
 /// Has what is due sent, once, and waits until it is.
 #[cfg(test)]
 pub(crate) async fn once(site: &Arc<Site>) {
-    let ways = ways(site);
+    let outside = outside(site);
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut turns = Turns::default();
-    while let Looked::More = look(site, &ways, &mut turns, &mut connections, &stop).await.unwrap() {
-    }
+    while let Looked::More =
+        look(site, &outside, &mut turns, &mut connections, &stop).await.unwrap()
+    {}
     while let Some(ended) = connections.join_next().await {
         ended.unwrap();
     }
 }
 
-/// Whoever finds ways, as the configuration has it.
-fn ways(site: &Site) -> Arc<Ways> {
+/// What is beyond this provider, as it is reached.
+struct Outside {
+    ways: Ways,
+    web: Web,
+}
+
+/// As the configuration has it.
+fn outside(site: &Site) -> Arc<Outside> {
     let config = site.config.load();
     let names = Arc::new(Names::new(&config.dns, site.resolver()));
-    Arc::new(Ways::new(names, config.transport.port))
+    let ways = Ways::new(names.clone(), config.transport.port);
+    Arc::new(Outside { ways, web: Web::new(names, &config) })
 }
 
 /// How far a look at the lanes came.
@@ -234,7 +271,7 @@ fn kind_of(site: &Site, destination: &str) -> Kind {
 /// Looks at the next lanes, and opens connections for those that have jobs and room.
 async fn look(
     site: &Arc<Site>,
-    ways: &Arc<Ways>,
+    outside: &Arc<Outside>,
     turns: &mut Turns,
     connections: &mut JoinSet<()>,
     stop: &watch::Receiver<bool>,
@@ -269,7 +306,7 @@ async fn look(
             let Some(place) = site.transport.places.take(kind) else { break };
             let connection = Connection {
                 site: site.clone(),
-                ways: ways.clone(),
+                outside: outside.clone(),
                 stop: stop.clone(),
                 held: Held::new(site, &destination, place),
                 destination: destination.clone(),
@@ -288,7 +325,7 @@ async fn look(
 /// What one connection needs.
 struct Connection {
     site: Arc<Site>,
-    ways: Arc<Ways>,
+    outside: Arc<Outside>,
     stop: watch::Receiver<bool>,
     held: Held,
     destination: String,
@@ -407,75 +444,6 @@ impl Connection {
         metrics::counter!("ceralacca_relay_hosts_failed_total").increment(1);
     }
 
-    /// A connection to the first address that answers as it should, of those that are not `past`;
-    /// there go those that were tried.
-    async fn open(&self, past: &mut Past) -> Result<Opened, NoWay> {
-        let config = self.site.config.load_full();
-        let domain = mail::Domain::parse(&self.destination)
-            .map_err(|error| NoWay::never(error.to_string()))?;
-        let route = config.transport.routes.get(&domain);
-        // Between providers nothing travels in clear: PEC-BT-13. What else a host must show is for
-        // ordinary domains to say: for providers the signature on each message counts.
-        let certified = self.site.providers.load().kind(&domain) == pec::RecipientKind::Certified;
-        let with_records = config.transport.dane && !certified;
-        let networks = config.transport.networks();
-        let hosts = self.ways.to(&self.destination, route, networks, with_records).await?;
-        let mut last = None;
-        let until = tokio::time::Instant::now() + WAY_WAIT;
-        for host in &hosts {
-            if let Published::Unknown(no_way) = &host.published {
-                last = Some(format!("{}: {}", host.name, no_way.why));
-                continue;
-            }
-            let demand =
-                if certified { Demand::Encrypted } else { Demand::of(&self.destination, host) };
-            let Host { name, addresses, .. } = host;
-            for address in addresses {
-                if !past.insert(*address) {
-                    continue;
-                }
-                let opening = self.open_at(name, *address, &demand);
-                match tokio::time::timeout_at(until, opening).await {
-                    Ok(Ok(peer)) => {
-                        let mut all = hosts.iter().flat_map(|host| &host.addresses);
-                        let more = all.any(|address| !past.contains(address));
-                        return Ok(Opened { peer, more });
-                    }
-                    Ok(Err(failure)) => {
-                        last = Some(format!("{name} [{address}]: {}", failure.why));
-                    }
-                    Err(_) => {
-                        let why =
-                            format!("{name} [{address}]: the time for finding a host is over");
-                        return Err(NoWay::later(why));
-                    }
-                }
-            }
-        }
-        let why = last.unwrap_or_else(|| format!("{} has no host", self.destination));
-        Err(NoWay::later(why))
-    }
-
-    /// Where TLS is no must, a host whose TLS does not work is tried in clear (RFC 7435 §3).
-    async fn open_at(
-        &self,
-        name: &str,
-        address: std::net::SocketAddr,
-        demand: &Demand,
-    ) -> Result<Peer, OpenFailure> {
-        match Peer::open(&self.site, name, address, demand, demand.tls()).await {
-            // Unless the operator wants certificates that hold: then clear text is no way out.
-            Err(failure)
-                if failure.in_tls
-                    && demand.tls() == TlsUse::IfOffered
-                    && !self.site.config.load().transport.verify_required =>
-            {
-                Peer::open(&self.site, name, address, demand, TlsUse::Never).await
-            }
-            opened => opened,
-        }
-    }
-
     /// Hands one message over, and writes down what became of it before anything else happens. With
     /// `more` hosts to try, what this one puts off is given back for them instead; but not what it may
     /// have taken (RFC 5321 §4.5.3.2.6): that would be there twice.
@@ -584,15 +552,6 @@ impl Connection {
         let (site, job) = (self.site.clone(), job.clone());
         blocking(move || outcome::conclude(&site, &job, &relay, &verdicts, &notes)).await?
     }
-}
-
-/// Addresses that were tried in this attempt: no more than a few of a few hosts.
-type Past = HashSet<std::net::SocketAddr>;
-
-/// A connection that messages can be sent on, and whether there are other addresses to try.
-struct Opened {
-    peer: Peer,
-    more: bool,
 }
 
 /// What a peer said of each recipient.

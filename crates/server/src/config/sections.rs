@@ -16,7 +16,7 @@ use crate::signer::device::{self, DeviceKey};
 
 use super::complaint::Complaint;
 use super::reader::{Reader, Section, Wrong};
-use super::transport::{read_dns, read_routes, read_transport};
+use super::transport::{read_dns, read_routes, read_tls_reports, read_transport};
 use super::values::{
     Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
 };
@@ -46,6 +46,8 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
     let section = root.section("transport");
     let mut doubts = Vec::new();
     let transport = read_transport(reader, section, routes, folder, &mut doubts);
+    let section = root.section("tls_reports");
+    let tls_reports = read_tls_reports(reader, section, folder, &mut doubts);
     let index = read_index(reader, root.section("index"), folder);
     let trust = read_trust(root.section("trust"), folder);
 
@@ -96,6 +98,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         provider: provider?,
         listen,
         transport,
+        tls_reports,
         index,
         trust,
         antivirus,

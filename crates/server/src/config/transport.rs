@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mail::Domain;
 use toml::de::DeValue;
 
 use super::complaint::Complaint;
 use super::reader::{Reader, Section, Wrong};
+use super::values::{read_bool, read_duration, read_list, read_number, read_text};
 use crate::fetch::Networks;
-
-use super::values::{read_bool, read_list, read_number, read_text};
+use crate::transport::DkimKey;
 
 /// Where a Debian system has the authorities of the web.
 pub(crate) const WEB_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -70,6 +71,22 @@ impl Default for Transport {
             port: SMTP_PORT,
             policy_port: HTTPS_PORT,
         }
+    }
+}
+
+/// `[tls_reports]`, when they are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsReports {
+    /// How long a period is: a day.
+    pub(crate) every: Duration,
+    /// With what reports by mail are signed.
+    pub(crate) dkim: Option<DkimKey>,
+}
+
+impl TlsReports {
+    /// The same in whole seconds.
+    pub(crate) fn every_secs(&self) -> i64 {
+        i64::try_from(self.every.as_secs()).unwrap_or(i64::MAX).max(1)
     }
 }
 
@@ -199,4 +216,49 @@ pub(super) fn read_dns(mut section: Section<'_, '_>, folder: &Path) -> Dns {
     let trust_anchor = section.get("trust_anchor", |v| Ok(folder.join(read_text(v)?)));
     section.finish();
     Dns { nameservers, dnssec: dnssec.unwrap_or(Dnssec::Auto), trust_anchor }
+}
+
+/// How long a period of reports is: RFC 8460 §4.1 has it be a day of UTC.
+const REPORTS_EVERY: Duration = Duration::from_secs(24 * 3_600);
+
+pub(super) fn read_tls_reports(
+    reader: &Reader<'_>,
+    mut section: Section<'_, '_>,
+    folder: &Path,
+    doubts: &mut Vec<Complaint>,
+) -> Option<TlsReports> {
+    let send = section.get("send", read_bool).unwrap_or(false);
+    let every = section.get("every", |v| match read_duration(v)? {
+        every if every <= REPORTS_EVERY && every.subsec_nanos() == 0 => Ok(every),
+        _ => Err(("not between a second and 24 hours".into(), "write \"24h\"".into())),
+    });
+    let every = every.unwrap_or(REPORTS_EVERY);
+    let selector = section.get("dkim_selector", |v| {
+        let text = read_text(v)?;
+        let is_label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        match text.len() <= 63 && text.split('.').all(is_label) {
+            true => Ok(text.to_owned()),
+            false => Err((format!("`{text}` is no selector"), "write \"tlsrpt2026\"".into())),
+        }
+    });
+    let key = section.get("dkim_key", |v| Ok(folder.join(read_text(v)?)));
+    let line = section.line_of("dkim_key").max(section.line_of("dkim_selector"));
+    if every != REPORTS_EVERY {
+        let what = "tls_reports.every is not a day: who gets reports expects one a day".to_owned();
+        let suggestion = "leave it out, outside of tests".to_owned();
+        doubts.push(reader.complaint(section.line_of("every"), what, suggestion));
+    }
+    section.finish();
+    let dkim = match (selector, key) {
+        (Some(selector), Some(key)) => Some(DkimKey { selector, key }),
+        (None, None) => None,
+        _ => {
+            let what = "tls_reports: dkim_selector and dkim_key belong together";
+            reader.complain(line, what.into(), "write both, or neither".into());
+            None
+        }
+    };
+    send.then_some(TlsReports { every, dkim })
 }

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::demand::Demand;
+use super::tally::{Kind, Problem};
 use crate::site::Site;
 use crate::submission::blocking;
 
@@ -48,6 +49,8 @@ pub(super) struct Peer {
     address: SocketAddr,
     /// What TLS was agreed on, and what was seen of the certificate.
     tls: Option<String>,
+    /// What is wrong with its TLS, though it is no obstacle.
+    problem: Option<Problem>,
     over: Option<Why>,
     /// Until when the reply that is awaited may come.
     deadline: Deadline,
@@ -77,8 +80,8 @@ impl Deadline {
 /// Why there is no connection.
 pub(super) struct OpenFailure {
     pub(super) why: String,
-    /// It was the handshake that failed.
-    pub(super) in_tls: bool,
+    /// It was TLS that failed, and how.
+    pub(super) in_tls: Option<Problem>,
 }
 
 /// What the machine waits for.
@@ -99,7 +102,7 @@ impl Peer {
         demand: &Demand,
         tls: TlsUse,
     ) -> Result<Self, OpenFailure> {
-        let failure = |why: String| OpenFailure { why, in_tls: false };
+        let failure = |why: String| OpenFailure { why, in_tls: None };
         let socket = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
             Err(_) => return Err(failure("no connection in time".to_owned())),
             Ok(Err(error)) => return Err(failure(error.to_string())),
@@ -114,6 +117,7 @@ impl Peer {
             name: name.to_owned(),
             address,
             tls: None,
+            problem: None,
             over: None,
             deadline: Deadline::default(),
         };
@@ -130,12 +134,17 @@ impl Peer {
             match self.next(Some((site, demand))).await {
                 Ok(Event::Ready) => return Ok(()),
                 Ok(Event::Over) => {
-                    let why = self.over.take().unwrap_or(Why::Fault(Fault::Lost)).to_string();
-                    return Err(OpenFailure { why, in_tls: false });
+                    let why = self.over.take().unwrap_or(Why::Fault(Fault::Lost));
+                    let is_without = demand.tls() == TlsUse::Required && is_without_tls(&why);
+                    let in_tls =
+                        is_without.then(|| Problem::new(Kind::NotOffered, why.to_string()));
+                    return Err(OpenFailure { why: why.to_string(), in_tls });
                 }
                 // Nothing was begun.
                 Ok(Event::Content | Event::Done(_)) => {}
-                Err(why) => return Err(OpenFailure { why, in_tls: true }),
+                Err(problem) => {
+                    return Err(OpenFailure { why: problem.why.clone(), in_tls: Some(problem) });
+                }
             }
         }
     }
@@ -153,6 +162,14 @@ impl Peer {
     /// Whether the connection broke off.
     pub(super) fn is_over(&self) -> bool {
         self.over.is_some()
+    }
+
+    /// What is wrong with its TLS, though it is no obstacle: reports have it.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        match &self.tls {
+            None => Some(Problem::new(Kind::NotOffered, "STARTTLS is not offered")),
+            Some(_) => self.problem.clone(),
+        }
     }
 
     /// Where messages went, for the log.
@@ -223,7 +240,7 @@ impl Peer {
     }
 
     /// Does what the machine wants until it wants something of us. An error: the TLS handshake.
-    async fn next(&mut self, opening: Option<(&Arc<Site>, &Demand)>) -> Result<Event, String> {
+    async fn next(&mut self, opening: Option<(&Arc<Site>, &Demand)>) -> Result<Event, Problem> {
         let mut asked = false;
         loop {
             while let Some(step) = self.client.poll() {
@@ -275,26 +292,37 @@ impl Peer {
         }
     }
 
-    async fn start_tls(&mut self, site: &Arc<Site>, demand: &Demand) -> Result<(), String> {
+    async fn start_tls(&mut self, site: &Arc<Site>, demand: &Demand) -> Result<(), Problem> {
+        let failed = |why: String| Problem::new(Kind::ValidationFailure, why);
         let Stream::Clear(socket) = std::mem::replace(&mut self.stream, Stream::Gone) else {
-            return Err("TLS is on already".to_owned());
+            return Err(failed("TLS is on already".to_owned()));
         };
         let (config, seen) = crypto::tls::danger_peer_config(demand.expects(site))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| failed(error.to_string()))?;
         let name = demand.name(&self.name);
         let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| format!("{name} is no name for TLS"))?;
+            .map_err(|_| failed(format!("{name} is no name for TLS")))?;
         let handshake = TlsConnector::from(config).connect(name, socket);
-        let tls = match tokio::time::timeout(HANDSHAKE_WAIT, handshake).await {
-            Err(_) => return Err("no TLS handshake in time".to_owned()),
-            Ok(Err(error)) => return Err(format!("the TLS handshake failed: {error}")),
+        let handshake = tokio::time::timeout(HANDSHAKE_WAIT, handshake).await;
+        let certificate = seen.certificate();
+        let unverified = certificate.as_ref().and_then(|seen| seen.verified.as_ref().err());
+        let tls = match handshake {
+            Err(_) => return Err(failed("no TLS handshake in time".to_owned())),
+            Ok(Err(error)) => {
+                let kind = unverified.map_or(Kind::ValidationFailure, |why| Problem::of(why).kind);
+                return Err(Problem::new(kind, format!("the TLS handshake failed: {error}")));
+            }
             Ok(Ok(tls)) => tls,
+        };
+        self.problem = match demand {
+            Demand::Tested(_) => unverified.map(Problem::of),
+            _ => None,
         };
         let (_, session) = tls.get_ref();
         let version = session.protocol_version().map(|v| format!("{v:?}")).unwrap_or_default();
         let suite = session.negotiated_cipher_suite();
         let suite = suite.map(|suite| format!("{:?}", suite.suite())).unwrap_or_default();
-        let certificate = match seen.certificate() {
+        let certificate = match certificate {
             None => "no certificate".to_owned(),
             Some(certificate) => match certificate.verified {
                 Ok(()) => {
@@ -379,4 +407,12 @@ mod tests {
         assert_eq!(next(1, true, 7), 12, "something new was asked");
         assert_eq!(next(1, false, 11), 12);
     }
+}
+
+/// Whether a host could not be spoken to because it has no TLS.
+fn is_without_tls(why: &Why) -> bool {
+    matches!(
+        why,
+        Why::Fault(Fault::TlsNotOffered) | Why::Replied(smtp::client::Command::StartTls, _)
+    )
 }

@@ -1,0 +1,143 @@
+//! Opens a connection to the first host of a domain that shows what it must, and counts how TLS went.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use smtp::client::TlsUse;
+
+use super::Connection;
+use super::demand::{self, Demand};
+use super::peer::{OpenFailure, Peer};
+use super::policies::Wants;
+use super::tally::{Held, Place, Problem, period_of};
+use super::way::{Host, NoWay};
+
+/// How long it may take to come to where messages can be sent, all hosts of a destination and all their
+/// addresses together: after that the rest is for the next attempt.
+const WAY_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// Addresses that were tried in this attempt: no more than a few of a few hosts.
+pub(super) type Past = HashSet<SocketAddr>;
+
+/// A connection that messages can be sent on, and whether there are other addresses to try.
+pub(super) struct Opened {
+    pub(super) peer: Peer,
+    pub(super) more: bool,
+}
+
+impl Connection {
+    /// A connection to the first address that answers as it should, of those that are not `past`;
+    /// there go those that were tried.
+    pub(super) async fn open(&self, past: &mut Past) -> Result<Opened, NoWay> {
+        let config = self.site.config.load_full();
+        let destination = self.destination.as_str();
+        let domain =
+            mail::Domain::parse(destination).map_err(|error| NoWay::never(error.to_string()))?;
+        let route = config.transport.routes.get(&domain);
+        // Between providers nothing travels in clear: PEC-BT-13. What else a host must show is for
+        // ordinary domains to say: for providers the signature on each message counts.
+        let certified = self.site.providers.load().kind(&domain) == pec::RecipientKind::Certified;
+        let says_itself = !certified && route.is_none();
+        let with_records = config.transport.dane && says_itself;
+        let networks = config.transport.networks();
+        let hosts = self.outside.ways.to(destination, route, networks, with_records).await?;
+        let wants = if says_itself && config.transport.mta_sts {
+            let now = self.site.clock.now();
+            let policies = &self.site.transport.policies;
+            policies.of(&self.outside.web, &config, destination, now).await
+        } else {
+            Wants::default()
+        };
+        let counts = says_itself && config.tls_reports.is_some();
+        let policy = wants.policy.as_ref().map(|known| &known.policy);
+        if let Some(problem) = wants.failed.as_ref().filter(|_| counts) {
+            let held = Held { kind: "sts".to_owned(), ..Held::nothing() };
+            self.count(&held, &Place::default(), Err(problem));
+        }
+        let mut last = None;
+        let until = tokio::time::Instant::now() + WAY_WAIT;
+        for host in &hosts {
+            let held = demand::held(host, policy);
+            let here = |address: Option<SocketAddr>| Place {
+                host: Some(host.name.clone()),
+                address: address.map(|address| address.ip()),
+            };
+            let demand = match certified {
+                true => Ok(Demand::Encrypted),
+                false => Demand::of(destination, host, policy, || self.outside.web.roots()),
+            };
+            let demand = match demand {
+                Ok(demand) => demand,
+                Err(problem) => {
+                    if counts {
+                        self.count(&held, &here(None), Err(&problem));
+                    }
+                    last = Some(format!("{}: {}", host.name, problem.why));
+                    continue;
+                }
+            };
+            let Host { name, addresses, .. } = host;
+            for address in addresses {
+                if !past.insert(*address) {
+                    continue;
+                }
+                let opening = self.open_at(name, *address, &demand);
+                let Ok((opened, problem)) = tokio::time::timeout_at(until, opening).await else {
+                    let why = format!("{name} [{address}]: the time for finding a host is over");
+                    return Err(NoWay::later(why));
+                };
+                let problem = problem.or_else(|| demand::doubt(destination, host, policy, &demand));
+                if counts && (opened.is_ok() || problem.is_some()) {
+                    let became = problem.as_ref().map_or(Ok(()), Err);
+                    self.count(&held, &here(Some(*address)), became);
+                }
+                match opened {
+                    Ok(peer) => {
+                        let mut all = hosts.iter().flat_map(|host| &host.addresses);
+                        let more = all.any(|address| !past.contains(address));
+                        return Ok(Opened { peer, more });
+                    }
+                    Err(failure) => last = Some(format!("{name} [{address}]: {}", failure.why)),
+                }
+            }
+        }
+        let why = last.unwrap_or_else(|| format!("{destination} has no host"));
+        Err(NoWay::later(why))
+    }
+
+    /// Where TLS is no must, a host whose TLS does not work is tried in clear (RFC 7435 §3). With what
+    /// was wrong with TLS, if anything.
+    async fn open_at(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        demand: &Demand,
+    ) -> (Result<Peer, OpenFailure>, Option<Problem>) {
+        match Peer::open(&self.site, name, address, demand, demand.tls()).await {
+            Ok(peer) => {
+                let problem = peer.problem();
+                (Ok(peer), problem)
+            }
+            Err(failure) => {
+                let problem = failure.in_tls.clone();
+                // Unless the operator wants certificates that hold: then clear text is no way out.
+                if problem.is_none()
+                    || demand.tls() != TlsUse::IfOffered
+                    || self.site.config.load().transport.verify_required
+                {
+                    return (Err(failure), problem);
+                }
+                let clear = Peer::open(&self.site, name, address, demand, TlsUse::Never).await;
+                (clear, problem)
+            }
+        }
+    }
+
+    fn count(&self, held: &Held, place: &Place, became: Result<(), &Problem>) {
+        let config = self.site.config.load();
+        let Some(reports) = &config.tls_reports else { return };
+        let period = period_of(self.site.clock.now(), reports.every_secs());
+        self.site.transport.tally.count(period, &self.destination, held, place, became);
+    }
+}
