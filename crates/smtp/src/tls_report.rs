@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn one_past_each_bound_is_left_out() {
-        let many = vec!["mailto:a@b.example"; PLACES_MAX + 1].join(",");
+        let many = ["mailto:a@b.example"; PLACES_MAX + 1].join(",");
         assert_eq!(of(&[&format!("v=TLSRPTv1; rua={many}")]).len(), PLACES_MAX);
         let long = |octets: usize| {
             let url = "https://a.example/".to_owned();

@@ -210,8 +210,8 @@ fn none_matches(count: usize) -> Error {
 fn anchor(shown: &[u8], key: &[u8]) -> Option<TrustAnchor<'static>> {
     // RFC 5280 §4.1: of the part that is signed, after the version, number and algorithm.
     let signed = Elements::new(value(shown)?).next().filter(|signed| signed.tag == SEQUENCE)?;
-    let parts = Elements::new(signed.body).skip_while(|part| part.tag == CONTEXT_0);
-    let issuer = parts.skip(2).next().filter(|issuer| issuer.tag == SEQUENCE)?;
+    let mut parts = Elements::new(signed.body).skip_while(|part| part.tag == CONTEXT_0);
+    let issuer = parts.nth(2).filter(|issuer| issuer.tag == SEQUENCE)?;
     Some(TrustAnchor {
         subject: Der::from(issuer.body.to_vec()),
         subject_public_key_info: Der::from(value(key)?.to_vec()),

@@ -214,7 +214,7 @@ impl ServerCertVerifier for Recorder {
             // Writing into a string cannot fail.
             let _ = write!(sha256, "{octet:02x}");
         }
-        let told = verified.as_ref().map(|()| ()).map_err(Unverified::of);
+        let told = verified.as_ref().err().map_or(Ok(()), |error| Err(Unverified::of(error)));
         *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(PeerCertificate { sha256, verified: told });
         match verified {

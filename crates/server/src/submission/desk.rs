@@ -389,7 +389,8 @@ impl Desk {
                 let unreported = forward_paths
                     .iter()
                     .zip(&recipients_dsn)
-                    .filter_map(|(to, dsn)| unasked(dsn).then(|| to.clone()))
+                    .filter(|(_, dsn)| unasked(dsn))
+                    .map(|(to, _)| to.clone())
                     .collect();
                 let received =
                     reception::Received { reverse_path, forward_paths, unreported, arrival };

@@ -151,7 +151,7 @@ fn proved(name: &str, kind: RecordType, found: &Lookup) -> Result<Found, NoWay> 
     }
     let asked = found.query().name();
     let own = || records().filter(|record| record.name == *asked);
-    let aliases = records().filter_map(|record| match &record.data {
+    let mut aliases = records().filter_map(|record| match &record.data {
         RData::CNAME(target) => Some(target.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
         _ => None,
     });
@@ -159,7 +159,7 @@ fn proved(name: &str, kind: RecordType, found: &Lookup) -> Result<Found, NoWay> 
         data: of_kind(found, kind),
         is_secure: records().next().is_some() && records().all(|record| record.proof.is_secure()),
         is_own_secure: own().next().is_some() && own().all(|record| record.proof.is_secure()),
-        alias: aliases.last(),
+        alias: aliases.next_back(),
     })
 }
 

@@ -385,6 +385,14 @@ impl Peer {
     }
 }
 
+/// Whether a host could not be spoken to because it has no TLS.
+fn is_without_tls(why: &Why) -> bool {
+    matches!(
+        why,
+        Why::Fault(Fault::TlsNotOffered) | Why::Replied(smtp::client::Command::StartTls, _)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,12 +415,4 @@ mod tests {
         assert_eq!(next(1, true, 7), 12, "something new was asked");
         assert_eq!(next(1, false, 11), 12);
     }
-}
-
-/// Whether a host could not be spoken to because it has no TLS.
-fn is_without_tls(why: &Why) -> bool {
-    matches!(
-        why,
-        Why::Fault(Fault::TlsNotOffered) | Why::Replied(smtp::client::Command::StartTls, _)
-    )
 }
