@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(xml, &include_bytes!("../examples/daticert/posta-certificata.xml")[..]);
         let text = parts.text.unwrap().text().unwrap();
         assert!(text.starts_with("Messaggio di posta certificata\r\nIl giorno 14/09/2026"));
-        // A text without an alternative, unquoted names, other places (Appendix B of the rules)
+        // A text without an alternative, unquoted names, other places (as other providers write)
         let plain = with(ENVELOPE, "multipart/alternative", "multipart/related");
         assert!(examine(&plain).parts().unwrap().text.is_some());
         let none = with(ENVELOPE, "text/plain; charset=\"iso", "text/other; charset=\"iso");

@@ -129,11 +129,16 @@ async fn ask(
     };
     let rest = AuthenticationResults::new("").with_arc_result(&arc, origin.peer);
     let results = format!("{results}{}", rest.with_dmarc_result(&dmarc));
-    Ok(Authenticated { results, vouched: is_vouched(&sender, &spf, &dkim) })
+    // A signature says who wrote, and anybody can bring what was signed with another reverse-path.
+    let signed = match parsed.from().eq_ignore_ascii_case(&sender) {
+        true => &dkim[..],
+        false => &[],
+    };
+    Ok(Authenticated { results, vouched: is_vouched(&sender, &spf, signed) })
 }
 
 /// Whether the domain of the reverse-path vouches for the message: by the host that brought it, or by
-/// a signature of its own or of a domain above it.
+/// a signature of its own or of a domain above it, on a message that the reverse-path wrote.
 fn is_vouched(sender: &str, spf: &SpfOutput, dkim: &[DkimOutput<'_>]) -> bool {
     let Some((_, domain)) = sender.rsplit_once('@') else { return false };
     let signed = dkim.iter().filter(|one| *one.result() == DkimResult::Pass);

@@ -384,7 +384,8 @@ pub(crate) struct Limits {
     pub(crate) network_recipients: Rate,
     /// Recipients of all our users in one domain elsewhere.
     pub(crate) destination_recipients: Rate,
-    /// Failed logins of one address within [`Self::login_window`], from which on it must wait.
+    /// Failed logins of one login from one network, and of a network, within [`Self::login_window`], from
+    /// which on nothing is compared.
     pub(crate) login_failures_max: usize,
     /// How long a failed login counts.
     pub(crate) login_window: Duration,

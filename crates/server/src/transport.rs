@@ -349,7 +349,11 @@ impl Connection {
             Err(no_way) => {
                 self.fails();
                 tracing::info!(target: "transport", destination = %self.destination, why = %no_way.why, "no way to a host");
-                let fate = if no_way.is_permanent { Fate::Failed } else { Fate::Deferred };
+                // A provider of the index has hosts: an answer that it has none is a mistake of
+                // somebody's, and its mail waits for its whole time (PEC-BT-14).
+                let is_certified = kind_of(&self.site, &self.destination) == Kind::Certified;
+                let for_good = no_way.is_permanent && !is_certified;
+                let fate = if for_good { Fate::Failed } else { Fate::Deferred };
                 let told = |_: &mail::Address| (Some(fate), no_way.why.clone());
                 self.conclude(&first, told, Vec::new()).await?;
                 drop(under_way);

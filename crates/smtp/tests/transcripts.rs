@@ -1,5 +1,5 @@
 //! Plays the conversations of `tests/transcripts/smtp` against the session machine, as they are
-//! written and octet by octet. What their lines mean is told in `tests/transcripts/README.md`.
+//! written and octet by octet. What their lines mean is told in `tests/transcripts/smtp/README.md`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 

@@ -113,7 +113,7 @@ pub(crate) fn fitting(keywords: BTreeSet<Keyword>, known: &[Keyword]) -> BTreeSe
 }
 
 /// The state of a tracker entry in state `now` that learns `new`; nothing when that changes
-/// nothing. The automaton of pec.md, Appendix A: forward only, and a final state stays
+/// nothing. The automaton of the tracker: forward only, and a final state stays
 /// (PEC-PR-28).
 pub(crate) fn advance(now: TrackState, new: TrackState) -> Option<TrackState> {
     use TrackState::{Delivered, Expired, Failed, Sent, TakenInCharge, TakenLate, Warned};

@@ -66,7 +66,7 @@ pub(super) fn take_in(
         match commit(site, transaction, "incoming") {
             Err(StoreError::Marked) => {}
             // Of the mailbox for receipts: where else it may go is asked when its job is done.
-            Err(StoreError::OverQuota(_) | StoreError::NoSuchAccount)
+            Err(StoreError::OverQuota(_) | StoreError::NoSuchAccount | StoreError::OutOfUids)
                 if receipts == Receipts::AtOnce =>
             {
                 receipts = Receipts::Queued;

@@ -93,12 +93,12 @@ impl Own {
 }
 
 /// Makes the tests on a message of ours that goes to a recipient of ours, in the very step that
-/// signed it: nothing that these tests do not hold for ours gets into the queue or a mailbox, and
-/// what they proved goes with it.
+/// signed it: what they proved goes with it. What they do not hold for ours gets into no mailbox: it
+/// is tested again in a step of its own, until it passes or somebody looks.
 ///
 /// # Errors
 ///
-/// When it is not what it should be: the step is tried again, and signs again.
+/// When it is not what it should be.
 pub(super) fn test_own(
     site: &Site,
     examination: &Examination<'_>,

@@ -13,7 +13,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use super::way::NoWay;
 use crate::config::{Dns, Dnssec};
@@ -21,6 +21,8 @@ use crate::dns;
 
 /// How long one question to DNS may take, aliases that are followed and proofs included.
 const DNS_WAIT: Duration = Duration::from_secs(20);
+/// Aliases that are followed from a name.
+const ALIASES_MAX: usize = 16;
 /// How often servers that pass no proofs on are asked again whether they do.
 const PROBE_EVERY: Duration = Duration::from_secs(600);
 
@@ -101,6 +103,9 @@ impl Names {
                 Some(_) => proved(name, kind, &found),
                 None => Ok(Found { data: of_kind(&found, kind), ..Found::default() }),
             },
+            Ok(Err(error)) if secure.is_some() && is_beside(name, kind, &error) => {
+                Err(NoWay::unproved(name))
+            }
             Ok(Err(error)) => nothing(name, &error),
         }
     }
@@ -144,7 +149,11 @@ fn of_kind(found: &Lookup, kind: RecordType) -> Vec<RData> {
 
 /// An answer of the resolver that proves them.
 fn proved(name: &str, kind: RecordType, found: &Lookup) -> Result<Found, NoWay> {
-    let counts = |record: &&Record| [kind, RecordType::CNAME].contains(&record.record_type());
+    // Each record is proved for itself; those of other names answer nothing, however well proved.
+    let chain = chain(found);
+    let counts = |record: &&Record| {
+        [kind, RecordType::CNAME].contains(&record.record_type()) && chain.contains(&record.name)
+    };
     let records = || found.answers().iter().filter(counts);
     if records().any(|record| matches!(record.proof, Proof::Bogus | Proof::Indeterminate)) {
         return Err(NoWay::unproved(name));
@@ -155,12 +164,42 @@ fn proved(name: &str, kind: RecordType, found: &Lookup) -> Result<Found, NoWay> 
         RData::CNAME(target) => Some(target.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
         _ => None,
     });
+    let of_kind = records().filter(|record| record.record_type() == kind);
     Ok(Found {
-        data: of_kind(found, kind),
+        data: of_kind.map(|record| record.data.clone()).collect(),
         is_secure: records().next().is_some() && records().all(|record| record.proof.is_secure()),
         is_own_secure: own().next().is_some() && own().all(|record| record.proof.is_secure()),
         alias: aliases.next_back(),
     })
+}
+
+/// The name that was asked for, and those that aliases lead to from there, in order.
+fn chain(found: &Lookup) -> Vec<Name> {
+    let mut chain = vec![found.query().name().clone()];
+    while chain.len() <= ALIASES_MAX {
+        let here = chain.last();
+        let next = found.answers().iter().find_map(|record| match &record.data {
+            RData::CNAME(target) if Some(&record.name) == here => Some(target.0.clone()),
+            _ => None,
+        });
+        match next {
+            Some(next) if !chain.contains(&next) => chain.push(next),
+            _ => break,
+        }
+    }
+    chain
+}
+
+/// Whether "there is nothing" is said by a zone that has no say about the name, and proves nothing.
+/// Of hosts and their policies only: what an alias leads to may be of another zone.
+fn is_beside(name: &str, kind: RecordType, error: &NetError) -> bool {
+    let NetError::Dns(DnsError::NoRecordsFound(none)) = error else { return false };
+    let (Ok(asked), Some(soa)) = (Name::from_ascii(format!("{name}.")), &none.soa) else {
+        return false;
+    };
+    [RecordType::MX, RecordType::TLSA].contains(&kind)
+        && !soa.proof.is_secure()
+        && !soa.name.zone_of(&asked)
 }
 
 /// What an error of the resolver means: that there is nothing, or that it cannot be told.

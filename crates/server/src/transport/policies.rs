@@ -229,14 +229,14 @@ impl Policies {
 fn read(folder: &Path, now: Timestamp) -> std::io::Result<HashMap<String, Arc<Known>>> {
     let mut all = HashMap::new();
     for entry in std::fs::read_dir(folder)?.take(2 * POLICIES_MAX) {
-        let entry = entry?;
-        if entry.metadata()?.len() > FILE_OCTETS_MAX || all.len() == POLICIES_MAX {
+        // What is damaged, or cannot be read, is fetched again; it takes nothing else with it.
+        let Ok(entry) = entry else { continue };
+        let fits = entry.metadata().is_ok_and(|about| about.len() <= FILE_OCTETS_MAX);
+        if !fits || all.len() == POLICIES_MAX {
             continue;
         }
-        // What is damaged is fetched again.
-        let Ok(kept) = serde_json::from_slice::<Kept>(&std::fs::read(entry.path())?) else {
-            continue;
-        };
+        let Ok(octets) = std::fs::read(entry.path()) else { continue };
+        let Ok(kept) = serde_json::from_slice::<Kept>(&octets) else { continue };
         let Ok(policy) = Policy::parse(kept.policy.as_bytes()) else { continue };
         let known = Known { policy, id: kept.id, fetched: kept.fetched };
         if known.ends() > now {

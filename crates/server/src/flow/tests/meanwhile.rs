@@ -85,16 +85,18 @@ fn a_receipt_that_arrived_counts_also_when_its_signer_leaves_the_index() {
     assert!(due(&site).is_empty());
 }
 
-/// Nothing that we would not believe ourselves is ever queued: the step signs again when it can.
+/// What we would not believe ourselves is delivered to nobody, and holds up nothing else.
 #[test]
-fn what_our_own_tests_do_not_hold_for_ours_stays_where_it_is() {
+fn what_our_own_tests_do_not_hold_for_ours_waits_alone() {
     let scene = Scene::new();
     offer(&scene, &[BIANCHI]);
     let index = scene.site.providers.load_full();
     forget(&scene.site, "pec.alfa.example");
+    perform(&scene.site, &due(&scene.site)[0]).unwrap();
+    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione"]);
     let why = format!("{:#}", perform(&scene.site, &due(&scene.site)[0]).unwrap_err());
-    assert!(why.contains("a message of ours is not held for ours: NotAProvider"), "{why}");
-    assert_eq!((due(&scene.site).len(), scene.inbox(ROSSI).len()), (1, 0));
+    assert!(why.contains("an envelope of ours is not held for ours: NotAProvider"), "{why}");
+    assert_eq!((due(&scene.site).len(), scene.inbox(BIANCHI).len()), (1, 0));
     scene.site.providers.store(index);
     scene.run();
     assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione", "avvenuta-consegna"]);

@@ -1,4 +1,4 @@
-//! The flows of pec.md, Appendix A, as they are written down in `tests/transcripts/pec`, between two
+//! The flows of certified mail, as they are written down in `tests/transcripts/pec`, between two
 //! providers and with a clock of their own. How to read and write them is in the README there.
 
 use std::path::Path;
