@@ -116,7 +116,7 @@ pub(super) fn test_own(
     }
 }
 
-/// The same as [`test`], unless the message passed the tests before: what was proved of its origin
+/// The same as [`test`](test()), unless the message passed the tests before: what was proved of its origin
 /// stays proved, whatever has become of its signer since.
 pub(super) fn test_once(
     site: &Site,
