@@ -62,7 +62,39 @@ fn an_answer_that_is_for_good_ends_all_that_waits_in_the_lane() {
     assert_eq!(events(&scene).len(), 3);
 }
 
-/// A name server that knows one host, by these addresses on the loopback.
+// PEC-BT-14
+#[test]
+fn certified_mail_waits_out_an_answer_that_there_is_no_such_host() {
+    for (is_certified, left) in [(false, 0), (true, 2)] {
+        let scene = Scene::new();
+        let mut config = (**scene.site.config.load()).clone();
+        config.dns.nameservers = vec![name_server(&[])];
+        scene.site.config.store(Arc::new(config));
+        if is_certified {
+            let index = scene.site.providers.load_full();
+            let mut other = index.records()[0].clone();
+            "Altrove".clone_into(&mut other.name);
+            other.domains = vec![Domain::parse(DOMAIN).unwrap()];
+            let records = index.records().iter().cloned().chain([other]).collect();
+            let index = pec::providers::Index::new(records, None).unwrap();
+            scene.site.providers.store(Arc::new(index));
+        }
+        queue(&scene, "m1@pec.alfa.example");
+        queue(&scene, "m2@pec.alfa.example");
+        send(&scene);
+        assert_eq!(waiting(&scene), left, "{is_certified}");
+        scene.site.transport.forget();
+        scene.clock.turn_to(now() + DAY);
+        send(&scene);
+        assert_eq!(waiting(&scene), 0, "its time is over");
+        let events = events(&scene);
+        assert_eq!(events.len(), 2);
+        assert!(events.iter().all(|(event, _)| event == "errore-trasmissione"));
+    }
+}
+
+/// A name server that knows one host, by these addresses on the loopback; without any it says that
+/// there is no such name.
 fn name_server(addresses: &'static [u8]) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let place = socket.local_addr().unwrap();
@@ -79,9 +111,10 @@ fn name_server(addresses: &'static [u8]) -> SocketAddr {
 fn answer(question: &[u8], addresses: &[u8]) -> Vec<u8> {
     let end = 12 + question[12..].iter().position(|&octet| octet == 0).unwrap() + 1;
     let is_a = question[end..end + 2] == [0, 1];
+    let code = if addresses.is_empty() { 3 } else { 0 };
     let addresses = if is_a { addresses } else { &[] };
     let mut out = question[..2].to_vec();
-    out.extend([0x84, 0x80, 0, 1, 0, u8::try_from(addresses.len()).unwrap(), 0, 0, 0, 0]);
+    out.extend([0x84, 0x80 | code, 0, 1, 0, u8::try_from(addresses.len()).unwrap(), 0, 0, 0, 0]);
     out.extend_from_slice(&question[12..end + 4]);
     for last in addresses {
         // The name is that of the question, at octet 12.
