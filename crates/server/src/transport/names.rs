@@ -224,3 +224,89 @@ fn nothing(name: &str, error: &NetError) -> Result<Found, NoWay> {
         other => Err(NoWay::later(format!("DNS says {other} of {name}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::net::NoRecords;
+    use hickory_resolver::proto::op::Query;
+    use hickory_resolver::proto::rr::rdata::{CNAME, MX, SOA};
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn record(owner: &str, data: RData, proof: Proof) -> Record {
+        let mut record = Record::from_rdata(name(owner), 60, data);
+        record.proof = proof;
+        record
+    }
+
+    fn mx(owner: &str, host: &str, proof: Proof) -> Record {
+        record(owner, RData::MX(MX::new(10, name(host))), proof)
+    }
+
+    fn found(records: Vec<Record>) -> Result<Found, NoWay> {
+        let query = Query::query(name("a.example."), RecordType::MX);
+        proved("a.example", RecordType::MX, &Lookup::new_with_max_ttl(query, records))
+    }
+
+    // RFC 7672 §2.1.1
+    #[test]
+    fn what_is_proved_of_another_name_answers_nothing_and_takes_nothing_away() {
+        let own = || mx("a.example.", "mx.a.example.", Proof::Secure);
+        for strange in [
+            mx("evil.example.", "mx.evil.example.", Proof::Secure),
+            mx("evil.example.", "mx.evil.example.", Proof::Insecure),
+        ] {
+            let found = found(vec![strange, own()]).unwrap();
+            assert_eq!(found.data, [own().data]);
+            assert!(found.is_secure && found.is_own_secure);
+        }
+        assert!(found(vec![mx("a.example.", "mx.a.example.", Proof::Bogus)]).is_err());
+    }
+
+    #[test]
+    fn aliases_are_followed_from_the_name_that_was_asked_and_not_for_ever() {
+        let alias =
+            |from: &str, to: &str| record(from, RData::CNAME(CNAME(name(to))), Proof::Secure);
+        let there = || mx("b.example.", "mx.b.example.", Proof::Secure);
+        let followed = found(vec![alias("a.example.", "b.example."), there()]).unwrap();
+        assert_eq!(
+            (followed.data, followed.alias),
+            (vec![there().data], Some("b.example".to_owned()))
+        );
+        let around = vec![alias("a.example.", "b.example."), alias("b.example.", "a.example.")];
+        assert!(found(around).unwrap().data.is_empty());
+        // One alias more than are followed.
+        let hop =
+            |n: usize| if n == 0 { "a.example.".to_owned() } else { format!("h{n}.example.") };
+        let chain = |hops: usize| -> Vec<Record> {
+            let all = (0..hops).map(|n| alias(&hop(n), &hop(n + 1)));
+            all.chain([mx(&hop(hops), "mx.b.example.", Proof::Secure)]).collect()
+        };
+        assert_eq!(found(chain(ALIASES_MAX)).unwrap().data.len(), 1);
+        assert!(found(chain(ALIASES_MAX + 1)).unwrap().data.is_empty());
+    }
+
+    #[test]
+    fn a_zone_beside_the_name_cannot_say_that_there_is_nothing() {
+        let said = |zone: &str, proof: Proof| {
+            let soa = SOA::new(name("ns.example."), name("who.example."), 1, 1, 1, 1, 1);
+            let mut soa = Record::from_rdata(name(zone), 60, soa);
+            soa.proof = proof;
+            let query = Query::query(name("a.example."), RecordType::MX);
+            let mut none = NoRecords::new(query, ResponseCode::NXDomain);
+            none.soa = Some(Box::new(soa));
+            NetError::Dns(DnsError::NoRecordsFound(none))
+        };
+        let beside = |kind, error: &NetError| is_beside("a.example", kind, error);
+        for kind in [RecordType::MX, RecordType::TLSA] {
+            assert!(beside(kind, &said("evil.test.", Proof::Insecure)));
+            assert!(!beside(kind, &said("example.", Proof::Insecure)));
+            assert!(!beside(kind, &said("evil.test.", Proof::Secure)));
+        }
+        assert!(!beside(RecordType::AAAA, &said("hosting.test.", Proof::Insecure)));
+    }
+}
