@@ -39,7 +39,7 @@ fuzz_target!(|octets: &[u8]| {
                         parameters: String::new(),
                     });
                 }
-                ClientStep::Content => client.content(b"a\r\n.b\r\n", true),
+                ClientStep::Content => client.content(b"a\r\n.b\r\n".to_vec(), true),
                 ClientStep::Done(verdicts) => {
                     ended += 1;
                     assert_eq!(verdicts.len(), 2);

@@ -337,7 +337,7 @@ impl Client {
 
     /// The next octets of the content, all of them in the end; `last`: nothing follows. A piece
     /// becomes a chunk of its own where the peer takes chunks.
-    pub fn content(&mut self, octets: &[u8], last: bool) {
+    pub fn content(&mut self, octets: Vec<u8>, last: bool) {
         if !matches!(self.state, State::Content(_)) {
             return;
         }
@@ -345,7 +345,7 @@ impl Client {
         else {
             return;
         };
-        if !transaction.stuffing.is_clean(octets, last) {
+        if !transaction.stuffing.is_clean(&octets, last) {
             // Servers that disagree about line ends would see two messages in one.
             self.state = State::Content(transaction);
             return self.break_off(Why::Fault(Fault::BareLineEnd));
@@ -353,7 +353,7 @@ impl Client {
         if transaction.chunks {
             let end = if last { " LAST" } else { "" };
             let mut chunk = format!("BDAT {}{end}\r\n", octets.len()).into_bytes();
-            chunk.extend_from_slice(octets);
+            chunk.extend_from_slice(&octets);
             self.say(chunk);
             self.state = if last { State::End(transaction) } else { State::Chunk(transaction) };
             return;

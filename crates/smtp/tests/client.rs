@@ -71,7 +71,7 @@ impl Talk {
     }
 
     fn content(&mut self, text: &str, last: bool) -> Vec<String> {
-        self.client.content(text.as_bytes(), last);
+        self.client.content(text.into(), last);
         self.told()
     }
 }
@@ -387,7 +387,7 @@ proptest! {
                     }
                     ClientStep::Content => {
                         whole = true;
-                        client.content(b"a\r\n.b\r\n", true);
+                        client.content(b"a\r\n.b\r\n".to_vec(), true);
                     }
                     ClientStep::Done(verdicts) => {
                         ended += 1;

@@ -202,7 +202,7 @@ impl Peer {
                     match piece {
                         Ok(Ok(piece)) => {
                             sent = end;
-                            self.client.content(&piece, sent >= octets);
+                            self.client.content(piece, sent >= octets);
                         }
                         other => {
                             // Ours cannot be read: the peer must not take half of it for all.
