@@ -39,6 +39,7 @@ mod schema;
 mod seals;
 mod search;
 mod segments;
+mod spool;
 mod stats;
 mod tracker;
 mod txn;
@@ -75,6 +76,7 @@ pub use self::stats::{Stats, stats};
 
 use self::octets::Files;
 use self::readers::Readers;
+use self::spool::EmbeddedSpool;
 use self::txn::Counters;
 use self::upkeep::{Done, Pace};
 use self::writer::{Command, Fault, Outcome};
@@ -352,7 +354,7 @@ impl Store for EmbeddedStore {
     }
 
     fn spool(&self) -> Result<Box<dyn Spool>, StoreError> {
-        Ok(Box::new(self.shared.files.spool()))
+        Ok(Box::new(EmbeddedSpool::new(Arc::clone(&self.shared.files))))
     }
 
     fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError> {

@@ -537,6 +537,10 @@ impl Spooled for MemorySpooled {
         Ok(slice(&self.0, start, end))
     }
 
+    fn into_octets(self: Box<Self>) -> Result<Vec<u8>, StoreError> {
+        Ok(self.0.to_vec())
+    }
+
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
         self
     }

@@ -12,6 +12,8 @@ pub struct BlobId(pub u64);
 pub enum Octets {
     /// In memory.
     Inline(Arc<[u8]>),
+    /// In memory, and nobody else's: they are not copied on their way.
+    Owned(Vec<u8>),
     /// Written piece by piece.
     Spooled(Box<dyn Spooled>),
     /// Stored already.
@@ -22,6 +24,7 @@ impl std::fmt::Debug for Octets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Inline(octets) => write!(f, "Inline({} octets)", octets.len()),
+            Self::Owned(octets) => write!(f, "Owned({} octets)", octets.len()),
             Self::Spooled(spooled) => write!(f, "Spooled({} octets)", spooled.octets()),
             Self::Stored(blob) => write!(f, "Stored({})", blob.0),
         }
@@ -54,6 +57,12 @@ pub trait Spooled: Send {
     ///
     /// [`StoreError::Medium`].
     fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError>;
+    /// All octets, without a copy when they are in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    fn into_octets(self: Box<Self>) -> Result<Vec<u8>, StoreError>;
     /// For the store that made it, and no one else.
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send>;
 }

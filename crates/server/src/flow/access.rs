@@ -97,8 +97,7 @@ pub(crate) fn take(
 
 fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::Result<String> {
     let spooled = spool.finish()?;
-    let octets = spooled.read(0, spooled.octets())?;
-    drop(spooled);
+    let octets = spooled.into_octets()?;
     let scanned = site.scanner.scan(&site.config.load().antivirus, &octets);
     if let Err(error @ ScanError::Unavailable(..)) = scanned {
         return Err(error.into());
@@ -154,8 +153,8 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
                 record::of(site, "posta-certificata", exchange, at).about(&id).build(),
             ];
             transaction.follow = follow(site, exchange, at)?.into_iter().collect();
-            transaction.octets = vec![Octets::Inline(original.into())];
-            transaction.octets.extend(copied.map(|octets| Octets::Inline(octets.into())));
+            transaction.octets = vec![Octets::Owned(original)];
+            transaction.octets.extend(copied.map(Octets::Owned));
             let wishes = submitted.wishes.clone();
             let task = Task::Certify { accepted, receipt, wishes };
             transaction.enqueue = vec![task.queued(Some(Source::New(0)))?];
@@ -174,7 +173,7 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
                     source,
                     at,
                 );
-                transaction.octets = vec![Octets::Inline(octets.into())];
+                transaction.octets = vec![Octets::Owned(octets)];
                 transaction.quarantine = vec![infected];
                 notes.push(kept);
             }

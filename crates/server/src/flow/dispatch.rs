@@ -177,7 +177,7 @@ pub(super) fn hand_over_as_wished(
             })
             .ok();
         let placed = Source::New(step.octets.len());
-        step.octets.push(Octets::Inline(with_return_path(parcel.reverse_path, octets).into()));
+        step.octets.push(Octets::Owned(with_return_path(parcel.reverse_path, octets)));
         let origin = own.as_ref().map(Own::provenance);
         match parcel.content {
             // One for each: what becomes of a receipt is decided for the mailbox it is for.

@@ -83,8 +83,7 @@ pub(crate) fn take(
     spool: Box<dyn Spool>,
 ) -> Result<String, Refusal> {
     let spooled = spool.finish().map_err(anyhow::Error::from)?;
-    let mut message = spooled.read(0, spooled.octets()).map_err(anyhow::Error::from)?;
-    drop(spooled);
+    let mut message = spooled.into_octets().map_err(anyhow::Error::from)?;
     if Message::lenient(&message).all("Received").nth(HOPS_MAX).is_some() {
         return Err(Refusal::Say(smtp::reply::LOOP));
     }
@@ -180,7 +179,7 @@ pub(crate) fn take(
     }
     octets.extend_from_slice(&message);
     drop(message);
-    transaction.octets = vec![Octets::Inline(octets.into())];
+    transaction.octets = vec![Octets::Owned(octets)];
     transaction.octets.extend(report.map(Octets::Inline));
     commit(site, transaction, "reception").context("the message cannot be stored")?;
     site.queue.wake();

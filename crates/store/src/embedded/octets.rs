@@ -1,34 +1,35 @@
-//! Octets on their way in and out: spools, pieces made ready, and reading what is stored.
+//! Octets on their way in and out: pieces made ready, and reading what is stored.
 //!
-//! Up to [`MEMORY_OCTETS_MAX`] a spool keeps its octets in memory, then it goes on in a file in
-//! `spool/`. Before they are stored, octets are cut into pieces (`pieces.rs`) in the thread that they
-//! came in; a piece that is stored already is not stored again, and the others are made smaller
-//! (`codec.rs`). A store of format 2 kept octets beyond 1 MiB in files of their own, in `large/`:
+//! Before they are stored, octets are cut into pieces (`pieces.rs`) in the thread that they came in, and
+//! large ones in several; a piece that is stored already is not stored again, and the others are made
+//! smaller (`codec.rs`). A store of format 2 kept octets beyond 1 MiB in files of their own, in `large/`:
 //! they are read there as pieces in segments are, and no new ones come.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::codec::{self, Codec};
-use super::disk::{Disk, Real, Step};
+use super::disk::{Disk, Real};
 use super::readers::Readers;
 use super::record::{self, Crcs};
-use super::segments::{self, Bytes, Place, Record};
+use super::segments::{self, Bytes, Place, Record, Whole};
+use super::spool::{EmbeddedSpooled, Spools};
 use super::{backup, list, pieces};
 use crate::rules::clip;
-use crate::{BlobId, Octets, Spool, Spooled, StoreError};
+use crate::{BlobId, Octets, Spooled as _, StoreError};
 
-/// A spool keeps this much in memory: most messages never see a file.
-const MEMORY_OCTETS_MAX: usize = 256 * 1024;
+/// Octets from which on pieces are made ready on several cores: below, starting threads costs more.
+const PARALLEL_OCTETS_MIN: usize = 4 * 1024 * 1024;
+/// And on so many at most.
+const PARALLEL_MAX: usize = 4;
 /// Files kept open for reading.
 const HANDLES_MAX: usize = 128;
 /// Octets on their way to the writer at most: two messages of the largest size that is usual, or
@@ -45,10 +46,10 @@ pub(super) type Hash = [u8; 32];
 pub(super) struct Files {
     pub(super) segments: PathBuf,
     pub(super) large: PathBuf,
-    spool: PathBuf,
+    pub(super) spool: PathBuf,
     pin: PathBuf,
-    disk: Arc<dyn Disk>,
-    next_spool: AtomicU64,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) spools: Spools,
     handles: Mutex<BTreeMap<(u64, u64), Arc<File>>>,
 }
 
@@ -78,7 +79,7 @@ pub(super) enum Prepared {
 /// A piece on its way to a segment, or to what is there already.
 pub(super) struct Piece {
     pub(super) hash: Hash,
-    whole: Arc<[u8]>,
+    whole: Whole,
     range: Range<usize>,
     /// Nothing as long as the piece seems to be stored already.
     packed: Option<Packed>,
@@ -106,7 +107,7 @@ impl Piece {
         let table = Crcs::of(&small).table();
         let octets = match small {
             Cow::Owned(small) => Bytes::from(small),
-            Cow::Borrowed(_) => Bytes { whole: Arc::clone(&self.whole), range: self.range.clone() },
+            Cow::Borrowed(_) => Bytes { whole: self.whole.clone(), range: self.range.clone() },
         };
         Ok(Packed { codec, record: Record { octets, table } })
     }
@@ -121,6 +122,7 @@ impl Piece {
 pub(super) fn length(octets: &Octets) -> u64 {
     match octets {
         Octets::Inline(octets) => octets.len() as u64,
+        Octets::Owned(octets) => octets.len() as u64,
         Octets::Spooled(spooled) => spooled.octets(),
         Octets::Stored(_) => 0,
     }
@@ -180,8 +182,8 @@ impl Files {
     pub(super) fn view(dir: &Path) -> Self {
         let [segments, large, spool, pin] =
             ["segments", "large", "spool", "pin"].map(|name| dir.join(name));
-        let (disk, next_spool) = (Arc::new(Real), AtomicU64::new(0));
-        Self { segments, large, spool, pin, disk, next_spool, handles: Mutex::default() }
+        let (disk, spools, handles) = (Arc::new(Real), Spools::default(), Mutex::default());
+        Self { segments, large, spool, pin, disk, spools, handles }
     }
 
     /// Whether files may be unlinked, as long as this is held: somebody may be copying them.
@@ -268,33 +270,59 @@ impl Files {
         part.read(&file, range)
     }
 
-    /// A new spool.
-    pub(super) fn spool(self: &Arc<Self>) -> EmbeddedSpool {
-        EmbeddedSpool { files: Arc::clone(self), memory: Vec::new(), file: None, octets: 0 }
-    }
-
     /// Makes octets ready for the writer, in the thread that they came in.
     pub(super) fn prepare(
         &self,
         octets: Octets,
         readers: &Readers,
     ) -> Result<Prepared, StoreError> {
-        let whole: Arc<[u8]> = match octets {
+        let whole = match octets {
             Octets::Stored(blob) => return Ok(Prepared::Stored(blob)),
-            Octets::Inline(octets) => octets,
+            Octets::Inline(octets) => Whole::Shared(octets),
+            Octets::Owned(octets) => Whole::Owned(Arc::new(octets)),
             Octets::Spooled(spooled) => match spooled.into_any().downcast::<EmbeddedSpooled>() {
-                Ok(spooled) => match *spooled {
-                    EmbeddedSpooled::Memory(octets) => octets,
-                    EmbeddedSpooled::File(_) => spooled.read(0, u64::MAX)?.into(),
-                },
+                Ok(spooled) => Whole::Owned(Arc::new(spooled.into_octets()?)),
                 Err(_) => return Err(StoreError::Medium("spooled by another store".into())),
             },
         };
-        let mut pieces: Vec<Piece> = pieces::cut(&whole)
-            .into_iter()
+        let ranges = pieces::cut(&whole);
+        let threads = match whole.len() {
+            ..PARALLEL_OCTETS_MIN => 1,
+            _ => std::thread::available_parallelism()
+                .map_or(1, |cores| cores.get().min(PARALLEL_MAX)),
+        };
+        let shares = ranges.chunks(ranges.len().div_ceil(threads).max(1));
+        let share = |ranges: &[Range<usize>]| self.prepare_share(&whole, ranges, readers);
+        let mut pieces = Vec::with_capacity(ranges.len());
+        if threads == 1 {
+            for ranges in shares {
+                pieces.append(&mut share(ranges)?);
+            }
+            return Ok(Prepared::New(pieces));
+        }
+        let done: Vec<_> = std::thread::scope(|scope| {
+            let started: Vec<_> = shares.map(|ranges| scope.spawn(move || share(ranges))).collect();
+            started.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        });
+        for share in done {
+            let failed = |_| StoreError::Medium("a thread that makes pieces ready ended".into());
+            pieces.append(&mut share.map_err(failed)??);
+        }
+        Ok(Prepared::New(pieces))
+    }
+
+    /// Makes some pieces ready.
+    fn prepare_share(
+        &self,
+        whole: &Whole,
+        ranges: &[Range<usize>],
+        readers: &Readers,
+    ) -> Result<Vec<Piece>, StoreError> {
+        let mut pieces: Vec<Piece> = ranges
+            .iter()
             .map(|range| {
                 let hash = *blake3::hash(&whole[range.clone()]).as_bytes();
-                Piece { hash, whole: Arc::clone(&whole), range, packed: None }
+                Piece { hash, whole: whole.clone(), range: range.clone(), packed: None }
             })
             .collect();
         // What is there now will be there most often when the writer looks: it is not shrunk twice.
@@ -306,7 +334,7 @@ impl Files {
                 piece.packed = Some(piece.pack()?);
             }
         }
-        Ok(Prepared::New(pieces))
+        Ok(pieces)
     }
 }
 
@@ -401,108 +429,4 @@ pub(super) fn locate(
         }
     }
     Ok(parts)
-}
-
-/// A file in `spool/`: gone when dropped.
-#[derive(Debug)]
-pub(super) struct SpoolFile {
-    path: PathBuf,
-    file: File,
-    octets: u64,
-}
-
-impl Drop for SpoolFile {
-    fn drop(&mut self) {
-        if let Err(error) = segments::remove(&self.path) {
-            tracing::warn!(%error, "a spooled file stays until the next start");
-        }
-    }
-}
-
-/// A message on its way in.
-pub(super) struct EmbeddedSpool {
-    files: Arc<Files>,
-    memory: Vec<u8>,
-    file: Option<SpoolFile>,
-    octets: u64,
-}
-
-impl EmbeddedSpool {
-    /// Writes what is in memory to the file.
-    fn spill(&mut self) -> Result<(), StoreError> {
-        if self.memory.is_empty() {
-            return Ok(());
-        }
-        self.files.disk.step(Step::Write)?;
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let number = self.files.next_spool.fetch_add(1, Ordering::Relaxed);
-                let path = self.files.spool.join(format!("{number:016x}"));
-                let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
-                let file = options.open(&path)?;
-                none.insert(SpoolFile { path, file, octets: 0 })
-            }
-        };
-        file.file.write_all_at(&self.memory, file.octets)?;
-        file.octets += self.memory.len() as u64;
-        self.memory.clear();
-        Ok(())
-    }
-}
-
-impl Spool for EmbeddedSpool {
-    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
-        self.octets += octets.len() as u64;
-        for piece in octets.chunks(MEMORY_OCTETS_MAX) {
-            if self.memory.len() + piece.len() > MEMORY_OCTETS_MAX {
-                self.spill()?;
-            }
-            self.memory.extend_from_slice(piece);
-        }
-        Ok(())
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
-        if self.file.is_some() {
-            self.spill()?;
-        }
-        let memory = std::mem::take(&mut self.memory);
-        Ok(Box::new(match self.file.take() {
-            Some(file) => EmbeddedSpooled::File(file),
-            None => EmbeddedSpooled::Memory(memory.into()),
-        }))
-    }
-}
-
-/// A whole message on its way in.
-#[derive(Debug)]
-pub(super) enum EmbeddedSpooled {
-    Memory(Arc<[u8]>),
-    File(SpoolFile),
-}
-
-impl Spooled for EmbeddedSpooled {
-    fn octets(&self) -> u64 {
-        match self {
-            Self::Memory(octets) => octets.len() as u64,
-            Self::File(file) => file.octets,
-        }
-    }
-
-    fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
-        let range = clip(start, end, self.octets());
-        match self {
-            Self::Memory(octets) => Ok(octets[range.start as usize..range.end as usize].to_vec()),
-            Self::File(file) => {
-                let mut read = vec![0; (range.end - range.start) as usize];
-                file.file.read_exact_at(&mut read, range.start)?;
-                Ok(read)
-            }
-        }
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
-        self
-    }
 }

@@ -15,6 +15,10 @@ use std::sync::Arc;
 use super::disk::{Disk, Step};
 use super::record::{self, record_octets};
 
+/// Octets that are written at once, and one record more: some thousand small records, and no second
+/// copy in memory of a large message.
+const RUN_OCTETS: usize = 1024 * 1024;
+
 /// Octets ready to be appended: their CRCs were made where they came in.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
@@ -25,8 +29,26 @@ pub(super) struct Record {
 /// Some octets of others: a piece is not copied before it is written.
 #[derive(Debug, Clone)]
 pub(super) struct Bytes {
-    pub(super) whole: Arc<[u8]>,
+    pub(super) whole: Whole,
     pub(super) range: Range<usize>,
+}
+
+/// Octets that pieces are parts of: as they came, for large ones are not copied.
+#[derive(Debug, Clone)]
+pub(super) enum Whole {
+    Shared(Arc<[u8]>),
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(octets) => octets,
+            Self::Owned(octets) => octets,
+        }
+    }
 }
 
 impl Deref for Bytes {
@@ -40,7 +62,7 @@ impl Deref for Bytes {
 impl From<Vec<u8>> for Bytes {
     fn from(octets: Vec<u8>) -> Self {
         let range = 0..octets.len();
-        Self { whole: octets.into(), range }
+        Self { whole: Whole::Owned(Arc::new(octets)), range }
     }
 }
 
@@ -169,6 +191,9 @@ impl Segments {
             run.extend_from_slice(&record::header(*blob, octets));
             run.extend_from_slice(&record.octets);
             run.extend_from_slice(&record.table);
+            if run.len() >= RUN_OCTETS {
+                self.write(&mut run)?;
+            }
         }
         self.write(&mut run)?;
         Ok(places)

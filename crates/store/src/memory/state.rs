@@ -411,6 +411,7 @@ impl State {
         let octets = match octets {
             Octets::Stored(blob) => return self.octets(blob).map(|_| blob),
             Octets::Inline(octets) => octets,
+            Octets::Owned(octets) => octets.into(),
             Octets::Spooled(spooled) => spooled.read(0, u64::MAX)?.into(),
         };
         self.last_blob += 1;

@@ -1,0 +1,269 @@
+//! Spools: messages on their way in, in memory or in a file.
+//!
+//! A spool keeps its octets in memory: [`MEMORY_OCTETS_MAX`] of its own, and beyond that as long as all
+//! spools together have room ([`SPOOLS_OCTETS_MAX`]); then it goes on in a file in `spool/`.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::disk::Step;
+use super::octets::Files;
+use super::segments;
+use crate::rules::clip;
+use crate::{Spool, Spooled, StoreError};
+
+/// A spool keeps this much in memory: most messages never see a file.
+const MEMORY_OCTETS_MAX: usize = 256 * 1024;
+/// And all of them together this much beyond that: two messages of the largest usual size come in
+/// without being written down and read back, and who holds all of it by being slow sends the others
+/// to files, no more.
+const SPOOLS_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+/// What a spool asks for at once of that room.
+const SPOOL_STEP_OCTETS: u64 = 1024 * 1024;
+
+/// A file in `spool/`: gone when dropped.
+#[derive(Debug)]
+pub(super) struct SpoolFile {
+    path: PathBuf,
+    file: File,
+    octets: u64,
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        if let Err(error) = segments::remove(&self.path) {
+            tracing::warn!(%error, "a spooled file stays until the next start");
+        }
+    }
+}
+
+/// What all spools have in common.
+#[derive(Default)]
+pub(super) struct Spools {
+    next_file: AtomicU64,
+    /// Octets that they keep in memory beyond what is each one's own.
+    held: AtomicU64,
+}
+
+/// What a spool keeps in memory beyond its own; given back when dropped.
+pub(super) struct More {
+    files: Arc<Files>,
+    octets: u64,
+}
+
+impl More {
+    /// Asks for room for so many octets in all. Who gets none has a file.
+    fn reaches(&mut self, octets: u64) -> bool {
+        let missing = octets.saturating_sub(self.octets);
+        if missing == 0 {
+            return true;
+        }
+        let wanted = missing.next_multiple_of(SPOOL_STEP_OCTETS);
+        let room = |taken: u64| Some(taken + wanted).filter(|all| *all <= SPOOLS_OCTETS_MAX);
+        let given =
+            self.files.spools.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
+        if given {
+            self.octets += wanted;
+        }
+        given
+    }
+
+    fn give_back(&mut self) {
+        let octets = std::mem::take(&mut self.octets);
+        self.files.spools.held.fetch_sub(octets, Ordering::Relaxed);
+    }
+}
+
+impl Drop for More {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// A message on its way in.
+pub(super) struct EmbeddedSpool {
+    memory: Vec<u8>,
+    more: More,
+    file: Option<SpoolFile>,
+}
+
+impl EmbeddedSpool {
+    /// A new one.
+    pub(super) fn new(files: Arc<Files>) -> Self {
+        let more = More { files, octets: 0 };
+        Self { memory: Vec::new(), more, file: None }
+    }
+
+    /// Writes what is in memory to the file.
+    fn spill(&mut self) -> Result<(), StoreError> {
+        if self.memory.is_empty() {
+            return Ok(());
+        }
+        let files = &self.more.files;
+        files.disk.step(Step::Write)?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let number = files.spools.next_file.fetch_add(1, Ordering::Relaxed);
+                let path = files.spool.join(format!("{number:016x}"));
+                let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
+                let file = options.open(&path)?;
+                none.insert(SpoolFile { path, file, octets: 0 })
+            }
+        };
+        file.file.write_all_at(&self.memory, file.octets)?;
+        file.octets += self.memory.len() as u64;
+        self.memory.clear();
+        self.memory.shrink_to(MEMORY_OCTETS_MAX);
+        self.more.give_back();
+        Ok(())
+    }
+
+    /// Whether so many octets may be in memory.
+    fn may_hold(&mut self, octets: usize) -> bool {
+        let more = octets.saturating_sub(MEMORY_OCTETS_MAX) as u64;
+        more == 0 || self.file.is_none() && self.more.reaches(more)
+    }
+}
+
+impl Spool for EmbeddedSpool {
+    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        for piece in octets.chunks(MEMORY_OCTETS_MAX) {
+            if !self.may_hold(self.memory.len() + piece.len()) {
+                self.spill()?;
+            }
+            self.memory.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
+        if self.file.is_some() {
+            self.spill()?;
+        }
+        let Self { memory, more, file } = *self;
+        Ok(Box::new(match file {
+            Some(file) => EmbeddedSpooled::File(file),
+            None => EmbeddedSpooled::Memory { octets: memory, _room: more },
+        }))
+    }
+}
+
+/// A whole message on its way in.
+pub(super) enum EmbeddedSpooled {
+    Memory { octets: Vec<u8>, _room: More },
+    File(SpoolFile),
+}
+
+impl EmbeddedSpooled {
+    /// All octets, without a copy when they are in memory.
+    fn into_octets(self) -> Result<Vec<u8>, StoreError> {
+        match self {
+            Self::Memory { octets, .. } => Ok(octets),
+            Self::File(_) => self.read(0, u64::MAX),
+        }
+    }
+}
+
+impl Spooled for EmbeddedSpooled {
+    fn octets(&self) -> u64 {
+        match self {
+            Self::Memory { octets, .. } => octets.len() as u64,
+            Self::File(file) => file.octets,
+        }
+    }
+
+    fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        let range = clip(start, end, self.octets());
+        match self {
+            Self::Memory { octets, .. } => {
+                Ok(octets[range.start as usize..range.end as usize].to_vec())
+            }
+            Self::File(file) => {
+                let mut read = vec![0; (range.end - range.start) as usize];
+                file.file.read_exact_at(&mut read, range.start)?;
+                Ok(read)
+            }
+        }
+    }
+
+    fn into_octets(self: Box<Self>) -> Result<Vec<u8>, StoreError> {
+        (*self).into_octets()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::super::disk::Real;
+    use super::*;
+
+    fn files(dir: &Path) -> Arc<Files> {
+        Arc::new(Files::open(dir, Arc::new(Real)).unwrap())
+    }
+
+    fn spool_files(dir: &Path) -> usize {
+        fs::read_dir(dir.join("spool")).unwrap().count()
+    }
+
+    #[test]
+    fn a_spool_one_octet_past_the_room_of_all_goes_on_in_a_file_and_gives_its_room_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
+        let piece: Vec<u8> = (0..=255).cycle().take(SPOOL_STEP_OCTETS as usize).collect();
+        spool.write(&piece[..MEMORY_OCTETS_MAX]).unwrap();
+        assert_eq!(files.spools.held.load(Ordering::Relaxed), 0, "that much is its own");
+        let others = SPOOLS_OCTETS_MAX - 2 * SPOOL_STEP_OCTETS;
+        files.spools.held.fetch_add(others, Ordering::Relaxed);
+        spool.write(&piece).unwrap();
+        spool.write(&piece).unwrap();
+        assert_eq!(files.spools.held.load(Ordering::Relaxed), SPOOLS_OCTETS_MAX);
+        assert_eq!(spool_files(dir.path()), 0);
+        // Another has what is its own, and a file for the rest.
+        let mut other = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
+        other.write(&piece).unwrap();
+        assert_eq!(spool_files(dir.path()), 1);
+        assert_eq!(other.finish().unwrap().into_octets().unwrap(), piece);
+        assert_eq!(spool_files(dir.path()), 0);
+        spool.write(b"x").unwrap();
+        assert_eq!(spool_files(dir.path()), 1);
+        assert_eq!(files.spools.held.load(Ordering::Relaxed), others);
+        assert!(spool.memory.capacity() <= MEMORY_OCTETS_MAX);
+        spool.write(&piece).unwrap();
+        assert_eq!(files.spools.held.load(Ordering::Relaxed), others, "no holes in what it has");
+        let spooled = spool.finish().unwrap();
+        let whole = [&piece[..MEMORY_OCTETS_MAX], &piece, &piece, b"x", &piece].concat();
+        assert!(spooled.into_octets().unwrap() == whole);
+        assert_eq!(spool_files(dir.path()), 0);
+    }
+
+    #[test]
+    fn what_a_spool_held_in_memory_is_free_when_it_is_dropped_or_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let held = || files.spools.held.load(Ordering::Relaxed);
+        for taken in [false, true] {
+            let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
+            spool.write(&vec![b'x'; 3_000_000]).unwrap();
+            assert_eq!(held(), 3 * SPOOL_STEP_OCTETS);
+            let spooled = spool.finish().unwrap();
+            assert_eq!(held(), 3 * SPOOL_STEP_OCTETS);
+            if taken {
+                assert_eq!(spooled.into_octets().unwrap().len(), 3_000_000);
+            } else {
+                drop(spooled);
+            }
+            assert_eq!(held(), 0);
+        }
+    }
+}
