@@ -1,6 +1,7 @@
 //! Caring for the store from outside: looked over, counted, compacted and copied while the server
 //! runs and while it does not; damaged, which is named; and put back from the copy.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -114,5 +115,64 @@ fn a_store_is_looked_over_copied_damaged_and_put_back() -> anyhow::Result<()> {
     send(&demo, 8..9)?;
     printed(&data, &["check"])?;
     ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_store_is_encrypted_and_asks_for_its_key() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    let demo = Demo::start(&data)?;
+    send(&demo, 0..2)?;
+    ensure!(demo.stop()?.success());
+    let config = data.join("ceralacca.toml");
+    let text = std::fs::read_to_string(&config)?;
+    let configure = |store: &str| std::fs::write(&config, format!("{text}\n[store]\n{store}\n"));
+    let refused = |expected: &str| -> anyhow::Result<()> {
+        match Demo::start(&data) {
+            Ok(_) => anyhow::bail!("it started: {expected}"),
+            Err(error) => ensure!(format!("{error:#}").contains(expected), "{error:#}"),
+        }
+        Ok(())
+    };
+    configure("key = \"store.key\"")?;
+    refused("is not there: make one with `head -c 32 /dev/urandom > ")?;
+    let key = |name: &str, octet: u8| -> anyhow::Result<()> {
+        let file = data.join(name);
+        std::fs::write(&file, [octet; 32])?;
+        Ok(std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?)
+    };
+    key("store.key", 7)?;
+    let demo = Demo::start(&data)?;
+    send(&demo, 2..4)?;
+    ensure!(demo.stop()?.success());
+    printed(&data, &["compact"])?;
+    printed(&data, &["check"])?;
+    let holding = |text: &[u8]| -> anyhow::Result<bool> {
+        for segment in std::fs::read_dir(data.join("store").join("segments"))? {
+            let octets = std::fs::read(segment?.path())?;
+            if octets.windows(text.len()).any(|window| window == text) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    ensure!(!holding(b"cliente.example")?);
+
+    // Without the key nothing is started or checked; with the next one all goes on.
+    configure("")?;
+    refused("and the configuration names none: name that key as store.key")?;
+    let unchecked = store(&data, &["check"])?;
+    ensure!(unchecked.status.code() == Some(1), "{unchecked:?}");
+    key("next.key", 8)?;
+    configure("key = \"next.key\"\nearlier_keys = [\"store.key\"]")?;
+    let demo = Demo::start(&data)?;
+    send(&demo, 4..5)?;
+    printed(&data, &["check"])?;
+    printed(&data, &["compact"])?;
+    ensure!(demo.imap_as(COMUNE)?.messages("INBOX")?.len() == 5);
+    ensure!(demo.stop()?.success());
+    configure("key = \"next.key\"")?;
+    printed(&data, &["check"])?;
     Ok(())
 }

@@ -97,6 +97,59 @@ fn a_key_in_a_device_signs_and_nothing_else_does() {
     refused("the device does not take the PIN");
 }
 
+#[test]
+fn a_store_is_encrypted_under_a_key_in_a_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let (data, base) = (root.join("demo"), free_port_base().unwrap());
+    assert!(Demo::start_with(&data, base, &[]).unwrap().stop().unwrap().success());
+    std::fs::create_dir(root.join("tokens")).unwrap();
+    let settings = format!("directories.tokendir = {}\n", root.join("tokens").display());
+    std::fs::write(root.join("softhsm2.conf"), settings).unwrap();
+    std::fs::write(root.join("pin"), "1234\n").unwrap();
+    softhsm(
+        root,
+        &["--init-token", "--free", "--label", "Prova", "--so-pin", "4321", "--pin", "1234"],
+    );
+    for (label, id, octet) in [("archivio", "01", 7), ("altra", "02", 8)] {
+        let file = root.join(label);
+        std::fs::write(&file, [octet; 32]).unwrap();
+        let import = ["--import", file.to_str().unwrap(), "--aes", "--token", "Prova", "--label"];
+        softhsm(root, &[&import[..], &[label, "--id", id, "--pin", "1234"]].concat());
+    }
+    let config = data.join("ceralacca.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let key = |object: &str| {
+        let (pin, uri) = (root.join("pin"), format!("pkcs11:token=Prova;object={object}"));
+        let uri = format!("{uri}?module-path={MODULE}&pin-source={}", pin.display());
+        std::fs::write(&config, format!("{text}\n[store]\nkey = \"{uri}\"\n")).unwrap();
+    };
+    let softhsm_conf = root.join("softhsm2.conf");
+    let env = [("SOFTHSM2_CONF", softhsm_conf.to_str().unwrap())];
+    let send = |count: u64| {
+        let demo = Demo::start_with(&data, base, &env).unwrap();
+        let message = format!("From: {MARIO}\r\nTo: {VERDI}\r\nSubject: Prova\r\n\r\nCiao.\r\n");
+        demo.submit_as("mrossi").unwrap().submit(MARIO, &[VERDI], message.as_bytes()).unwrap();
+        demo.imap_as("mrossi").unwrap().wait_for_count("INBOX", 2 * count).unwrap();
+        assert!(demo.stop().unwrap().success());
+    };
+    key("archivio");
+    send(1);
+    send(2);
+    let refused = |why: &str| match Demo::start_with(&data, base, &env) {
+        Ok(_) => panic!("it started: {why}"),
+        Err(error) => assert!(error.to_string().contains(why), "{why}: {error}"),
+    };
+    key("altra");
+    refused(
+        "the store is encrypted under the key `token Prova, key archivio`, and the configuration \
+         names `token Prova, key altra`: name that key as store.key",
+    );
+    key("archivio");
+    softhsm(root, &["--delete-token", "--token", "Prova"]);
+    refused("no token of /usr/lib/softhsm/libsofthsm2.so is called Prova");
+}
+
 /// The certificate that signed the last message of an INBOX, by its serial number.
 fn last_signer(demo: &Demo, root: &Path) -> String {
     let mut imap = demo.imap_as("mrossi").unwrap();

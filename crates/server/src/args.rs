@@ -75,6 +75,9 @@ pub(crate) enum Command {
     /// The process that signs; started by serve
     #[command(hide = true, after_help = "Example: ceralacca signer --key signing.key")]
     Signer(Signer),
+    /// The process that asks a device for the store's keys; started where one is needed
+    #[command(hide = true, after_help = "Example: ceralacca master-key --key 'pkcs11:...'")]
+    MasterKey(Signer),
 }
 
 /// Where the configuration is.

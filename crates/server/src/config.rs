@@ -464,6 +464,15 @@ pub(crate) struct NextSigning {
     pub(crate) from: Option<Timestamp>,
 }
 
+/// `[store]`, but for its directory
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Storing {
+    /// The master key of a store that is encrypted: a file, or the URI of one in a device.
+    pub(crate) key: Option<PathBuf>,
+    /// Those before it.
+    pub(crate) earlier_keys: Vec<PathBuf>,
+}
+
 /// The whole configuration. Paths are absolute.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -472,6 +481,8 @@ pub(crate) struct Config {
     /// Where the store and the control socket are: `store.directory`, by default the folder of the
     /// file.
     pub(crate) data: PathBuf,
+    /// The rest of `[store]`
+    pub(crate) storing: Storing,
     /// `[provider]`
     pub(crate) provider: Provider,
     /// `[listen]`
@@ -577,7 +588,10 @@ impl Config {
                     | kept(&mut self.next_signing, &running.next_signing),
             ),
             ("tls", kept(&mut self.tls, &running.tls)),
-            ("store", kept(&mut self.data, &running.data)),
+            (
+                "store",
+                kept(&mut self.data, &running.data) | kept(&mut self.storing, &running.storing),
+            ),
             ("log", kept(&mut self.log, &running.log)),
             ("dns", kept(&mut self.dns, &running.dns)),
         ];

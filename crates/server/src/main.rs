@@ -29,6 +29,7 @@ mod limits;
 mod log;
 mod login;
 mod mailbox_service;
+mod master_key;
 mod material;
 mod memory;
 mod proxy;
@@ -121,6 +122,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Evidence(evidence) => evidence::run(&evidence),
         Command::Verify(verify) => verify::run(&verify),
         Command::Signer(signer) => signer::run_child(&signer.key).map(|()| true),
+        Command::MasterKey(key) => master_key::run_child(&key.key).map(|()| true),
     }
 }
 

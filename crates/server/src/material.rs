@@ -11,7 +11,7 @@ use store::embedded::{EmbeddedStore, Options};
 
 use crate::config::{Config, CrlSource};
 use crate::control::{self, Request};
-use crate::{crl, registry};
+use crate::{crl, master_key, registry};
 
 /// The authorities that may issue providers' certificates, and what they revoked.
 ///
@@ -140,7 +140,8 @@ pub(crate) fn store(config: &Config) -> anyhow::Result<EmbeddedStore> {
     if !directory.is_dir() {
         bail!("there is no store in {}: make one with `ceralacca init`", directory.display());
     }
-    EmbeddedStore::open(&directory, Options::default()).or_else(|error| {
+    let options = Options { keys: master_key::load(config)?, ..Options::default() };
+    EmbeddedStore::open(&directory, options).or_else(|error| {
         // Any answer will do, and so will one that cannot be had: nobody is behind a socket only
         // where there is no server.
         let anything = Request::ShowJob { job: 0 };

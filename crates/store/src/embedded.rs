@@ -21,6 +21,7 @@ mod check;
 mod codec;
 mod compact;
 mod disk;
+mod keys;
 mod lanes;
 mod list;
 mod log;
@@ -58,6 +59,8 @@ mod model;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod sealed;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -70,6 +73,7 @@ use mail::Address;
 
 pub use self::backup::backup;
 pub use self::check::{Checked, Part, Seen, check};
+pub use self::keys::{KEY_OCTETS, KnownKey, MasterKey, MasterKeys, SecretKey};
 pub use self::options::Options;
 pub use self::pieces::{PIECE_OCTETS_MAX, cut};
 pub use self::stats::{Stats, stats};
@@ -99,7 +103,8 @@ const MOVES_MAX: usize = 16;
 /// A store in a directory of this machine.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
-    texts: search::Indexes,
+    /// None where the store is encrypted: it would tell what is in messages.
+    texts: Option<search::Indexes>,
     commands: Option<SyncSender<Command>>,
     writer: Option<JoinHandle<()>>,
     pace: Arc<Pace>,
@@ -154,7 +159,7 @@ impl Store for EmbeddedStore {
 
     fn remove_account(&self, id: AccountId) -> Result<(), StoreError> {
         self.write(vec![], move |txn, _| accounts::remove(txn, id))?;
-        self.texts.remove(id)
+        self.texts.as_ref().map_or(Ok(()), |texts| texts.remove(id))
     }
 
     fn usage(&self, id: AccountId) -> Result<Usage, StoreError> {
@@ -296,12 +301,24 @@ impl Store for EmbeddedStore {
     ) -> Result<Vec<Digested>, StoreError> {
         self.shared.readers.read(|db| {
             mailboxes::Numbers::load(db, mailbox)?;
-            messages::digested(db, mailbox, uids, limit, octets_limit)
+            messages::digested(db, mailbox, uids, limit, octets_limit, &self.shared.files.keys)
         })
     }
 
     fn keep_digests(&self, digests: Vec<(BlobId, Vec<u8>)>) {
         let Some(commands) = &self.commands else { return };
+        let keys = &self.shared.files.keys;
+        let sealed: Result<Vec<_>, StoreError> = digests
+            .into_iter()
+            .map(|(blob, digest)| Ok((blob, keys.seal_digest(digest)?)))
+            .collect();
+        let digests = match sealed {
+            Ok(digests) => digests,
+            Err(error) => {
+                tracing::warn!(%error, "digests could not be kept");
+                return;
+            }
+        };
         let command = Command {
             octets: Vec::new(),
             run: Box::new(move |txn, _| {
@@ -321,11 +338,11 @@ impl Store for EmbeddedStore {
     }
 
     fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
-        self.in_texts(mailbox, |texts| texts.find(mailbox, text))
+        Ok(self.in_texts(mailbox, |texts| texts.find(mailbox, text))?.flatten())
     }
 
     fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
-        self.in_texts(mailbox, |texts| texts.indexed_to(mailbox)).map(Some)
+        self.in_texts(mailbox, |texts| texts.indexed_to(mailbox))
     }
 
     fn texts_missing(
@@ -333,7 +350,8 @@ impl Store for EmbeddedStore {
         mailbox: MailboxId,
         blobs: &[BlobId],
     ) -> Result<Vec<BlobId>, StoreError> {
-        self.in_texts(mailbox, |texts| texts.missing(blobs))
+        let missing = self.in_texts(mailbox, |texts| texts.missing(blobs))?;
+        Ok(missing.unwrap_or_else(|| blobs.to_vec()))
     }
 
     fn index_texts(
@@ -347,6 +365,7 @@ impl Store for EmbeddedStore {
             index.add(mailbox, up_to, &texts)?;
             index.prune(&|blob| there(blob).is_ok())
         })
+        .map(drop)
     }
 
     fn octets(&self, blob: BlobId) -> Result<u64, StoreError> {

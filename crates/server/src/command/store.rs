@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use store::embedded::{self, Checked, Part, Seen, Stats};
+use store::embedded::{self, Checked, MasterKeys, Part, Seen, Stats};
 
 use super::{plain, say};
 use crate::args::StoreCommand;
 use crate::config::Config;
 use crate::control::{self, Reach, Request, Response};
+use crate::master_key;
 
 /// Between two lines of progress on a terminal.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -26,7 +27,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 pub(crate) fn run(command: StoreCommand) -> anyhow::Result<bool> {
     match command {
         StoreCommand::Check(check) => {
-            look_over(&directory(&Config::load(&check.config.path())?)?, check.json)
+            let config = Config::load(&check.config.path())?;
+            look_over(&directory(&config)?, &master_key::load(&config)?, check.json)
         }
         StoreCommand::Stats(stats) => {
             let directory = directory(&Config::load(&stats.config.path())?)?;
@@ -106,11 +108,11 @@ enum Line<'a> {
     Checked { findings: u64, messages: u64, octets: u64 },
 }
 
-fn look_over(directory: &Path, as_json: bool) -> anyhow::Result<bool> {
+fn look_over(directory: &Path, keys: &MasterKeys, as_json: bool) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     let mut shown = Progress::new("read");
     let mut failed = None;
-    let checked = embedded::check(directory, &mut |seen| match seen {
+    let checked = embedded::check(directory, keys, &mut |seen| match seen {
         Seen::Progress(done, all) => shown.at(done, all),
         Seen::Finding(part, text) => {
             shown.end();

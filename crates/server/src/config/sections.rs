@@ -23,8 +23,8 @@ use super::values::{
 use super::{
     Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, Deadlines, IndexConfig,
     IndexSource, KeyPair, Limits, Listen, LogConfig, LogFormat, Machine, NextSigning, OrdinaryMail,
-    OrdinaryMailConfig, Provider, Rate, Refuse, Service, StampSource, Submission, Timestamps,
-    TrustConfig, check_provider_name,
+    OrdinaryMailConfig, Provider, Rate, Refuse, Service, StampSource, Storing, Submission,
+    Timestamps, TrustConfig, check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
@@ -82,7 +82,16 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
 
     let mut section = root.section("store");
     let data = section.get("directory", |v| read_path(v, folder));
+    let key = section.get("key", |v| read_key(v, folder));
+    let keys = |v: &DeValue<'_>| read_list(v, |text| key_of(text, folder));
+    let earlier_keys = section.get("earlier_keys", keys).unwrap_or_default();
+    if key.is_none() && !earlier_keys.is_empty() {
+        let what = "store: earlier_keys without the key that took over from them";
+        let line = section.line_of("earlier_keys");
+        reader.complain(line, what.into(), "write key too".into());
+    }
     section.finish();
+    let storing = Storing { key, earlier_keys };
 
     let mut section = root.section("log");
     let log = LogConfig {
@@ -95,6 +104,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
     Some(Config {
         file: file.to_owned(),
         data: data.unwrap_or_else(|| folder.to_owned()),
+        storing,
         provider: provider?,
         listen,
         transport,
@@ -536,14 +546,7 @@ fn read_signing(
     mut section: Section<'_, '_>,
     folder: &Path,
 ) -> (KeyPair, Option<NextSigning>) {
-    let read_key = |v: &DeValue<'_>| {
-        let text = read_text(v)?;
-        if text.starts_with(device::SCHEME) {
-            DeviceKey::parse(text).map_err(|what| (what, DEVICE_EXAMPLE.to_owned()))?;
-            return Ok(PathBuf::from(text));
-        }
-        Ok(folder.join(text))
-    };
+    let read_key = |v: &DeValue<'_>| read_key(v, folder);
     let key = section.get("key", read_key);
     let certificate = section.get("certificate", |v| read_path(v, folder));
     let next_key = section.get("next_key", read_key);
@@ -586,6 +589,19 @@ fn read_pair(mut section: Section<'_, '_>, folder: &Path, stem: &str) -> KeyPair
 
 const DEVICE_EXAMPLE: &str =
     "write \"pkcs11:token=...;object=...?module-path=/...&pin-source=/...\"";
+
+/// A file with a key, or the URI of one in a device.
+fn read_key(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
+    key_of(read_text(value)?, folder)
+}
+
+fn key_of(text: &str, folder: &Path) -> Result<PathBuf, Wrong> {
+    if text.starts_with(device::SCHEME) {
+        DeviceKey::parse(text).map_err(|what| (what, DEVICE_EXAMPLE.to_owned()))?;
+        return Ok(PathBuf::from(text));
+    }
+    Ok(folder.join(text))
+}
 
 fn read_path(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
     Ok(folder.join(read_text(value)?))

@@ -389,6 +389,7 @@ fn what_a_restart_alone_changes_is_kept_and_named() {
         ("signing", "[signing]\nkey = \"other.key\"\n"),
         ("tls", "[tls]\ncertificate = \"other.pem\"\n"),
         ("store", "[store]\ndirectory = \"/var/lib/ceralacca\"\n"),
+        ("store", "[store]\nkey = \"store.key\"\n"),
         ("log", "[log]\nformat = \"json\"\n"),
     ] {
         let whole = match section {

@@ -14,6 +14,7 @@ use crypto::signer::{SignError, Signer};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
@@ -85,6 +86,13 @@ impl DeviceKey {
     }
 }
 
+impl DeviceKey {
+    /// Which key it is, without what a change of the device's library or PIN would change.
+    pub(crate) fn name(&self) -> String {
+        format!("token {}, key {}", self.token, self.object)
+    }
+}
+
 /// Undoes percent-encoding, RFC 3986 §2.1.
 fn decode(text: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());
@@ -121,22 +129,7 @@ impl DeviceSigner {
     ///
     /// What is not there or does not work.
     pub(crate) fn open(key: &DeviceKey) -> anyhow::Result<Self> {
-        let module = key.module.display();
-        let device = Pkcs11::new(&key.module)
-            .with_context(|| format!("the device's library {module} cannot be loaded"))?;
-        device
-            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-            .with_context(|| format!("{module} does not begin"))?;
-        let mut found = None;
-        for slot in device.get_slots_with_token().context("the device tells no slots")? {
-            let token = device.get_token_info(slot).context("a token tells nothing")?;
-            if token.label().trim_end() == key.token && found.replace(slot).is_some() {
-                bail!("two tokens of {module} are called {}", key.token);
-            }
-        }
-        let slot =
-            found.with_context(|| format!("no token of {module} is called {}", key.token))?;
-        let pin = read_pin(&key.pin_file)?;
+        let (device, slot, pin) = open(key)?;
         let signer = Self { device, slot, pin, object: key.object.clone(), idle: Mutex::default() };
         let first = signer.session()?;
         signer.keep(first);
@@ -187,6 +180,94 @@ impl Signer for DeviceSigner {
             .map_err(|error| unavailable(&error))?;
         self.keep((session, key));
         Ok(signature)
+    }
+}
+
+/// Loads the device's library, and finds the token and its PIN.
+fn open(key: &DeviceKey) -> anyhow::Result<(Pkcs11, Slot, AuthPin)> {
+    let module = key.module.display();
+    let device = Pkcs11::new(&key.module)
+        .with_context(|| format!("the device's library {module} cannot be loaded"))?;
+    device
+        .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
+        .with_context(|| format!("{module} does not begin"))?;
+    let mut found = None;
+    for slot in device.get_slots_with_token().context("the device tells no slots")? {
+        let token = device.get_token_info(slot).context("a token tells nothing")?;
+        if token.label().trim_end() == key.token && found.replace(slot).is_some() {
+            bail!("two tokens of {module} are called {}", key.token);
+        }
+    }
+    let slot = found.with_context(|| format!("no token of {module} is called {}", key.token))?;
+    let pin = read_pin(&key.pin_file)?;
+    Ok((device, slot, pin))
+}
+
+/// Octets of the nonce and of the tag of AES-GCM.
+const NONCE_OCTETS: usize = 12;
+const TAG_BITS: u64 = 128;
+
+/// Encrypts and decrypts with an AES key in the device: a store's keys lie under it. AES-GCM with a
+/// nonce by chance: so few are ever encrypted that none comes twice (NIST SP 800-38D §8.3).
+pub(crate) struct MasterCipher {
+    session: Session,
+    key: ObjectHandle,
+    /// Held as long as the session.
+    _device: Pkcs11,
+}
+
+impl MasterCipher {
+    /// Opens the device, signs in, and finds the key.
+    ///
+    /// # Errors
+    ///
+    /// What is not there or does not work.
+    pub(crate) fn open(key: &DeviceKey) -> anyhow::Result<Self> {
+        let (device, slot, pin) = open(key)?;
+        let session = device.open_ro_session(slot).context("the device opens no session")?;
+        session.login(UserType::User, Some(&pin)).context("the device does not take the PIN")?;
+        let wanted = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Label(key.object.as_bytes().to_vec()),
+        ];
+        let keys = session.find_objects(&wanted).context("the device finds no keys")?;
+        match keys[..] {
+            [key] => Ok(Self { session, key, _device: device }),
+            [] => bail!("the token holds no AES key called {}", key.object),
+            _ => bail!("the token holds several AES keys called {}", key.object),
+        }
+    }
+
+    /// Encrypts octets: nonce, what they became, tag.
+    ///
+    /// # Errors
+    ///
+    /// When the device does not.
+    pub(crate) fn conceal(&self, octets: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let mut nonce = crypto::random::<NONCE_OCTETS>();
+        let mut sealed = nonce.to_vec();
+        let how = Mechanism::AesGcm(GcmParams::new(&mut nonce, &[], TAG_BITS.into())?);
+        sealed.extend(
+            self.session.encrypt(&how, self.key, octets).context("the device does not encrypt")?,
+        );
+        Ok(sealed)
+    }
+
+    /// Decrypts them.
+    ///
+    /// # Errors
+    ///
+    /// When the device does not, or they were encrypted under another key.
+    pub(crate) fn reveal(&self, sealed: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let Some((nonce, rest)) = sealed.split_first_chunk::<NONCE_OCTETS>() else {
+            bail!("this was not encrypted by the device");
+        };
+        let mut nonce = *nonce;
+        let how = Mechanism::AesGcm(GcmParams::new(&mut nonce, &[], TAG_BITS.into())?);
+        self.session
+            .decrypt(&how, self.key, rest)
+            .context("it lies under another key than the device's, or is damaged")
     }
 }
 

@@ -11,6 +11,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use super::keys::Keys;
 use super::octets::Files;
 use super::opening::known_segments;
 use super::schema;
@@ -81,7 +82,8 @@ fn copy(dir: &Path, part: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u64, 
     };
     schema::viewer(&dir.join("index.db"))?.execute("VACUUM INTO ?", [text])?;
     File::open(&index)?.sync_all()?;
-    let (from, target) = (Files::view(dir), Files::view(part));
+    // What is encrypted is copied as it is.
+    let (from, target) = (Files::view(dir, Keys::default()), Files::view(part, Keys::default()));
     for folder in [&target.segments, &target.large] {
         DirBuilder::new().mode(0o700).create(folder)?;
     }

@@ -16,7 +16,7 @@ use crate::{FlagChange, Flags, NewJob, Source, SystemFlags};
 /// All that a check finds.
 fn findings(dir: &Path) -> Vec<(Part, String)> {
     let mut found = Vec::new();
-    let checked = check(dir, &mut |seen| {
+    let checked = check(dir, &MasterKeys::default(), &mut |seen| {
         if let Seen::Finding(part, text) = seen {
             found.push((part, text));
         }

@@ -16,7 +16,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::octets::Prepared;
+use super::keys::Keys;
+use super::octets::{self, Form, Prepared};
 use super::opening::write_prepared;
 use super::record::{self, Crcs, record_octets};
 use super::segments::{self, Place, Record};
@@ -46,10 +47,14 @@ struct Living {
     number: u64,
     record: Record,
     from: Place,
+    /// Octets of the record there, header and checksums aside.
+    was: u64,
+    /// What the piece is from now on, when it is encrypted for the first time.
+    sealed: Option<Form>,
 }
 
-/// Empties the segment that is deadest, if one is half dead; the one that is appended to only when
-/// `all` says so. `pace` is asked after each copy of so many octets, and ends it by `false`.
+/// Empties the segment that is deadest, if one is half dead, or one that is not under the newest key;
+/// the one that is appended to only when `all` says so. `pace` is asked after each copy of so many octets, and ends it by `false`.
 pub(super) fn one(
     shared: &Shared,
     commands: &SyncSender<Command>,
@@ -57,7 +62,8 @@ pub(super) fn one(
     pace: &dyn Fn(u64) -> bool,
 ) -> Result<Compacted, StoreError> {
     let mut stuck = shared.stuck.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(victim) = shared.readers.read(|db| choose(db, &stuck, all))? else {
+    let key = shared.files.keys.current();
+    let Some(victim) = shared.readers.read(|db| choose(db, &stuck, all, key))? else {
         return Ok(Compacted::default());
     };
     let file = match File::open(segments::path(&shared.files.segments, victim.number)) {
@@ -70,7 +76,8 @@ pub(super) fn one(
     let (mut at, mut moved, mut damaged) = (0, 0, false);
     let mut seal = victim.active.then_some(victim.number);
     while at < victim.end {
-        let (next, living, sound) = shared.readers.read(|db| walk(db, &file, &victim, at))?;
+        let keys = &shared.files.keys;
+        let (next, living, sound) = shared.readers.read(|db| walk(db, &file, &victim, at, keys))?;
         damaged |= !sound;
         let octets = living.iter().map(|one| record_octets(one.record.octets.len() as u64)).sum();
         if !living.is_empty() {
@@ -96,11 +103,19 @@ pub(super) fn one(
     Ok(Compacted { segments: 1, moved_octets: moved, freed_octets: victim.end })
 }
 
-fn choose(db: &Connection, stuck: &BTreeSet<u64>, all: bool) -> Result<Option<Victim>, StoreError> {
-    let get = "SELECT id, end, id = (SELECT max(id) FROM segments) FROM segments
-               WHERE live * 2 <= end AND live > 0 ORDER BY live * 1.0 / end, id";
+fn choose(
+    db: &Connection,
+    stuck: &BTreeSet<u64>,
+    all: bool,
+    key: u32,
+) -> Result<Option<Victim>, StoreError> {
+    // One under another key than the newest is not appended to.
+    let get = "SELECT id, end, id = (SELECT max(id) FROM segments) AND ifnull(key, 0) = ?1
+               FROM segments LEFT JOIN segment_keys ON segment = id
+               WHERE live > 0 AND (live * 2 <= end OR ifnull(key, 0) <> ?1)
+               ORDER BY live * 1.0 / end, id";
     let mut get = db.prepare_cached(get)?;
-    let mut rows = get.query([])?;
+    let mut rows = get.query([key])?;
     while let Some(row) = rows.next()? {
         let [number, end] = [row.get(0)?, row.get(1)?].map(i64::cast_unsigned);
         let active: bool = row.get(2)?;
@@ -123,6 +138,7 @@ fn walk(
     file: &File,
     victim: &Victim,
     mut at: u64,
+    keys: &Keys,
 ) -> Result<(u64, Vec<Living>, bool), StoreError> {
     let (mut living, mut octets, mut sound) = (Vec::new(), 0, true);
     for _ in 0..BATCH_RECORDS_MAX {
@@ -135,15 +151,14 @@ fn walk(
         };
         let from = Place { segment: victim.number, start: at };
         at += record_octets(length);
-        if !is_at(db, number, from)? {
-            continue;
-        }
-        match record::read(file, from.start, (number, length), 0..length) {
-            Ok(payload) => {
+        let Some(form) = form_at(db, number, from)? else { continue };
+        let read = record::read(file, from.start, (number, length), 0..length);
+        match read.and_then(|payload| renewed(payload, form, keys)) {
+            Ok((payload, sealed)) => {
                 let table = Crcs::of(&payload).table();
                 let record = Record { octets: payload.into(), table };
                 octets += record_octets(length);
-                living.push(Living { number, record, from });
+                living.push(Living { number, record, from, was: length, sealed });
             }
             Err(error) => {
                 tracing::error!(%error, segment = from.segment, start = from.start,
@@ -155,11 +170,30 @@ fn walk(
     Ok((at, living, sound))
 }
 
-/// Whether the index knows the record of this number at this place.
-fn is_at(db: &Connection, number: u64, place: Place) -> Result<bool, StoreError> {
-    let get = "SELECT 1 FROM pieces WHERE id = ? AND segment = ? AND start = ?";
-    let key = [number, place.segment, place.start].map(u64::cast_signed);
-    Ok(db.prepare_cached(get)?.exists(key)?)
+/// What the record of this number is, if the index knows it at this place.
+fn form_at(db: &Connection, number: u64, place: Place) -> Result<Option<Form>, StoreError> {
+    let part = octets::Part::find(db, number);
+    match part {
+        Ok(part) if part.place == place => Ok(Some(part.codec)),
+        Ok(_) | Err(StoreError::NoSuchMessage) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The octets of a record as they are written again: under the newest key, if there is any.
+fn renewed(
+    payload: Vec<u8>,
+    form: Form,
+    keys: &Keys,
+) -> Result<(Vec<u8>, Option<Form>), StoreError> {
+    if !keys.encrypt() || form.sealed && keys.is_newest(&payload) {
+        return Ok((payload, None));
+    }
+    let plain = if form.sealed { keys.open_piece(&payload)? } else { payload };
+    match keys.seal_piece(&plain)? {
+        Some(sealed) => Ok((sealed, (!form.sealed).then_some(Form { sealed: true, ..form }))),
+        None => Ok((plain, None)),
+    }
 }
 
 /// Has the writer append the records again and the index name their new places.
@@ -169,11 +203,13 @@ fn relocate(
     living: Vec<Living>,
     seal: Option<u64>,
 ) -> Result<(), StoreError> {
-    let from: Vec<(u64, Place)> = living.iter().map(|one| (one.number, one.from)).collect();
+    let from: Vec<_> =
+        living.iter().map(|one| (one.number, one.from, one.was, one.sealed)).collect();
     let seal = seal.map(Prepared::Seal).into_iter();
     let moved = living.into_iter().map(|one| Prepared::Moved(one.number, one.record));
     write_prepared(shared, commands, seal.chain(moved).collect(), move |txn, _| {
-        from.iter().try_for_each(|(number, from)| txn.relocate(*number, *from))
+        from.into_iter()
+            .try_for_each(|(number, from, was, sealed)| txn.relocate(number, from, was, sealed))
     })
 }
 

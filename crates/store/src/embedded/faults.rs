@@ -356,7 +356,7 @@ fn examine(image: &Path, acknowledged: &[Acknowledged]) {
     garble(image);
     let store = EmbeddedStore::open(image, small()).unwrap();
     let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
-    check(image, &mut tell).unwrap();
+    check(image, &MasterKeys::default(), &mut tell).unwrap();
     let mut found = BTreeMap::new();
     for account in store.accounts().unwrap() {
         let (mut octets, mut messages) = (0, 0);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::accounts;
+use super::keys::Keys;
 use super::mailboxes::Numbers;
 use super::txn::Txn;
 use crate::rules::{self, micros, time, uid};
@@ -171,6 +172,7 @@ pub(super) fn digested(
     uids: &UidSet,
     limit: usize,
     octets_limit: usize,
+    keys: &Keys,
 ) -> Result<Vec<Digested>, StoreError> {
     let mut get = db.prepare_cached(
         "SELECT m.uid, m.flags, m.keywords, m.mod_seq, m.octets, m.received, m.saved, m.blob, d.digest
@@ -184,7 +186,7 @@ pub(super) fn digested(
         let mut rows = get.query((mailbox.0.cast_signed(), first, last))?;
         while messages.len() < limit && octets < octets_limit {
             let Some(row) = rows.next()? else { break };
-            let digest: Option<Vec<u8>> = row.get(8)?;
+            let digest = row.get::<_, Option<Vec<u8>>>(8)?.and_then(|kept| keys.open_digest(kept));
             octets += digest.as_ref().map_or(0, Vec::len);
             messages.push((summary(row, &mut keywords)?, digest));
         }

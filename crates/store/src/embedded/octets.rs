@@ -18,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::codec::{self, Codec};
 use super::disk::{Disk, Real};
+use super::keys::Keys;
 use super::readers::Readers;
 use super::record::{self, Crcs};
 use super::segments::{self, Bytes, Place, Record, Whole};
@@ -48,6 +49,7 @@ pub(super) struct Files {
     pub(super) large: PathBuf,
     pub(super) spool: PathBuf,
     pin: PathBuf,
+    pub(super) keys: Keys,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) spools: Spools,
     handles: Mutex<BTreeMap<(u64, u64), Arc<File>>>,
@@ -85,9 +87,32 @@ pub(super) struct Piece {
     packed: Option<Packed>,
 }
 
+/// What was done to a piece before it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) codec: Codec,
+    /// Encrypted, after it was made smaller.
+    pub(super) sealed: bool,
+}
+
+impl Form {
+    /// In the number of an encrypted one.
+    const SEALED: u8 = 0x40;
+
+    /// As it is in the index.
+    pub(super) const fn number(self) -> u8 {
+        self.codec.number() | if self.sealed { Self::SEALED } else { 0 }
+    }
+
+    fn of_number(number: u8) -> Option<Self> {
+        let codec = Codec::of_number(number & !Self::SEALED)?;
+        Some(Self { codec, sealed: number & Self::SEALED != 0 })
+    }
+}
+
 /// A piece as it will lie on disk.
 pub(super) struct Packed {
-    pub(super) codec: Codec,
+    pub(super) codec: Form,
     pub(super) record: Record,
 }
 
@@ -102,19 +127,24 @@ impl Piece {
         self.packed.as_ref().map_or(0, |packed| packed.record.octets.len() as u64)
     }
 
-    fn pack(&self) -> Result<Packed, StoreError> {
+    fn pack(&self, keys: &Keys) -> Result<Packed, StoreError> {
         let (codec, small) = codec::shrink(&self.whole[self.range.clone()])?;
-        let table = Crcs::of(&small).table();
-        let octets = match small {
-            Cow::Owned(small) => Bytes::from(small),
-            Cow::Borrowed(_) => Bytes { whole: self.whole.clone(), range: self.range.clone() },
+        let sealed = keys.seal_piece(&small)?;
+        let codec = Form { codec, sealed: sealed.is_some() };
+        let octets = match (sealed, small) {
+            (Some(sealed), _) => Bytes::from(sealed),
+            (None, Cow::Owned(small)) => Bytes::from(small),
+            (None, Cow::Borrowed(_)) => {
+                Bytes { whole: self.whole.clone(), range: self.range.clone() }
+            }
         };
+        let table = Crcs::of(&octets).table();
         Ok(Packed { codec, record: Record { octets, table } })
     }
 
     /// As it will lie on disk: made now, when what was there is gone.
-    pub(super) fn packed(mut self) -> Result<Packed, StoreError> {
-        self.packed.take().map_or_else(|| self.pack(), Ok)
+    pub(super) fn packed(mut self, keys: &Keys) -> Result<Packed, StoreError> {
+        self.packed.take().map_or_else(|| self.pack(keys), Ok)
     }
 }
 
@@ -162,8 +192,8 @@ impl Drop for Taken<'_> {
 
 impl Files {
     /// Makes the directories of a store that are not there.
-    pub(super) fn open(dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
-        let files = Self { disk, ..Self::view(dir) };
+    pub(super) fn open(dir: &Path, disk: Arc<dyn Disk>, keys: Keys) -> io::Result<Self> {
+        let files = Self { disk, ..Self::view(dir, keys) };
         for dir in [&files.segments, &files.large, &files.spool] {
             fs::create_dir_all(dir)?;
         }
@@ -179,11 +209,11 @@ impl Files {
     }
 
     /// The directories of a store, to look into them.
-    pub(super) fn view(dir: &Path) -> Self {
+    pub(super) fn view(dir: &Path, keys: Keys) -> Self {
         let [segments, large, spool, pin] =
             ["segments", "large", "spool", "pin"].map(|name| dir.join(name));
         let (disk, spools, handles) = (Arc::new(Real), Spools::default(), Mutex::default());
-        Self { segments, large, spool, pin, disk, spools, handles }
+        Self { segments, large, spool, pin, keys, disk, spools, handles }
     }
 
     /// Whether files may be unlinked, as long as this is held: somebody may be copying them.
@@ -267,7 +297,7 @@ impl Files {
             }
             file => file?,
         };
-        part.read(&file, range)
+        part.read(&file, &self.keys, range)
     }
 
     /// Makes octets ready for the writer, in the thread that they came in.
@@ -321,7 +351,7 @@ impl Files {
         let mut pieces: Vec<Piece> = ranges
             .iter()
             .map(|range| {
-                let hash = *blake3::hash(&whole[range.clone()]).as_bytes();
+                let hash = self.keys.hash(&whole[range.clone()]);
                 Piece { hash, whole: whole.clone(), range: range.clone(), packed: None }
             })
             .collect();
@@ -331,7 +361,7 @@ impl Files {
         })?;
         for (piece, known) in pieces.iter_mut().zip(known) {
             if known.is_none() {
-                piece.packed = Some(piece.pack()?);
+                piece.packed = Some(piece.pack(&self.keys)?);
             }
         }
         Ok(pieces)
@@ -360,7 +390,7 @@ pub(super) struct Part {
     /// Its length, and its length on disk.
     pub(super) octets: u64,
     pub(super) stored: u64,
-    pub(super) codec: Codec,
+    pub(super) codec: Form,
 }
 
 /// The columns that make a [`Part`].
@@ -375,7 +405,7 @@ impl Part {
             place: Place { segment: number(1)?, start: number(2)? },
             octets: number(3)?,
             stored: number(4)?,
-            codec: Codec::of_number(row.get(5)?).ok_or_else(unknown)?,
+            codec: Form::of_number(row.get(5)?).ok_or_else(unknown)?,
         })
     }
 
@@ -393,12 +423,21 @@ impl Part {
         (if self.place.segment == 0 { 0 } else { self.number }, self.stored)
     }
 
-    pub(super) fn read(&self, file: &File, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
-        if self.codec == Codec::Plain {
+    pub(super) fn read(
+        &self,
+        file: &File,
+        keys: &Keys,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let Form { codec, sealed } = self.codec;
+        if codec == Codec::Plain && !sealed {
             return record::read(file, self.place.start, self.header(), range);
         }
-        let stored = record::read(file, self.place.start, self.header(), 0..self.stored)?;
-        let mut octets = codec::expand(self.codec, stored, self.octets)?;
+        let mut stored = record::read(file, self.place.start, self.header(), 0..self.stored)?;
+        if sealed {
+            stored = keys.open_piece(&stored)?;
+        }
+        let mut octets = codec::expand(codec, stored, self.octets)?;
         octets.truncate(range.end as usize);
         octets.drain(..range.start as usize);
         Ok(octets)

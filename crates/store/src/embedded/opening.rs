@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
 use super::disk::{Disk, Real};
+use super::keys::Keys;
 use super::octets::{Files, Prepared};
 use super::readers::Readers;
 use super::segments::Segments;
@@ -44,14 +45,20 @@ impl EmbeddedStore {
         let index = dir.join("index.db");
         let db = schema::writer(&index)?;
         let counters = Counters::load(&db)?;
-        let files = Arc::new(Files::open(dir, Arc::clone(&disk))?);
+        let keys = Keys::open(&db, &options.keys)?;
+        let files = Arc::new(Files::open(dir, Arc::clone(&disk), keys)?);
         let known = known_segments(&db)?;
-        let segments = Segments::open(
+        let mut segments = Segments::open(
             files.segments.clone(),
             Arc::clone(&disk),
             options.segment_octets,
             &known,
         )?;
+        if let Some((last, _)) = known.last()
+            && !files.keys.fits(&db, *last)?
+        {
+            segments.seal(*last);
+        }
         let mut gone = Vec::new();
         // Unless somebody copies them: then they stay until the next time.
         if let Some(_unpinned) = files.unpinned()? {
@@ -71,7 +78,12 @@ impl EmbeddedStore {
             listeners: RwLock::default(),
             fault: Fault::default(),
         });
-        let texts = search::Indexes::open(dir)?;
+        let texts = if shared.files.keys.encrypt() {
+            search::Indexes::remove_all(dir)?;
+            None
+        } else {
+            Some(search::Indexes::open(dir)?)
+        };
         let (commands, taken) = sync_channel(QUEUE_MAX);
         let writer = Writer {
             db,
@@ -105,16 +117,16 @@ impl EmbeddedStore {
         })
     }
 
-    /// Does something with the index of texts that a mailbox belongs to.
+    /// Does something with the index of texts that a mailbox belongs to, if the store has any.
     pub(super) fn in_texts<T>(
         &self,
         mailbox: MailboxId,
         work: impl FnOnce(&mut search::Texts) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<Option<T>, StoreError> {
         let (account, last_blob) = self.shared.readers.read(|db| {
             Ok((mailboxes::Numbers::load(db, mailbox)?.account, Counters::load(db)?.blob))
         })?;
-        self.texts.with(account, last_blob, work)
+        self.texts.as_ref().map(|texts| texts.with(account, last_blob, work)).transpose()
     }
 
     /// Has the writer do `run` with new octets, and waits until it is on disk.

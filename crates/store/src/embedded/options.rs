@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::keys::MasterKeys;
+
 /// What may be chosen when a store is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -15,6 +17,8 @@ pub struct Options {
     pub scrub_every: Duration,
     /// What upkeep reads or copies in a second at most: a tenth of what a slow disk does.
     pub upkeep_octets_a_second: u64,
+    /// The master keys: none, and the store is not encrypted.
+    pub keys: MasterKeys,
 }
 
 impl Default for Options {
@@ -25,6 +29,7 @@ impl Default for Options {
             upkeep_every: Duration::from_secs(60),
             scrub_every: Duration::from_secs(7 * 24 * 3600),
             upkeep_octets_a_second: 8 * 1024 * 1024,
+            keys: MasterKeys::default(),
         }
     }
 }

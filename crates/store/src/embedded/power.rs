@@ -10,6 +10,7 @@
 //! What SQLite does between two of our steps is taken as one: what it wrote in a commit or a
 //! checkpoint may be there in any part. A seed that failed once stays in [`FAILED`].
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 use super::disk::Disk;
 use super::disk::Step;
 use super::faults::picture;
+use super::sealed::under;
 use super::tests::noise;
 use super::*;
 use crate::contract::*;
@@ -280,8 +282,8 @@ fn perform(store: &dyn Store, call: &Call) -> Result<(), StoreError> {
     }
 }
 
-fn options() -> Options {
-    Options { segment_octets: 32 * 1024, readers: 1, ..Options::default() }
+fn options(keys: &MasterKeys) -> Options {
+    Options { segment_octets: 32 * 1024, readers: 1, keys: keys.clone(), ..Options::default() }
 }
 
 fn temporary() -> TempDir {
@@ -289,14 +291,16 @@ fn temporary() -> TempDir {
     TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
 }
 
-/// One run: whether the power was lost in it, and whether a step failed.
-fn run(seed: u64) -> (bool, bool) {
+/// One run: whether the power was lost in it, and whether a step failed. One that is `sealed` begins in
+/// clear, is encrypted from the second opening on, and has another master key each time.
+fn run(seed: u64, sealed: bool) -> (bool, bool) {
     let mut chance = Chance(seed);
     let dir = temporary();
     let new = || holder("anna@pec.example", octets_max(400_000));
     let model = MemoryStore::new();
     model.add_account(new(), at(0)).unwrap();
-    EmbeddedStore::open(dir.path(), options()).unwrap().add_account(new(), at(0)).unwrap();
+    let clear = options(&MasterKeys::default());
+    EmbeddedStore::open(dir.path(), clear).unwrap().add_account(new(), at(0)).unwrap();
 
     let answered = Arc::new(AtomicUsize::new(0));
     let kind = if chance.below(2) == 0 { ErrorKind::StorageFull } else { ErrorKind::Other };
@@ -317,7 +321,15 @@ fn run(seed: u64) -> (bool, bool) {
         answered: Arc::clone(&answered),
         watch: Mutex::new(watch),
     });
-    let open = || EmbeddedStore::open_on(dir.path(), options(), Arc::clone(&disk) as _).unwrap();
+    let opened = Cell::new(0);
+    let keys = || match sealed {
+        true => under(opened.get() + 1, &(0..=opened.get()).collect::<Vec<_>>()),
+        false => MasterKeys::default(),
+    };
+    let open = || {
+        opened.set(opened.get() + 1);
+        EmbeddedStore::open_on(dir.path(), options(&keys()), Arc::clone(&disk) as _).unwrap()
+    };
     let lost = || disk.watch.lock().unwrap().lost.is_some();
 
     // What the model says after each call.
@@ -354,9 +366,9 @@ fn run(seed: u64) -> (bool, bool) {
         answered.fetch_add(1, Ordering::SeqCst);
     }
     drop(store);
-    let opened = EmbeddedStore::open(dir.path(), options()).unwrap();
-    assert_eq!(picture(&opened), *states.last().unwrap(), "opened again");
-    drop(opened);
+    let again = EmbeddedStore::open(dir.path(), options(&keys())).unwrap();
+    assert_eq!(picture(&again), *states.last().unwrap(), "opened again");
+    drop(again);
 
     let Some((left, answered)) = disk.watch.lock().unwrap().lost.take() else {
         return (false, failed);
@@ -367,13 +379,13 @@ fn run(seed: u64) -> (bool, bool) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, octets).unwrap();
     }
-    let store = EmbeddedStore::open(after.path(), options()).unwrap();
+    let store = EmbeddedStore::open(after.path(), options(&keys())).unwrap();
     let found = picture(&store);
     // A call that failed may be under way too, and has a state of its own only when it did not.
     let allowed = &states[answered..states.len().min(answered + 2)];
     assert!(allowed.contains(&found), "after {answered} calls of {}: {found:#?}", states.len() - 1);
     let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
-    check(after.path(), &mut tell).unwrap();
+    check(after.path(), &keys(), &mut tell).unwrap();
     append(&store, MailboxId(4), b"and it goes on");
     (true, failed)
 }
@@ -382,11 +394,13 @@ fn run(seed: u64) -> (bool, bool) {
 fn a_power_loss_at_any_step_loses_nothing_acknowledged() {
     let seed = std::env::var("STORE_SEED").ok().and_then(|seed| seed.parse().ok());
     if let Some(seed) = seed {
-        run(seed);
+        run(seed, false);
+        run(seed, true);
         return;
     }
     for seed in FAILED {
-        run(*seed);
+        run(*seed, false);
+        run(*seed, true);
     }
     let (mut lost, mut failed) = (0, 0);
     std::thread::scope(|scope| {
@@ -394,7 +408,7 @@ fn a_power_loss_at_any_step_loses_nothing_acknowledged() {
             scope.spawn(move || {
                 let (mut lost, mut failed) = (0, 0);
                 for seed in (thread..2 * RUNS).step_by(2) {
-                    let Ok((l, f)) = std::panic::catch_unwind(|| run(seed)) else {
+                    let Ok((l, f)) = std::panic::catch_unwind(|| run(seed, seed % 8 > 5)) else {
                         panic!("seed {seed} failed: again with STORE_SEED={seed}");
                     };
                     lost += u64::from(l);

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use crate::StoreError;
 
 /// The version of the tables and of the records in segments. A store of a higher one is refused.
-pub(super) const FORMAT: i64 = 6;
+pub(super) const FORMAT: i64 = 7;
 
 /// Marks the database as ours: "cera".
 const APPLICATION: i64 = 0x6365_7261;
@@ -206,7 +206,8 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
             )));
         }
     }
-    db.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} {DERIVED} COMMIT;"))?;
+    let keys = super::keys::TABLES;
+    db.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} {keys} {DERIVED} COMMIT;"))?;
     Ok(db)
 }
 
@@ -269,6 +270,7 @@ fn upgrade(db: &Connection, format: i64) -> Result<(), StoreError> {
         if format < 6 {
             super::names::compose(db)?;
         }
+        // 7 has pieces that are encrypted, which the old program could not read.
         db.pragma_update(None, "user_version", FORMAT)?;
         Ok(db.execute_batch("COMMIT")?)
     })();

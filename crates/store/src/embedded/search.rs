@@ -53,6 +53,14 @@ impl Indexes {
         Ok(Self { dir, open: Mutex::default() })
     }
 
+    /// Removes all of them, of a store that keeps none any more.
+    pub(super) fn remove_all(store: &Path) -> Result<(), StoreError> {
+        match fs::remove_dir_all(store.join("search")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, account: AccountId) -> PathBuf {
         self.dir.join(format!("{:02x}", account.0 % 256)).join(format!("{:08x}.db", account.0))
     }

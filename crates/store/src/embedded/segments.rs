@@ -67,7 +67,7 @@ impl From<Vec<u8>> for Bytes {
 }
 
 /// Where a record is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) segment: u64,
     pub(super) start: u64,

@@ -4,12 +4,14 @@
 //! spools together have room ([`SPOOLS_OCTETS_MAX`]); then it goes on in a file in `spool/`.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::disk::Step;
+use super::keys::{PASSING_MORE_OCTETS, PassingKey};
 use super::octets::Files;
 use super::segments;
 use crate::rules::clip;
@@ -25,11 +27,51 @@ const SPOOLS_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 const SPOOL_STEP_OCTETS: u64 = 1024 * 1024;
 
 /// A file in `spool/`: gone when dropped.
-#[derive(Debug)]
 pub(super) struct SpoolFile {
     path: PathBuf,
     file: File,
     octets: u64,
+    /// Where a store is encrypted, what is written to the file is too.
+    sealed: Option<(PassingKey, Vec<SealedWrite>)>,
+}
+
+/// Where encrypted octets lie in their file, and which they are.
+type SealedWrite = (u64, Range<u64>);
+
+impl SpoolFile {
+    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        let Some((key, writes)) = &mut self.sealed else {
+            self.file.write_all_at(octets, self.octets)?;
+            self.octets += octets.len() as u64;
+            return Ok(());
+        };
+        for part in octets.chunks(MEMORY_OCTETS_MAX) {
+            let place = self.octets + (writes.len() * PASSING_MORE_OCTETS) as u64;
+            self.file.write_all_at(&key.seal(part)?, place)?;
+            let end = self.octets + part.len() as u64;
+            writes.push((place, self.octets..end));
+            self.octets = end;
+        }
+        Ok(())
+    }
+
+    fn read(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let Some((key, writes)) = &self.sealed else {
+            let mut read = vec![0; (range.end - range.start) as usize];
+            self.file.read_exact_at(&mut read, range.start)?;
+            return Ok(read);
+        };
+        let mut all = Vec::with_capacity((range.end - range.start) as usize);
+        let first = writes.partition_point(|(_, of)| of.end <= range.start);
+        for (place, of) in writes[first..].iter().take_while(|(_, of)| of.start < range.end) {
+            let mut sealed = vec![0; (of.end - of.start) as usize + PASSING_MORE_OCTETS];
+            self.file.read_exact_at(&mut sealed, *place)?;
+            let octets = key.open(&sealed)?;
+            let (from, until) = (range.start.max(of.start), range.end.min(of.end));
+            all.extend_from_slice(&octets[(from - of.start) as usize..(until - of.start) as usize]);
+        }
+        Ok(all)
+    }
 }
 
 impl Drop for SpoolFile {
@@ -111,11 +153,14 @@ impl EmbeddedSpool {
                 let path = files.spool.join(format!("{number:016x}"));
                 let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
                 let file = options.open(&path)?;
-                none.insert(SpoolFile { path, file, octets: 0 })
+                let mut file = SpoolFile { path, file, octets: 0, sealed: None };
+                if files.keys.encrypt() {
+                    file.sealed = Some((PassingKey::new()?, Vec::new()));
+                }
+                none.insert(file)
             }
         };
-        file.file.write_all_at(&self.memory, file.octets)?;
-        file.octets += self.memory.len() as u64;
+        file.write(&self.memory)?;
         self.memory.clear();
         self.memory.shrink_to(MEMORY_OCTETS_MAX);
         self.more.give_back();
@@ -182,11 +227,7 @@ impl Spooled for EmbeddedSpooled {
             Self::Memory { octets, .. } => {
                 Ok(octets[range.start as usize..range.end as usize].to_vec())
             }
-            Self::File(file) => {
-                let mut read = vec![0; (range.end - range.start) as usize];
-                file.file.read_exact_at(&mut read, range.start)?;
-                Ok(read)
-            }
+            Self::File(file) => file.read(range),
         }
     }
 
@@ -205,10 +246,12 @@ mod tests {
     use std::path::Path;
 
     use super::super::disk::Real;
+    use super::super::keys::{self, Keys};
+    use super::super::sealed::under;
     use super::*;
 
     fn files(dir: &Path) -> Arc<Files> {
-        Arc::new(Files::open(dir, Arc::new(Real)).unwrap())
+        Arc::new(Files::open(dir, Arc::new(Real), Keys::default()).unwrap())
     }
 
     fn spool_files(dir: &Path) -> usize {
@@ -264,6 +307,42 @@ mod tests {
                 drop(spooled);
             }
             assert_eq!(held(), 0);
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_spool_is_encrypted_where_the_store_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE segments (id INTEGER); CREATE TABLE digests (blob INTEGER)")
+            .unwrap();
+        db.execute_batch(keys::TABLES).unwrap();
+        let mark = b"q8ZrT5mKx2WnV7cJ";
+        let whole = mark.repeat(50_000);
+        for encrypted in [false, true] {
+            let masters = if encrypted { under(1, &[]) } else { keys::MasterKeys::default() };
+            let keys = Keys::open(&db, &masters).unwrap();
+            let files = Arc::new(Files::open(dir.path(), Arc::new(Real), keys).unwrap());
+            files.spools.held.fetch_add(SPOOLS_OCTETS_MAX - SPOOL_STEP_OCTETS, Ordering::Relaxed);
+            let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
+            spool.write(&whole[..600_000]).unwrap();
+            files.spools.held.fetch_add(SPOOL_STEP_OCTETS, Ordering::Relaxed);
+            for part in whole[600_000..].chunks(70_001) {
+                spool.write(part).unwrap();
+            }
+            let path = dir.path().join("spool").join("0000000000000000");
+            let written = fs::read(path).unwrap();
+            assert!(written.len() >= 600_000);
+            let holds = written.windows(mark.len()).any(|window| window == mark);
+            assert_eq!(holds, !encrypted);
+            let spooled = spool.finish().unwrap();
+            let edge = MEMORY_OCTETS_MAX as u64;
+            for (start, end) in
+                [(0, u64::MAX), (edge - 1, edge + 2), (edge, edge + 1), (599_999, 800_000)]
+            {
+                let expected = &whole[start as usize..(end as usize).min(whole.len())];
+                assert!(spooled.read(start, end).unwrap() == expected, "{start}");
+            }
         }
     }
 }

@@ -69,9 +69,9 @@ fn what_is_not_a_store_of_ours_is_refused() {
     let dir = TempDir::new().unwrap();
     drop(EmbeddedStore::open(dir.path(), small()).unwrap());
     let db = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
-    db.pragma_update(None, "user_version", 7).unwrap();
+    db.pragma_update(None, "user_version", 8).unwrap();
     drop(db);
-    let newer = "the medium failed: the store has format 7, this program knows up to 6";
+    let newer = "the medium failed: the store has format 8, this program knows up to 7";
     assert_eq!(refused(dir.path()), newer);
 
     let dir = TempDir::new().unwrap();
@@ -399,7 +399,7 @@ fn a_store_of_format_2_is_brought_forward() {
         let read = all.iter().take(4).map(|one| store.read(one.blob, 0, u64::MAX).unwrap());
         assert!(read.eq(bodies.iter().cloned()));
         let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
-        assert_eq!(check(dir.path(), &mut tell).unwrap().findings, 0);
+        assert_eq!(check(dir.path(), &MasterKeys::default(), &mut tell).unwrap().findings, 0);
         append(&store, MailboxId(1), &bodies[0]);
     }
     let store = EmbeddedStore::open(dir.path(), small()).unwrap();

@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::codec::Codec;
 use super::list;
-use super::octets::Hash;
+use super::octets::{Form, Hash};
 use super::record::record_octets;
 use super::segments::Place;
 use crate::{BlobId, MailboxId, StoreError};
@@ -120,7 +119,7 @@ pub(super) struct Placed {
 pub(super) struct NewPiece {
     pub(super) hash: Hash,
     pub(super) octets: u64,
-    pub(super) codec: Codec,
+    pub(super) codec: Form,
 }
 
 impl Txn<'_> {
@@ -228,18 +227,29 @@ impl Txn<'_> {
     }
 
     /// Has the index name the new place of a record that was appended once more, if it is still at
-    /// the old one: else the copy is as dead as that.
-    pub(super) fn relocate(&mut self, number: u64, from: Place) -> Result<(), StoreError> {
+    /// the old one: else the copy is as dead as that. `was` tells the octets of the record there;
+    /// `sealed` when the new one is the first that is encrypted: then the hash that was not keyed goes.
+    pub(super) fn relocate(
+        &mut self,
+        number: u64,
+        from: Place,
+        was: u64,
+        sealed: Option<Form>,
+    ) -> Result<(), StoreError> {
         let Some(Placed { place: to, stored, .. }) = self.placed.get(&number) else {
             return Ok(());
         };
-        let set = "UPDATE pieces SET segment = ?, start = ?
+        let set = "UPDATE pieces SET segment = ?, start = ?, stored = ?
                    WHERE id = ? AND segment = ? AND start = ?";
-        let values = [to.segment, to.start, number, from.segment, from.start];
+        let values = [to.segment, to.start, *stored, number, from.segment, from.start];
         if self.db.prepare_cached(set)?.execute(values.map(u64::cast_signed))? == 1 {
-            let octets = record_octets(*stored).cast_signed();
-            *self.effects.live.entry(from.segment).or_default() -= octets;
-            *self.effects.live.entry(to.segment).or_default() += octets;
+            let octets = |stored| record_octets(stored).cast_signed();
+            *self.effects.live.entry(from.segment).or_default() -= octets(was);
+            *self.effects.live.entry(to.segment).or_default() += octets(*stored);
+            if let Some(form) = sealed {
+                let set = "UPDATE pieces SET codec = ?, hash = NULL WHERE id = ?";
+                self.db.prepare_cached(set)?.execute((form.number(), number.cast_signed()))?;
+            }
         }
         Ok(())
     }

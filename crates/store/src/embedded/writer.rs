@@ -287,7 +287,7 @@ impl Writer {
                         Some(number) => number,
                         None => {
                             let Packed { codec, record } =
-                                piece.packed().map_err(Failure::Harmless)?;
+                                piece.packed(&self.shared.files.keys).map_err(Failure::Harmless)?;
                             self.counters.piece += 1;
                             let number = self.counters.piece;
                             records.push((number, record));
@@ -361,6 +361,7 @@ impl Writer {
             let set = "INSERT INTO segments (id, end, live) VALUES (?1, ?2, 0)
                        ON CONFLICT (id) DO UPDATE SET end = ?2";
             db.prepare_cached(set)?.execute([segment.cast_signed(), end.cast_signed()])?;
+            self.shared.files.keys.note_segment(db, *segment)?;
         }
         for (segment, octets) in &done.effects.live {
             db.prepare_cached("UPDATE segments SET live = live + ? WHERE id = ?")?
