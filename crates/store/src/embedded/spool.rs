@@ -318,7 +318,7 @@ mod tests {
             .unwrap();
         db.execute_batch(keys::TABLES).unwrap();
         let mark = b"q8ZrT5mKx2WnV7cJ";
-        let whole = mark.repeat(50_000);
+        let whole = mark.repeat(150_000);
         for encrypted in [false, true] {
             let masters = if encrypted { under(1, &[]) } else { keys::MasterKeys::default() };
             let keys = Keys::open(&db, &masters).unwrap();
