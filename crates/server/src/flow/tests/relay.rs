@@ -1,8 +1,9 @@
 //! Mail for other hosts: what a peer does to a connection, and what becomes of the message.
 
 mod lane;
+mod over_tls;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use mail::{Address, Domain, ReversePath};
 use pec::exchange::PecId;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use store::{LogFilter, Octets, Source, Transaction};
 
 use super::scene::{BIANCHI, ROSSI, Scene, address, message, now, offer};
@@ -32,6 +34,10 @@ struct Script {
     instead: Vec<(&'static str, String)>,
     /// Lines of its answer to EHLO.
     offers: Vec<&'static str>,
+    /// What TLS it speaks, when it is asked to.
+    tls: Option<Arc<ServerConfig>>,
+    /// How many octets had come and gone when TLS stood.
+    tls_stood: Arc<AtomicUsize>,
 }
 
 /// A peer on the loopback that takes mail in clear, one connection after another.
@@ -81,21 +87,80 @@ fn serve(
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let script = next.try_recv().unwrap_or_default();
         let left = script.cut.unwrap_or(usize::MAX);
+        let wire = Box::new(Cut { socket, left });
         // That the sender went away, or the cut came, ends this connection and no more.
-        let _ = Session { socket, script, left }.run(taken);
+        let _ = Session { wire, script }.run(taken);
+    }
+}
+
+/// A connection that ends after so many octets, whichever way they go.
+struct Cut {
+    socket: TcpStream,
+    left: usize,
+}
+
+impl Cut {
+    fn next(&mut self, octets: usize) -> io::Result<usize> {
+        match octets.min(self.left) {
+            0 => Err(io::ErrorKind::BrokenPipe.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl Read for Cut {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        let count = self.next(octets.len())?;
+        let count = self.socket.read(&mut octets[..count])?;
+        self.left -= count;
+        Ok(count)
+    }
+}
+
+impl Write for Cut {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let count = self.next(octets.len())?;
+        let count = self.socket.write(&octets[..count])?;
+        self.left -= count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+trait Wire: Read + Write {
+    /// The same connection over TLS, and how many octets are left of it then.
+    fn over_tls(self: Box<Self>, tls: Arc<ServerConfig>) -> io::Result<(Box<dyn Wire>, usize)>;
+}
+
+impl Wire for Cut {
+    fn over_tls(mut self: Box<Self>, tls: Arc<ServerConfig>) -> io::Result<(Box<dyn Wire>, usize)> {
+        let mut session = ServerConnection::new(tls).map_err(io::Error::other)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut *self)?;
+        }
+        let left = self.left;
+        Ok((Box::new(StreamOwned::new(session, *self)), left))
+    }
+}
+
+impl Wire for StreamOwned<ServerConnection, Cut> {
+    fn over_tls(self: Box<Self>, _: Arc<ServerConfig>) -> io::Result<(Box<dyn Wire>, usize)> {
+        Err(io::Error::other("TLS is on already"))
     }
 }
 
 struct Session {
-    socket: TcpStream,
+    wire: Box<dyn Wire>,
     script: Script,
-    left: usize,
 }
 
 type Ended<T> = Result<T, ()>;
 
 impl Session {
-    fn run(&mut self, taken: &Mutex<Vec<(String, bool)>>) -> Ended<()> {
+    fn run(mut self, taken: &Mutex<Vec<(String, bool)>>) -> Ended<()> {
         self.answer("", "220 mx.altrove.example")?;
         loop {
             let line = self.line()?;
@@ -132,10 +197,20 @@ impl Session {
                 }
                 "QUIT" => return self.answer("QUIT", "221 bye").map(drop),
                 "STARTTLS" => {
-                    let said = self.answer("STARTTLS", "454 not now")?;
-                    // And then no handshake.
-                    if said.starts_with("220") {
-                        return Ok(());
+                    let tls = self.script.tls.clone();
+                    let usual = if tls.is_some() { "220 go" } else { "454 not now" };
+                    let said = self.answer("STARTTLS", usual)?;
+                    match tls {
+                        Some(tls) if said.starts_with("220") => {
+                            let (wire, left) = self.wire.over_tls(tls).map_err(drop)?;
+                            self.wire = wire;
+                            let gone = self.script.cut.unwrap_or(usize::MAX) - left;
+                            self.script.tls_stood.store(gone, Ordering::SeqCst);
+                            self.script.offers.retain(|word| *word != "STARTTLS");
+                        }
+                        // And then no handshake.
+                        None if said.starts_with("220") => return Ok(()),
+                        _ => {}
                     }
                 }
                 // A whole line may have an answer of its own.
@@ -150,22 +225,17 @@ impl Session {
     fn answer(&mut self, to: &str, usual: &str) -> Ended<String> {
         let said = self.script.instead.iter().find(|(verb, _)| *verb == to);
         let said = said.map_or(usual, |(_, text)| text).to_owned();
-        let octets = format!("{said}\r\n").into_bytes();
-        let count = octets.len().min(self.left);
-        self.left -= count;
-        self.socket.write_all(&octets[..count]).map_err(drop)?;
-        if count < octets.len() || said.starts_with("421") { Err(()) } else { Ok(said) }
+        self.wire.write_all(format!("{said}\r\n").as_bytes()).map_err(drop)?;
+        // Over TLS only this says that it went.
+        self.wire.flush().map_err(drop)?;
+        if said.starts_with("421") { Err(()) } else { Ok(said) }
     }
 
     fn line(&mut self) -> Ended<String> {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
-            if self.left == 0 {
-                return Err(());
-            }
             let mut octet = [0];
-            self.socket.read_exact(&mut octet).map_err(drop)?;
-            self.left -= 1;
+            self.wire.read_exact(&mut octet).map_err(drop)?;
             line.push(octet[0]);
         }
         line.truncate(line.len() - 2);

@@ -142,6 +142,12 @@ impl Scene {
         Self { site, clock, memory: store, _folder: folder }
     }
 
+    /// A certificate for TLS and its key, in PEM.
+    pub(super) fn tls_pair(&self) -> (&'static str, &'static str) {
+        let [.., certificate, key] = keys();
+        (certificate, key)
+    }
+
     /// Submits, as a session does after the end of data.
     pub(super) fn submit(&self, from: &str, to: &[&str], message: &str) -> String {
         match self.try_submit(from, to, message) {
