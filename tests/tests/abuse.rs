@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use scenarios::process::account;
 use scenarios::smtp::stuffed;
 use scenarios::wire::{self, Wire};
-use scenarios::{Demo, Smtp};
+use scenarios::{Demo, Smtp, outside};
 
 const MARIO: &str = "mario.rossi@pec.alfa.example";
 const COMUNE: &str = "comune@pec.beta.example";
@@ -157,6 +157,71 @@ fn an_account_that_bursts_is_suspended_and_resume_lets_it_go_on() -> anyhow::Res
         ensure!(told == reply, "{told}");
     }
     ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+/// From the other address of this machine.
+fn sign_in_elsewhere(demo: &Demo, login: &str) -> anyhow::Result<()> {
+    let wire = wire::connect_from(ELSEWHERE, demo.address("submissions")?)?;
+    let mut smtp = Smtp { wire: wire.start_tls(&demo.tls())? };
+    smtp.expect("220")?;
+    smtp.hello()?;
+    smtp.login(login, "ceralacca-demo")
+}
+
+#[test]
+fn an_account_that_signs_in_from_a_new_country_is_told_of_or_suspended() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    let nets = folder.path().join("nets.csv");
+    std::fs::write(&nets, "# test\n127.0.0.0/8,IT\n127.0.0.2/32,FR\n")?;
+    let rule = format!("\n[abuse]\ncountries = \"{}\"\nnew_country = \"warn\"\n", nets.display());
+    let demo = limited(&data, LIMITS, &rule)?;
+    let told = |demo: &Demo, outcome: &str| -> anyhow::Result<Option<String>> {
+        let name = format!("ceralacca_new_countries_total{{outcome=\"{outcome}\"}} ");
+        let page = demo.page("/metrics")?.1;
+        Ok(page.lines().find_map(|line| line.strip_prefix(&name)).map(str::to_owned))
+    };
+    // Where it signs in first, by whatever protocol, it is at home.
+    demo.imap_as("mrossi")?;
+    demo.submit_as("mrossi")?;
+    ensure!(told(&demo, "warned")?.is_none());
+    for _ in 0..2 {
+        sign_in_elsewhere(&demo, "mrossi")?;
+        ensure!(told(&demo, "warned")?.as_deref() == Some("1"));
+    }
+    let found = outside::told(&demo, &["log", "find", "--account", MARIO])?;
+    let found: Vec<_> =
+        found.iter().filter(|record| record["event"] == "accesso-paese-nuovo").collect();
+    ensure!(found.len() == 1, "{found:?}");
+    ensure!(found[0]["errore_esteso"] == "signed in from FR, where it never was", "{found:?}");
+    demo.submit_as("abianchi")?;
+    // Read again, the rule is another; and where accounts were is known after a restart.
+    let file = data.join("ceralacca.toml");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, text.replace("new_country = \"warn\"", "new_country = \"suspend\""))?;
+    ensure!(demo.stop()?.success());
+    let demo = Demo::start(&data)?;
+    sign_in_elsewhere(&demo, "mrossi")?;
+    let refused = sign_in_elsewhere(&demo, "abianchi").err().context("signed in")?.to_string();
+    ensure!(refused.contains("525 5.7.13 This account is suspended"), "{refused}");
+    ensure!(told(&demo, "suspended")?.as_deref() == Some("1") && told(&demo, "warned")?.is_none());
+    let anna = "anna.bianchi@pec.alfa.example";
+    let found = outside::told(&demo, &["log", "find", "--account", anna])?;
+    let frozen =
+        found.iter().find(|record| record["event"] == "sospensione").context("no record")?;
+    ensure!(frozen["errore_esteso"] == "signed in from FR, where it never was", "{frozen}");
+    ensure!(demo.submit_as("abianchi").is_err() && demo.imap_as("abianchi").is_err());
+    account(&data, &["resume", anna], "")?;
+    sign_in_elsewhere(&demo, "abianchi")?;
+    // A file that says nothing keeps the server from starting, and is named.
+    std::fs::write(&nets, "127.0.0.0/8;IT\n")?;
+    ensure!(demo.stop()?.success());
+    let refused = Demo::start(&data).err().context("started")?.to_string();
+    ensure!(
+        refused.contains("line 1: `127.0.0.0/8;IT` is not like `192.0.2.0/24,IT`"),
+        "{refused}"
+    );
     Ok(())
 }
 

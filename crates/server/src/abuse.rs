@@ -1,7 +1,11 @@
 //! The rule by which an account that suddenly behaves like a spammer's is suspended (`[abuse]`): a
 //! burst of messages, many recipients who are not there, mail in the middle of the night.
 //!
-//! `account resume` lets it go on. What was counted is kept in memory.
+//! `account resume` lets it go on. What was counted is kept in memory. In which countries accounts sign in
+//! is in [`abroad`].
+
+pub(crate) mod abroad;
+pub(crate) mod countries;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -125,6 +125,7 @@ fn look(config: &Config, at: Timestamp) -> Findings {
         found.doubt(complaint.to_string());
     }
     look_at_policies(config, &mut found);
+    found.take(material::countries(config));
     outside::look_at(config, &mut found);
     let next = config.next_signing.as_ref().map(|next| &next.pair.key);
     let stamping = match &config.timestamp.authority {

@@ -291,6 +291,15 @@ impl Abuse {
     }
 }
 
+/// `[abuse]`, of where accounts sign in from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CountryRule {
+    /// The file that says which network is in which country.
+    pub(crate) file: PathBuf,
+    /// Whether a new country suspends the account, or is only told.
+    pub(crate) freeze: bool,
+}
+
 /// `[machines]`: an account that a program uses, and not a person.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Machine {
@@ -511,6 +520,8 @@ pub(crate) struct Config {
     pub(crate) dns: Dns,
     /// `[abuse]`
     pub(crate) abuse: Abuse,
+    /// `[abuse]`, of where accounts sign in from; `None`: no such rule.
+    pub(crate) countries: Option<CountryRule>,
     /// `[machines]`
     pub(crate) machines: BTreeMap<Address, Machine>,
     /// `[limits]`

@@ -9,6 +9,7 @@ use pec::providers::Index;
 use store::Timestamp;
 use store::embedded::{EmbeddedStore, Options};
 
+use crate::abuse::countries::{self, Countries};
 use crate::config::{Config, CrlSource};
 use crate::control::{self, Request};
 use crate::{crl, master_key, registry};
@@ -172,11 +173,29 @@ pub(crate) fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
     Ok(all)
 }
 
+/// Which network is in which country, when the rule `abuse.countries` is set.
+///
+/// # Errors
+///
+/// When the file cannot be read, or a line of it says nothing; it is named.
+pub(crate) fn countries(config: &Config) -> anyhow::Result<Option<Countries>> {
+    let Some(rule) = &config.countries else { return Ok(None) };
+    let name = rule.file.display();
+    let octets = octets_within(&rule.file, countries::FILE_OCTETS_MAX)?;
+    let text = String::from_utf8(octets).with_context(|| format!("{name} is no text"))?;
+    let read = Countries::parse(&text).with_context(|| format!("abuse.countries: {name}"))?;
+    Ok(Some(read))
+}
+
 /// A file that is small enough to be what it should be.
 pub(crate) fn octets(file: &Path) -> anyhow::Result<Vec<u8>> {
+    octets_within(file, pec::providers::LDIF_OCTETS_MAX as u64)
+}
+
+fn octets_within(file: &Path, octets_max: u64) -> anyhow::Result<Vec<u8>> {
     let unreadable = || format!("{} cannot be read", file.display());
     let length = std::fs::metadata(file).with_context(unreadable)?.len();
-    if length > pec::providers::LDIF_OCTETS_MAX as u64 {
+    if length > octets_max {
         bail!("{} is larger than any such file", file.display());
     }
     std::fs::read(file).with_context(unreadable)

@@ -40,12 +40,14 @@ fn exchange(site: &Site) -> anyhow::Result<Vec<&'static str>> {
     let kept = next.keep(&running);
     let trust = material::trust(&next)?;
     let (index, faults) = material::index(&next)?;
+    let countries = material::countries(&next)?;
     let certificate = site.certificate_now();
     check::before_exchange(&next, certificate, &trust, &index, site.clock.now())?;
     for fault in &faults {
         // It does not hold up the rest.
         tracing::warn!(target: "server", fault, "a record of the index of providers is left out");
     }
+    site.abroad.go_by(countries);
     site.connections.set_limits(next.limits.clone());
     site.trust.store(Arc::new(trust));
     site.use_index(index, faults);

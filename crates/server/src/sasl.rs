@@ -15,6 +15,7 @@ use store::{Account, AccountId};
 /// The mechanisms; IMAP offers those that need nothing of the connection but TLS.
 pub(crate) use smtp::Mechanism;
 
+use crate::abuse::abroad;
 use crate::login::{Denied, Logins, admit};
 use crate::site::Site;
 
@@ -306,6 +307,10 @@ async fn run(
         Outcome::Success(account, _) if !may_come(site, &account, from) => {
             Outcome::Failure(Denied::Elsewhere, account.address.to_string())
         }
+        Outcome::Success(account, data) => match abroad::signs_in(site, &account, from).await {
+            Some(denied) => Outcome::Failure(denied, account.address.to_string()),
+            None => Outcome::Success(account, data),
+        },
         outcome => outcome,
     };
     if let Outcome::Failure(Denied::Wrong | Denied::Malformed, login) = &outcome {

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::abuse::Watch;
+use crate::abuse::abroad::Abroad;
 use crate::antivirus::Scanner;
 use crate::clock::Clock;
 use crate::config::{Config, Service};
@@ -255,6 +256,7 @@ pub(crate) fn assemble_with(
     let secret = std::fs::read(&config.tls.key)?;
     let logins = Logins::new(store.clone(), connections.clone(), secret);
     let rates = Rates::of(&config, std::time::Instant::now(), clock.now());
+    let abroad = Abroad::of(&config, material::countries(&config)?);
     let views = imap::Views::of(&*store);
     let hub = Arc::new(Hub::new());
     let told = hub.clone();
@@ -280,6 +282,7 @@ pub(crate) fn assemble_with(
         queue: Queue::new(),
         rates,
         watch: Watch::default(),
+        abroad,
         resolver: OnceLock::new(),
         seals: Seals::new(),
         transport,

@@ -9,6 +9,7 @@ use mail::Domain;
 use store::{Store, Timestamp};
 
 use crate::abuse::Watch;
+use crate::abuse::abroad::Abroad;
 use crate::antivirus::Scanner;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -65,6 +66,8 @@ pub(crate) struct Site {
     pub(crate) rates: Rates,
     /// What accounts do, for the rule of `[abuse]`.
     pub(crate) watch: Watch,
+    /// Where accounts sign in from, for the rule `abuse.countries`.
+    pub(crate) abroad: Abroad,
     /// Made when it is first asked.
     pub(crate) resolver: OnceLock<TokioResolver>,
     /// Seals the log.

@@ -131,6 +131,10 @@ pub(crate) fn keep_rates(site: &Site) {
         let error = format!("{error:#}");
         tracing::error!(target: "server", error, "what accounts have sent is not written down");
     }
+    if let Err(error) = site.abroad.keep(&config) {
+        let error = format!("{error:#}");
+        tracing::error!(target: "server", error, "where accounts sign in from is not written down");
+    }
 }
 
 fn look_around(site: &Site) {

@@ -21,10 +21,10 @@ use super::values::{
     Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
 };
 use super::{
-    Abuse, Authentication, Config, CrlSource, DEFAULT_PORT_BASE, Deadlines, IndexConfig,
-    IndexSource, KeyPair, Limits, Listen, LogConfig, LogFormat, Machine, NextSigning, OrdinaryMail,
-    OrdinaryMailConfig, Provider, Rate, Refuse, Service, StampSource, Storing, Submission,
-    Timestamps, TrustConfig, check_provider_name,
+    Abuse, Authentication, Config, CountryRule, CrlSource, DEFAULT_PORT_BASE, Deadlines,
+    IndexConfig, IndexSource, KeyPair, Limits, Listen, LogConfig, LogFormat, Machine, NextSigning,
+    OrdinaryMail, OrdinaryMailConfig, Provider, Rate, Refuse, Service, StampSource, Storing,
+    Submission, Timestamps, TrustConfig, check_provider_name,
 };
 
 /// The deadlines of the law: RFC 6109 §3.1.6, RT §6.3.5.
@@ -74,7 +74,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
     section.finish();
 
     let limits = read_limits(root.section("limits"));
-    let abuse = read_abuse(root.section("abuse"));
+    let (abuse, countries) = read_abuse(root.section("abuse"), folder);
     let machines = read_machines(reader, root.section("machines"), provider.as_ref(), folder);
     let dns = read_dns(root.section("dns"), folder);
     let (signing, next_signing) = read_signing(reader, root.section("signing"), folder);
@@ -119,6 +119,7 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         deadlines,
         dns,
         abuse,
+        countries,
         machines,
         limits,
         signing,
@@ -445,7 +446,7 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
     limits
 }
 
-fn read_abuse(mut section: Section<'_, '_>) -> Abuse {
+fn read_abuse(mut section: Section<'_, '_>, folder: &Path) -> (Abuse, Option<CountryRule>) {
     let count = |v: &DeValue<'_>| {
         read_number(v, 0..=1_000_000).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
     };
@@ -459,8 +460,14 @@ fn read_abuse(mut section: Section<'_, '_>) -> Abuse {
         let hours = text.split_once('-').and_then(|(from, to)| Some((hour(from)?, hour(to)?)));
         hours.ok_or_else(|| wrong(format!("`{text}` are no hours"), "write night = \"22-6\""))
     });
+    let file = section.get("countries", |v| read_path(v, folder));
+    let freeze = section.get("new_country", |v| match read_text(v)? {
+        "warn" => Ok(false),
+        "suspend" => Ok(true),
+        other => Err(wrong(format!("`{other}` is no answer"), "write \"warn\" or \"suspend\"")),
+    });
     section.finish();
-    abuse
+    (abuse, file.map(|file| CountryRule { file, freeze: freeze.unwrap_or(false) }))
 }
 
 /// Each key is an account's address, each value a table of what is its own.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Config, Deadlines, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Rate, Refuse, Service,
+    Config, CountryRule, Deadlines, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Rate, Refuse,
+    Service,
 };
 
 const LEAST: &str = "[provider]\nname = \"Alfa\"\ndomains = [\"pec.alfa.example\"]\n";
@@ -132,7 +133,7 @@ fn what_may_send_how_much_and_whom_to_ask() {
          [ordinary_mail]\nspf = \"record\"\ntrusted = []\n\
          [limits]\naccount_messages = [1, 2, 0]\neight_bit = true\n\
          [listen]\nproxy_from = [\"192.0.2.0/24\"]\n\
-         [abuse]\nburst = 7\nnight = \"22-6\"\n\
+         [abuse]\nburst = 7\nnight = \"22-6\"\ncountries = \"nets.csv\"\nnew_country = \"suspend\"\n\
          [machines.\"robot@pec.alfa.example\"]\nnetworks = [\"192.0.2.7\"]\n\
          certificate = \"robot.pem\"\nmessages = [9, 0, 0]\n",
     );
@@ -146,6 +147,10 @@ fn what_may_send_how_much_and_whom_to_ask() {
     assert!(config.limits.eight_bit && config.listen.proxy_from.len() == 1);
     let hours: Vec<i8> = (0..24).filter(|hour| config.abuse.is_night(*hour)).collect();
     assert_eq!((config.abuse.burst, hours), (7, vec![0, 1, 2, 3, 4, 5, 22, 23]));
+    let rule = CountryRule { file: "/etc/nets.csv".into(), freeze: true };
+    assert_eq!((config.countries, with("").countries), (Some(rule), None));
+    let warns = with("[abuse]\ncountries = \"/srv/nets.csv\"\n").countries.unwrap();
+    assert!(!warns.freeze && warns.file == Path::new("/srv/nets.csv"));
     let (address, machine) = config.machines.first_key_value().unwrap();
     assert_eq!(address.to_string(), "robot@pec.alfa.example");
     assert_eq!(machine.certificate.as_deref(), Some(Path::new("/etc/robot.pem")));
@@ -158,6 +163,7 @@ fn what_may_send_how_much_and_whom_to_ask() {
             "limits.account_messages: not how many in a minute, an hour and a day",
         ),
         ("[abuse]\nnight = \"22-25\"", "abuse.night: `22-25` are no hours"),
+        ("[abuse]\nnew_country = \"ask\"", "abuse.new_country: `ask` is no answer"),
         ("[machines.robot]\n", "machines: `robot` is no address of this provider"),
         ("[machines]\n\"a@pec.alfa.example\" = 1", "machines: `a@pec.alfa.example` is no table"),
         (

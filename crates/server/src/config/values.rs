@@ -27,6 +27,11 @@ impl Network {
         (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(Self { address, bits })
     }
 
+    /// An address in it, and how many bits of that all of its addresses share.
+    pub(crate) fn parts(&self) -> (IpAddr, u8) {
+        (self.address, self.bits)
+    }
+
     /// Whether `address` is in this network. An IPv4 address that came mapped into IPv6 is looked
     /// at as IPv4.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
