@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use jiff::{SignedDuration, Timestamp};
 use mail::{Address, Domain, Message, ReversePath};
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +16,19 @@ use crate::delivery::Place;
 use crate::envelope::X_TRASPORTO_CERTIFIED;
 use crate::exchange::{DeliveryForm, Exchange, as_text, as_texts};
 use crate::inspect::{Examination, Part, only};
+use crate::moment::Moment;
 use crate::providers::ProviderRecord;
 use crate::receipt::ReceiptKind;
 use crate::subject::Subject;
+
+/// How old the time in certification data may be when a message arrives. Between providers a message
+/// waits for 24 hours at most (PEC-BT-14), and then has failed; the rest is for a provider that comes
+/// back from a backup, and sends what it had sent weeks ago. What is older than that is no longer
+/// known again when it comes twice (PEC-PR-28), so that nobody may believe it once more.
+pub const BELIEVED_FOR: SignedDuration = SignedDuration::from_hours(24 * 90);
+/// How far that time may be ahead of ours: clocks are a second apart at most (PEC-DT-01), unless
+/// somebody's is set to another day.
+pub const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// Who signed, when origin and validity were proved.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +132,9 @@ pub enum FormFault {
     /// PEC-PR-16
     #[error("{0} is a forward-path and not among the destinatari")]
     Recipient(Address),
+    /// [`BELIEVED_FOR`], [`AHEAD_MAX`]
+    #[error("it was certified on {0}, too long ago or not yet")]
+    Time(Moment),
 }
 
 /// What was proved of a message's origin, and what the index said of its signer at that time.
@@ -307,6 +321,24 @@ fn formal(
                 original: original.range.clone(),
             })))
         }
+    }
+}
+
+impl Class {
+    /// The same, unless it was certified at a time at which a message that arrives `now` cannot have
+    /// been: then its form is wrong. To be asked once, when another host brings it.
+    #[must_use]
+    pub fn timely(self, now: Timestamp) -> Self {
+        let certified = match &self {
+            Self::Envelope(envelope) => envelope.certification.at,
+            Self::Notification(receipt) => receipt.certification.at,
+            Self::Anomaly(_) | Self::Ordinary(_) => return self,
+        };
+        let age = now.duration_since(certified.instant());
+        if age > BELIEVED_FOR || age < -AHEAD_MAX {
+            return Self::Anomaly(FormFault::Time(certified));
+        }
+        self
     }
 }
 

@@ -2,21 +2,25 @@
 //! keeps of what was taken.
 //!
 //! Decided by what is signed, never by the outer header. A mark is kept for [`KEPT_FOR`], and then
-//! forgotten: what comes again after that is taken for new, with its old date on it.
+//! forgotten: what comes again after that is too old to be believed.
 
 use crypto::sha256;
 use jiff::SignedDuration;
 use mail::Address;
 use pec::exchange::PecId;
+use pec::incoming::{AHEAD_MAX, BELIEVED_FOR};
 use store::{Digest, Mark, StoreError};
 
 use crate::site::Site;
 
-/// How long a repetition can come. Whoever did not hear our answer tries for as long as it keeps a
-/// message in its queue: 24 hours between providers (PEC-BT-14), four or five days of other hosts
-/// (RFC 5321 §4.5.4.1). The rest is for a provider that comes back from a backup, and sends what it had
-/// sent weeks ago.
-pub(crate) const KEPT_FOR: SignedDuration = SignedDuration::from_hours(24 * 90);
+/// How long what was believed when it came may wait here until it is looked up: a queue that stood
+/// still for weeks.
+const WAITS_FOR: SignedDuration = SignedDuration::from_hours(24 * 29);
+/// How long a mark is kept: longer than what it marks can be believed, so that nothing is taken for
+/// new because its mark is gone. A mark is made no earlier than [`AHEAD_MAX`] before the time that was
+/// certified, and looked up no later than [`BELIEVED_FOR`] and [`WAITS_FOR`] after it.
+pub(crate) const KEPT_FOR: SignedDuration =
+    SignedDuration::from_secs(BELIEVED_FOR.as_secs() + AHEAD_MAX.as_secs() + WAITS_FOR.as_secs());
 /// Marks that are forgotten in one commit at most: others wait for it meanwhile.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
 

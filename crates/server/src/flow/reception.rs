@@ -96,12 +96,13 @@ pub(crate) fn take(
     }];
     let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
     let judged = origin::test(site, &examine(&message), &routing, at)?;
+    let class = judged.class.timely(at.instant());
     notes.extend(judged.notes);
     let mut octets = trace(site, &reverse_path, &arrival, id.as_str(), at);
     let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
     let source = Some(Source::New(0));
     let mut report = None;
-    match (judged.class, reverse_path) {
+    match (class, reverse_path) {
         (Class::Envelope(envelope), ReversePath::Address(reverse_path)) => {
             let arrived = Some(Arrived { notes });
             let origin = Some(envelope.provenance().clone());

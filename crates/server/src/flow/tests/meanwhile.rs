@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use pec::incoming::{AHEAD_MAX, BELIEVED_FOR};
 use pec::providers::Index;
 use store::{Job, NewJob, Source, Timestamp, Transaction};
 
@@ -135,19 +136,61 @@ fn as_it_was(job: &Job) -> NewJob {
     }
 }
 
-// PEC-PR-28
-#[test]
-fn what_came_is_remembered_for_as_long_as_it_can_come_again() {
-    let mut world = World::new(at("2026-09-14T07:31:00Z"));
-    let envelope = Forge::gamma().envelope("mallory@g", &["rossi@a"]);
+/// Brings an envelope and a receipt of the third provider's at these times since they were signed, and
+/// tells what is in Rossi's INBOX after each.
+fn brought(since: &[SignedDuration]) -> Vec<Vec<String>> {
+    let signed = at(super::smith::TIME);
+    let mut world = World::new(signed);
+    let gamma = Forge::gamma();
+    let envelope = gamma.envelope("mallory@g", &["rossi@a"]);
+    let about = gamma.envelope("rossi@a", &["dora@g"]);
+    let receipt = gamma.receipt(&about, |envelope, provider, at, fresh| {
+        pec::receipt::take_charge(envelope, &[], provider, at, fresh)
+    });
     let site = world.hosts[0].site.clone();
-    let mut arrived = Vec::new();
-    for later in [SignedDuration::ZERO, once::KEPT_FOR, SignedDuration::from_secs(1)] {
-        world.later(later);
+    let mut found = Vec::new();
+    for since in since {
+        world.clock.turn_to(signed + *since);
         once::forget_old(&site).unwrap();
         world.bring(0, "mallory@g", &["rossi@a"], &envelope).unwrap();
+        world.bring(0, "posta-certificata@g", &["ricevute@a"], &receipt).unwrap();
         world.run(&mut |_| Fate::Arrives);
-        arrived.push(world.hosts[0].inbox("rossi").len());
+        found.push(std::mem::take(&mut world.events));
     }
-    assert_eq!(arrived, [1, 1, 2]);
+    found
+}
+
+// PEC-PR-28 PEC-PR-07
+#[test]
+fn what_is_not_known_again_is_not_believed_either() {
+    let second = SignedDuration::from_secs(1);
+    let known = brought(&[
+        SignedDuration::ZERO,
+        BELIEVED_FOR,
+        BELIEVED_FOR + second,
+        once::KEPT_FOR,
+        once::KEPT_FOR + second,
+        once::KEPT_FOR + BELIEVED_FOR,
+    ]);
+    let taken = [
+        "a -> x presa-in-carico",
+        "a -> x avvenuta-consegna",
+        "a -> ricevute presa-in-carico",
+        "a -> rossi posta-certificata",
+    ];
+    assert_eq!(known[0], taken);
+    assert_eq!(known[1], [""; 0]);
+    for later in &known[2..] {
+        assert_eq!(*later, ["a -> ricevute busta-anomalia", "a -> rossi busta-anomalia"]);
+    }
+}
+
+/// Of a clock that is ahead of ours the mark would be gone too early.
+#[test]
+fn what_was_certified_tomorrow_is_not_believed() {
+    let second = SignedDuration::from_secs(1);
+    let early = brought(&[-AHEAD_MAX - second, -AHEAD_MAX]);
+    assert_eq!(early[0], ["a -> ricevute busta-anomalia", "a -> rossi busta-anomalia"]);
+    assert_eq!(early[1].last().unwrap(), "a -> rossi posta-certificata");
+    assert_eq!(early[1].len(), 4);
 }
