@@ -258,7 +258,7 @@ fn mark_copies(site: &Site, mailbox: MailboxId, new: &[Summary]) -> Result<(), S
         }
         for sent in store.mailboxes(here.account)? {
             if sent.special_use == Some(SpecialUse::Sent) {
-                let copies = copies(store, sent.id, &known.identifiers)?;
+                let copies = copies(store, sent.id, &known.identifiers, SENT_MESSAGES)?;
                 known.mark(store, sent.id, &copies)?;
             }
         }
@@ -331,17 +331,18 @@ impl Known {
 /// Records of one message that are looked at: two for each of the recipients that a message can have.
 const LOG_RECORDS: usize = 2_000;
 
-/// The latest messages with one of these identifiers.
+/// Those of the latest messages, so many, that have one of these identifiers.
 pub(crate) fn copies(
     store: &dyn Store,
     mailbox: MailboxId,
     identifiers: &BTreeSet<String>,
+    latest: u32,
 ) -> Result<UidSet, StoreError> {
     let status = store.status(mailbox)?;
     if status.messages == 0 {
         return Ok(UidSet::default());
     }
-    let latest = imap::latest(status.uid_next, SENT_MESSAGES);
+    let latest = imap::latest(status.uid_next, latest);
     let mut damaged = |blob, error| leave_out(blob, &error);
     imap::with_message_id(store, mailbox, &latest, identifiers, &mut damaged)
 }

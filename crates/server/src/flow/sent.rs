@@ -12,6 +12,10 @@ use store::{Charge, Delivery, Source, SpecialUse, Store, StoreError, SystemFlags
 
 use crate::{keywords, librarian};
 
+/// The latest messages of *Posta inviata* among which the client's own copy is looked for before a message
+/// is taken: one that was appended first was appended just now.
+pub(super) const JUST_NOW: u32 = 32;
+
 /// The copy of a message of this sender; none where a copy is already.
 pub(super) fn copy(
     store: &dyn Store,
@@ -24,7 +28,7 @@ pub(super) fn copy(
     let sent = mailboxes.into_iter().find(|one| one.special_use == Some(SpecialUse::Sent));
     let Some(sent) = sent else { return Ok(None) };
     if let Some(message_id) = imap::message_id(octets)
-        && !librarian::copies(store, sent.id, &BTreeSet::from([message_id]))?.is_empty()
+        && !librarian::copies(store, sent.id, &BTreeSet::from([message_id]), JUST_NOW)?.is_empty()
     {
         return Ok(None);
     }

@@ -6,6 +6,7 @@ use store::{AccountChange, AccountId, MailboxId, MailboxName, NewMessage, Octets
 
 use super::scene::{BIANCHI, ROSSI, Scene, address, message, now, offer};
 use crate::flow::access::Refusal;
+use crate::flow::sent::JUST_NOW;
 use crate::librarian;
 
 fn keeping() -> Scene {
@@ -96,19 +97,36 @@ fn where_the_copy_does_not_fit_nothing_is_taken() {
     assert_eq!(copies(&scene).len(), 1);
 }
 
-/// Some clients keep their own copy first.
-#[test]
-fn where_a_copy_is_already_no_other_is_kept() {
-    let scene = keeping();
-    let (_, sent) = rossi(&scene);
-    let own = "Message-ID: <cliente.1@pc.example>\r\nSubject: Offerta\r\n\r\ntesto\r\n";
-    let own_copy = NewMessage {
-        octets: Octets::Inline(own.as_bytes().into()),
+fn append(scene: &Scene, octets: &str) {
+    let (_, sent) = rossi(scene);
+    let message = NewMessage {
+        octets: Octets::Inline(octets.as_bytes().into()),
         flags: store::Flags::default(),
         received: now(),
         at: now(),
     };
-    scene.site.store.append(sent, own_copy).unwrap();
+    scene.site.store.append(sent, message).unwrap();
+}
+
+/// Looked for among the latest only: a long *Posta inviata* costs no submission anything.
+#[test]
+fn a_copy_that_was_kept_long_ago_is_none_of_this_message() {
+    for (later, kept) in [(JUST_NOW - 1, 0), (JUST_NOW, 1)] {
+        let scene = keeping();
+        append(&scene, "Message-ID: <cliente.1@pc.example>\r\n\r\ntesto\r\n");
+        (0..later).for_each(|_| append(&scene, "Subject: altro\r\n\r\ntesto\r\n"));
+        offer(&scene, &[BIANCHI]);
+        let before = usize::try_from(later + 1).unwrap();
+        assert_eq!(copies(&scene).len(), before + kept, "after {later} others");
+    }
+}
+
+/// Some clients keep their own copy first.
+#[test]
+fn where_a_copy_is_already_no_other_is_kept() {
+    let scene = keeping();
+    let own = "Message-ID: <cliente.1@pc.example>\r\nSubject: Offerta\r\n\r\ntesto\r\n";
+    append(&scene, own);
     offer(&scene, &[BIANCHI]);
     let kept = copies(&scene);
     assert_eq!(kept.len(), 1);
