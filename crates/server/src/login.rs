@@ -3,9 +3,10 @@
 //! An unknown user and a wrong password get the same answer after the same time. Verified
 //! passwords are remembered for some minutes, since each comparison costs 27 ms of a core; what is
 //! remembered is a keyed hash, and it is bound to the credentials as they are stored now. How guesses are
-//! slowed down is in [`guesses`].
+//! slowed down is in [`guesses`], and what of that outlives a restart in [`homes`].
 
 mod guesses;
+mod homes;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,9 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crypto::ScramKeys;
-use store::{Account, AccountId, State, Store, StoreError};
+use store::{Account, AccountId, State, Store, StoreError, Timestamp};
 use tokio::sync::Semaphore;
 
+use crate::config::Config;
 use crate::limits::Connections;
 use guesses::Guesses;
 
@@ -83,6 +85,20 @@ impl Logins {
             remembered: Mutex::default(),
             guesses: Guesses::default(),
         }
+    }
+
+    /// The same, knowing where users are at home from before the last stop.
+    pub(crate) fn with_homes(self, config: &Config, at: Timestamp) -> Self {
+        Self { guesses: Guesses::of(config, Instant::now(), at), ..self }
+    }
+
+    /// Writes down where users are at home, if there is something new about that. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the disk fails; it is written the next time.
+    pub(crate) fn keep_homes(&self, config: &Config, at: Timestamp) -> anyhow::Result<()> {
+        self.guesses.keep(config, Instant::now(), at)
     }
 
     /// A turn to compare: holds back when all cores compare already.

@@ -255,6 +255,7 @@ pub(crate) fn assemble_with(
     // Anything that is secret and the same at every start will do.
     let secret = std::fs::read(&config.tls.key)?;
     let logins = Logins::new(store.clone(), connections.clone(), secret);
+    let logins = logins.with_homes(&config, clock.now());
     let rates = Rates::of(&config, std::time::Instant::now(), clock.now());
     let abroad = Abroad::of(&config, material::countries(&config)?);
     let views = imap::Views::of(&*store);

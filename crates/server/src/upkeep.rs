@@ -135,6 +135,10 @@ pub(crate) fn keep_rates(site: &Site) {
         let error = format!("{error:#}");
         tracing::error!(target: "server", error, "where accounts sign in from is not written down");
     }
+    if let Err(error) = site.logins.keep_homes(&config, site.clock.now()) {
+        let error = format!("{error:#}");
+        tracing::error!(target: "server", error, "where users are at home is not written down");
+    }
 }
 
 fn look_around(site: &Site) {

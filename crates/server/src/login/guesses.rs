@@ -5,14 +5,14 @@
 //! | --- | --- |
 //! | a login from one network | `limits.login_failures_max` |
 //! | a network, whatever the login | as many; not where that login is at home |
-//! | a login, whatever the network | [`EVERYWHERE`] times as many; not where it is at home |
+//! | a login, whatever the network | [`EVERYWHERE`] times as many; not where it is at home; one [`site`] adds no more than its own to that |
 //!
 //! A login is *at home* on a network from which it has signed in before: its holder goes on signing in
 //! from there, whoever guesses at the name from elsewhere or at other names beside him. Who guesses from
 //! very many networks at once locks the login for networks that it never came from, and no others; with
 //! fewer guesses allowed than that, anybody could.
 //!
-//! In memory only: a restart forgets the failures, and where logins are at home.
+//! Failures are in memory only; where logins are at home outlives a restart ([`super::homes`]).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -31,9 +31,12 @@ const FAILING_MAX: usize = 50_000;
 /// How many networks may each use up their failures before a login is closed to those it never came from.
 const EVERYWHERE: usize = 20;
 /// For so long after it signed in there a login is at home on a network: somebody's holidays.
-const AT_HOME_FOR: Duration = Duration::from_secs(30 * 86_400);
+pub(super) const AT_HOME_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// Networks where logins are at home at most, some 100 octets each; beyond, the older half is forgotten.
-const HOMES_MAX: usize = 200_000;
+pub(super) const HOMES_MAX: usize = 200_000;
+/// How much older than the truth the last time may be in which a login was at home, on disk: not every
+/// sign-in is worth a write.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(86_400);
 
 /// What is known of those who sign in, and of those who try.
 #[derive(Default)]
@@ -42,9 +45,27 @@ pub(super) struct Guesses {
 }
 
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     failures: HashMap<Failing, Failures>,
-    homes: HashMap<(String, IpAddr), Instant>,
+    /// By login and network.
+    pub(super) homes: HashMap<(String, IpAddr), Home>,
+    /// There is something about homes that the disk does not have.
+    pub(super) homes_changed: bool,
+}
+
+/// Where a login is at home.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Home {
+    /// When it signed in there last.
+    pub(super) last: Instant,
+    /// When that was last worth a write.
+    told: Instant,
+}
+
+impl Home {
+    pub(super) fn new(last: Instant) -> Self {
+        Self { last, told: last }
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -52,7 +73,20 @@ enum Failing {
     /// A login from a network.
     There(String, IpAddr),
     Network(IpAddr),
+    /// A login from a [`site`] of many networks.
+    Site(String, IpAddr),
     Login(String),
+}
+
+/// Who has many networks at once: of IPv6 a /48, the most that one site is given (RFC 6177 §2), with 65,536
+/// networks in it. Of IPv4 an address is both.
+fn site(network: IpAddr) -> Option<IpAddr> {
+    match network {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(network) => {
+            Some(std::net::Ipv6Addr::from_bits(network.to_bits() & (u128::MAX << 80)).into())
+        }
+    }
 }
 
 struct Failures {
@@ -73,8 +107,13 @@ impl Guesses {
         let mut known = self.lock();
         known.make_room(limits.login_window, now);
         let mut count = |key: Failing| known.count(key, limits.login_window, now);
-        count(Failing::Login(login.clone()));
-        delay(count(Failing::Network(network)).max(count(Failing::There(login, network))))
+        let there = count(Failing::There(login.clone(), network));
+        let of_site = site(network).map(|site| count(Failing::Site(login.clone(), site)));
+        // One who has very many networks closes a login no sooner than one who has one.
+        if of_site.unwrap_or(there) <= limits.login_failures_max {
+            count(Failing::Login(login));
+        }
+        delay(count(Failing::Network(network)).max(there))
     }
 
     /// Somebody signed in. What failed from elsewhere stays counted: or whoever signs in every minute
@@ -87,7 +126,13 @@ impl Guesses {
         if known.homes.len() >= HOMES_MAX && !known.homes.contains_key(&home) {
             known.forget_older_homes(now);
         }
-        known.homes.insert(home, now);
+        let is_new = !known.homes.contains_key(&home);
+        let home = known.homes.entry(home).or_insert(Home::new(now));
+        home.last = now;
+        if is_new || now.saturating_duration_since(home.told) >= TOLD_AGAIN_AFTER {
+            home.told = now;
+            known.homes_changed = true;
+        }
     }
 
     /// Whether nothing is compared for this login from there.
@@ -109,14 +154,14 @@ impl Guesses {
             return true;
         }
         let home = known.homes.get(&(login.clone(), network));
-        if home.is_some_and(|last| now - *last < AT_HOME_FOR) {
+        if home.is_some_and(|home| now - home.last < AT_HOME_FOR) {
             return false;
         }
         too_many(Failing::Network(network), max)
             || too_many(Failing::Login(login), max.saturating_mul(EVERYWHERE))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,30 +177,30 @@ impl Known {
         entry.count
     }
 
-    /// For the three entries of one more failure.
+    /// For the four entries of one more failure.
     fn make_room(&mut self, forgotten_after: Duration, now: Instant) {
-        if self.failures.len() + 3 <= FAILING_MAX {
+        if self.failures.len() + 4 <= FAILING_MAX {
             return;
         }
         self.failures.retain(|_, entry| now - entry.last < forgotten_after);
         // Those who fail most are remembered longest: many others cannot make them forgotten.
         let mut least = 1;
-        while self.failures.len() + 3 > FAILING_MAX {
+        while self.failures.len() + 4 > FAILING_MAX {
             self.failures.retain(|_, entry| entry.count > least);
             least *= 2;
         }
     }
 
     fn forget_older_homes(&mut self, now: Instant) {
-        self.homes.retain(|_, last| now - *last < AT_HOME_FOR);
+        self.homes.retain(|_, home| now - home.last < AT_HOME_FOR);
         if self.homes.len() < HOMES_MAX {
             return;
         }
-        let mut times: Vec<Instant> = self.homes.values().copied().collect();
+        let mut times: Vec<Instant> = self.homes.values().map(|home| home.last).collect();
         let middle = times.len() / 2;
         let (_, middle, _) = times.select_nth_unstable(middle);
         let middle = *middle;
-        self.homes.retain(|_, last| *last > middle);
+        self.homes.retain(|_, home| home.last > middle);
     }
 }
 
@@ -292,5 +337,27 @@ mod tests {
         let newest = u32::try_from(HOMES_MAX).unwrap();
         assert!(known.homes.contains_key(&("anna".to_owned(), network(newest))));
         assert!(!known.homes.contains_key(&("anna".to_owned(), network(0))));
+    }
+
+    /// A /48 has more networks than it takes to close a login to everybody: it counts once.
+    #[test]
+    fn one_site_of_very_many_networks_closes_a_login_to_nobody_else() {
+        let scene = Scene::new();
+        let inside = |site: u128, network: u128| {
+            let prefix = 0x2001_0db8_u128 << 96;
+            IpAddr::from(std::net::Ipv6Addr::from_bits(prefix | site << 80 | network << 64 | 1))
+        };
+        let fail = |from| scene.guesses.failed("anna", from, &limits(), scene.began);
+        let networks = u128::try_from(EVERYWHERE * MAX).unwrap();
+        for network in 0..networks {
+            (0..MAX).for_each(|_| assert!(!fail(inside(0, network)).is_zero()));
+        }
+        assert!(!scene.is_refused("anna", 1, Duration::ZERO));
+        // That many sites do.
+        for site in 1..u128::try_from(EVERYWHERE).unwrap() {
+            assert!(!scene.is_refused("anna", 1, Duration::ZERO), "after {site} sites");
+            (0..MAX).for_each(|_| assert!(!fail(inside(site, 0)).is_zero()));
+        }
+        assert!(scene.is_refused("anna", 1, Duration::ZERO));
     }
 }
