@@ -150,7 +150,7 @@ fn placement(
     let inbox = MailboxName::inbox();
     if account.role != Role::None {
         return match (reason, reverse_path) {
-            // Also a damaged receipt for a provider gets where it was sent, pec.md A.13.
+            // Also a damaged receipt for a provider gets where it was sent (PEC-PR-07).
             (AnomalyReason::Form, _) => placed(into(&account, &inbox)),
             (_, ReversePath::Null) => placed(Way::Nowhere),
             _ => Ok(Err(reply::ORDINARY_MAIL_REFUSED)),

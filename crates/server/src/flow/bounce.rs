@@ -3,7 +3,7 @@
 //!
 //! RFC 3464; PEC-BT-15. The first is ordinary mail with the null reverse-path (RFC 3464 §2), and comes to its
 //! reader as all ordinary mail does: in an anomaly envelope, where the holder takes ordinary mail
-//! (pec.md §1.5). Certified recipients are never in one (doubt D-12).
+//! (PEC-BA). Certified recipients are never in one (doubt D-12).
 
 use std::sync::Arc;
 

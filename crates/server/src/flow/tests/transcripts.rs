@@ -56,7 +56,7 @@ impl Transcript<'_> {
         let mut lines = self.lines.iter().peekable();
         while let Some(line) = lines.next() {
             if let Some(fact) = line.strip_prefix("given ") {
-                given(&world, fact);
+                given(&mut world, fact);
                 continue;
             }
             let rest = line.strip_prefix("at ").unwrap_or_else(|| panic!("{line}: no `at`"));
@@ -84,6 +84,8 @@ impl Transcript<'_> {
                     "twice)" => Fate::Twice,
                     "held)" => Fate::Held,
                     "down)" => Fate::Down,
+                    "altered)" => Fate::Altered,
+                    "damaged)" => Fate::Damaged,
                     other => panic!("({other} is nothing that happens on the way"),
                 }
             });
@@ -95,7 +97,7 @@ impl Transcript<'_> {
     }
 }
 
-fn given(world: &World, fact: &str) {
+fn given(world: &mut World, fact: &str) {
     let words: Vec<&str> = fact.split(' ').collect();
     let host = |of: &str| usize::from(of.ends_with("@b"));
     let local = |of: &str| of.split('@').next().unwrap().to_owned();
@@ -107,6 +109,7 @@ fn given(world: &World, fact: &str) {
             let policy = store::AccountChange::OrdinaryMail(Some("deliver".to_owned()));
             world.hosts[host(of)].change(&local(of), policy);
         }
+        [host @ ("a" | "b"), "scans"] => world.hosts[usize::from(host == "b")].scan(),
         _ => panic!("given {fact}: unknown"),
     }
 }

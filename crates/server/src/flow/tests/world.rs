@@ -17,6 +17,9 @@ use store::{
 };
 
 use super::scene::address;
+use super::smith::find;
+use crate::antivirus::Place;
+use crate::antivirus::tests::Told;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flow::access::{self, Submitted, Trace, Wishes};
@@ -91,6 +94,8 @@ pub(super) struct Host {
     pub(super) store: Arc<MemoryStore>,
     folder: tempfile::TempDir,
     key: &'static str,
+    /// Finds a virus where the text `EICAR` is; none: nothing is scanned.
+    scanner: Option<Told>,
     /// How many messages of each account have been told of.
     told: BTreeMap<String, usize>,
 }
@@ -107,6 +112,10 @@ pub(super) enum Fate {
     Held,
     /// The host cannot be reached, or the connection ends before the answer: tried again.
     Down,
+    /// Something takes away the field that says what it is, which no signature covers.
+    Altered,
+    /// Something changes an octet of what is signed.
+    Damaged,
 }
 
 /// A message on its way.
@@ -307,6 +316,8 @@ impl World {
             Fate::Lost => " (lost)",
             Fate::Held => " (held)",
             Fate::Down => " (down)",
+            Fate::Altered => " (altered)",
+            Fate::Damaged => " (damaged)",
         };
         self.events.push(format!("{} -> {to} {}{how}", self.hosts[from].name, passage.kind));
         match fate {
@@ -321,6 +332,18 @@ impl World {
             }
             Fate::Lost => {}
             Fate::Held => self.held.push(passage),
+            Fate::Altered | Fate::Damaged => {
+                let octets = match fate {
+                    Fate::Altered => altered(&passage.octets),
+                    _ => damaged(&passage.octets),
+                };
+                let to = passage.to.unwrap();
+                let Passage { reverse_path, recipients, .. } = passage;
+                if let Err(reply) = self.receive(to, &reverse_path, &recipients, &octets) {
+                    let [to, from] = [to, from].map(|host| self.hosts[host].name);
+                    self.events.push(format!("{to} -> {from} {reply}"));
+                }
+            }
         }
         let done = Transaction { at: self.now(), consume: vec![job.id], ..Transaction::default() };
         site.store.commit(done).unwrap();
@@ -351,6 +374,25 @@ impl World {
     }
 }
 
+/// Without the field that says what a receipt or an envelope is.
+fn altered(octets: &[u8]) -> Vec<u8> {
+    // It may be the first.
+    let lines = [b"\r\n", octets].concat();
+    let fields = [&b"\r\nX-Ricevuta:"[..], b"\r\nX-Trasporto:"];
+    let start = fields.iter().find_map(|field| find(&lines, field)).unwrap();
+    let end = start + 2 + find(&lines[start + 2..], b"\r\n").unwrap();
+    [&lines[..start], &lines[end..]].concat()[2..].to_vec()
+}
+
+/// With another first octet in the first part that is base64, which is signed.
+fn damaged(octets: &[u8]) -> Vec<u8> {
+    let part = find(octets, b"base64").unwrap();
+    let start = part + find(&octets[part..], b"\r\n\r\n").unwrap() + 4;
+    let mut octets = octets.to_vec();
+    octets[start] = if octets[start] == b'A' { b'B' } else { b'A' };
+    octets
+}
+
 /// What a message is, in a word or two.
 pub(super) fn kind(octets: &[u8]) -> String {
     let message = Message::lenient(octets);
@@ -360,6 +402,9 @@ pub(super) fn kind(octets: &[u8]) -> String {
         (Some(word), None) => word.to_owned(),
         (None, Some(word)) => {
             let data = super::scene::certification(octets);
+            if data.error == pec::certification::ErrorKind::Virus {
+                return format!("{word} {}", data.error_text.unwrap_or_default());
+            }
             match data.error_text.as_deref().and_then(|text| text.split(' ').next()) {
                 Some("5.4.1") if data.error_text.iter().any(|t| t.contains("ventiquattro")) => {
                     format!("{word} 24h")
@@ -428,12 +473,26 @@ impl Host {
         }
         let name = ["a", "b"][number];
         let site = assemble(folder.path(), number, &store, key, clock);
-        Self { name, domain, site, store, folder, key, told: BTreeMap::new() }
+        Self { name, domain, site, store, folder, key, scanner: None, told: BTreeMap::new() }
     }
 
     fn start(&mut self, clock: &Clock) {
         let number = usize::from(self.name == "b");
         self.site = assemble(self.folder.path(), number, &self.store, self.key, clock);
+        self.use_scanner();
+    }
+
+    /// From now on what it takes is scanned.
+    pub(super) fn scan(&mut self) {
+        self.scanner = Some(Told::start());
+        self.use_scanner();
+    }
+
+    fn use_scanner(&self) {
+        let Some(scanner) = &self.scanner else { return };
+        let mut config = (*self.site.config.load_full()).clone();
+        config.antivirus.clamd = Some(Place::Tcp(scanner.place.clone()));
+        self.site.config.store(Arc::new(config));
     }
 
     /// The messages in the INBOX of each account.
