@@ -429,6 +429,56 @@ fn tree_text(path: &str) -> String {
     std::fs::read_to_string(tree::root().join(path)).unwrap_or_else(|_| panic!("{path} is missing"))
 }
 
+/// What the program says when something is wrong, with its level: the last text of each `warn!` and `error!`.
+fn complaints(file: &File) -> Vec<(usize, &'static str, String)> {
+    let source = Source::new(&file.text);
+    let (code, tests) = (source.code(), source.test_lines());
+    let mut found = Vec::new();
+    for (macro_name, level) in [("warn!(", "WARN"), ("error!(", "ERROR")] {
+        for (start, _) in code.match_indices(macro_name) {
+            let line = code[..start].matches('\n').count() + 1;
+            let is_whole = !code[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            if !is_whole || tests.iter().any(|test| test.contains(&line)) {
+                continue;
+            }
+            let start = start + macro_name.len();
+            let mut depth = 1;
+            let end = code[start..].find(|c| {
+                depth += i32::from(c == '(') - i32::from(c == ')');
+                depth == 0
+            });
+            let said = &file.text[start..start + end.unwrap()];
+            let text = said.rsplit('"').nth(1).unwrap_or_default();
+            // What only passes on a text of another's is told in the other's words.
+            if !text.starts_with('{') {
+                found.push((line, level, text.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_operator_is_told_what_to_do_about_every_complaint() {
+    let files = files();
+    let book = files.iter().find(|file| file.path == "docs/operating.md").unwrap();
+    let mut found = Vec::new();
+    let mut count = 0;
+    for file in ["crates/server/src", "crates/store/src"].into_iter().flat_map(program_files) {
+        for (line, level, text) in complaints(&file) {
+            count += 1;
+            let name = format!("`{text}`");
+            let is_told =
+                |row: &str| row.starts_with('|') && row.contains(level) && row.contains(&name);
+            if !book.text.lines().any(is_told) {
+                found.push(format!("{}: {level} {name}", at(&file, line)));
+            }
+        }
+    }
+    assert!(count >= 90, "{count}: are they found?");
+    none("no row of docs/operating.md is about", &found);
+}
+
 #[test]
 fn names_are_found_in_prose() {
     assert_eq!(linked("see [a](docs/a.md#b), [c](https://d.example), [e](#f)"), ["docs/a.md"]);

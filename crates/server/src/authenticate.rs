@@ -238,6 +238,87 @@ mod tests {
         assert_eq!(put_off().unwrap_err(), smtp::reply::DNS_BUSY);
     }
 
+    /// A name server that knows one text, under this name: to every other question there is nothing.
+    fn name_server(name: &'static str, text: String) -> std::net::SocketAddr {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut question = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut question) {
+                // RFC 1035 §4.1: the header, the question again, the answer.
+                let (mut asked, mut end) = (String::new(), 12);
+                while question[end] != 0 {
+                    let next = end + 1 + usize::from(question[end]);
+                    asked +=
+                        &(String::from_utf8_lossy(&question[end + 1..next]).to_lowercase() + ".");
+                    end = next;
+                }
+                let is_known = asked.trim_end_matches('.') == name && question[end + 2] == 16;
+                let (code, count) = if is_known { (0, 1) } else { (3, 0) };
+                let mut answer = question[..2].to_vec();
+                answer.extend([0x84, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
+                answer.extend_from_slice(&question[12..end + 5]);
+                if is_known {
+                    let strings = text.as_bytes().chunks(255);
+                    let data: Vec<u8> = strings
+                        .flat_map(|string| {
+                            [&[u8::try_from(string.len()).unwrap()], string].concat()
+                        })
+                        .collect();
+                    answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60]);
+                    answer.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+                    answer.extend(data);
+                }
+                assert!(length > end);
+                // Who asked may be gone.
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+        address
+    }
+
+    /// Anybody can bring what somebody else signed, and name a third as who sends it: a report would go to
+    /// who never wrote.
+    #[tokio::test]
+    async fn a_signature_vouches_for_a_reverse_path_that_is_the_author_and_for_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = store::Timestamp::now();
+        let (_, pem) = crypto::Authority::new("Chiave", now).unwrap().to_pem().unwrap();
+        let key = folder.path().join("dkim.key");
+        std::fs::write(&key, pem.as_str()).unwrap();
+        let public = crypto::LocalSigner::from_pem(pem.as_bytes()).unwrap().public_key_der();
+        let public = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, public.unwrap());
+        let record = format!("v=DKIM1; k=rsa; p={public}");
+        let server = name_server("s1._domainkey.ordinaria.example", record);
+        let resolver = crate::dns::resolver(&[server]).unwrap();
+        let message = "From: Info <info@ordinaria.example>\r\nTo: b@pec.example\r\nSubject: ciao\r\n\
+            Date: Mon, 2 Mar 2026 09:00:00 +0100\r\nMessage-ID: <1@ordinaria.example>\r\n\r\nciao\r\n";
+        let dkim = crate::transport::DkimKey { selector: "s1".to_owned(), key };
+        let signed =
+            crate::transport::sign(&dkim, "ordinaria.example", message.as_bytes()).unwrap();
+        let signed = signed + message;
+        for (reverse_path, vouched) in [
+            ("info@ordinaria.example", true),
+            ("INFO@Ordinaria.example", true),
+            ("altri@ordinaria.example", false),
+            ("info@posta.ordinaria.example", false),
+            ("vittima@altrove.example", false),
+        ] {
+            let address = mail::Address::parse(reverse_path).unwrap();
+            let origin = Origin {
+                peer: [192, 0, 2, 1].into(),
+                hello: "a.example".to_owned(),
+                reverse_path: ReversePath::Address(address),
+                host: "pec.example".to_owned(),
+            };
+            let asking = MessageAuthenticator(resolver.clone());
+            let policy = Authentication::default();
+            let asked = ask(&asking, &policy, &origin, signed.as_bytes()).await.unwrap();
+            assert!(asked.results.contains("dkim=pass"), "{}", asked.results);
+            assert_eq!(asked.vouched, vouched, "{reverse_path}");
+        }
+    }
+
     #[test]
     fn a_signature_vouches_for_its_own_domain_and_those_below_it() {
         for (domain, signer, is) in [

@@ -25,6 +25,7 @@ use crate::{material, signer};
 mod ages;
 mod outside;
 mod profile;
+mod records;
 mod standing;
 
 pub(crate) use standing::{before_exchange, before_start};
@@ -41,6 +42,8 @@ struct Findings {
     doubts: Vec<String>,
     /// What else is worth knowing.
     notes: Vec<String>,
+    /// Records that DNS should have.
+    records: Vec<String>,
 }
 
 impl Findings {
@@ -107,9 +110,12 @@ pub(crate) fn run(file: &Path, json: bool) -> anyhow::Result<bool> {
         writeln!(out, "{}", serde_json::to_string(&answer)?)?;
         return Ok(starts);
     }
-    for (word, texts) in
-        [("fault", &findings.faults), ("doubt", &findings.doubts), ("note ", &findings.notes)]
-    {
+    for (word, texts) in [
+        ("fault", &findings.faults),
+        ("doubt", &findings.doubts),
+        ("note ", &findings.notes),
+        ("dns  ", &findings.records),
+    ] {
         for text in texts {
             writeln!(out, "{word}  {text}")?;
         }
@@ -120,7 +126,7 @@ pub(crate) fn run(file: &Path, json: bool) -> anyhow::Result<bool> {
 }
 
 fn look(config: &Config, at: Timestamp) -> Findings {
-    let mut found = Findings::default();
+    let mut found = Findings { records: records::suggested(config), ..Findings::default() };
     for complaint in &config.doubts {
         found.doubt(complaint.to_string());
     }
