@@ -156,6 +156,7 @@ impl Dialogue {
         }
         let verb = line.split([' ', ':', '\r']).next().unwrap_or_default().to_ascii_uppercase();
         match verb.as_str() {
+            "EHLO" if self.over_tls => "250-mx.example\r\n250 REQUIRETLS\r\n".to_owned(),
             "EHLO" if offers => "250-mx.example\r\n250 STARTTLS\r\n".to_owned(),
             "MAIL" | "RCPT" => {
                 self.envelope.push(line.trim_end().to_owned());

@@ -28,6 +28,15 @@ pub fn told(demo: &Demo, arguments: &[&str]) -> anyhow::Result<Vec<Value>> {
 ///
 /// When it is refused.
 pub fn submit(demo: &Demo, domains: &[&str]) -> anyhow::Result<String> {
+    submit_with(demo, "", domains)
+}
+
+/// The same, with parameters of MAIL, a space before each.
+///
+/// # Errors
+///
+/// When it is refused.
+pub fn submit_with(demo: &Demo, parameters: &str, domains: &[&str]) -> anyhow::Result<String> {
     let to: Vec<String> = domains.iter().map(|domain| format!("a@{domain}")).collect();
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let message = format!(
@@ -35,7 +44,7 @@ pub fn submit(demo: &Demo, domains: &[&str]) -> anyhow::Result<String> {
          Date: Mon, 14 Sep 2026 09:30:01 +0200\r\n\r\nciao\r\n",
         to.join(",\r\n ")
     );
-    demo.submit_as("mrossi")?.submit(MARIO, &to, message.as_bytes())
+    demo.submit_as("mrossi")?.submit_with(MARIO, parameters, &to, message.as_bytes())
 }
 
 /// What the log says of how a message went to this domain, once it has gone.
@@ -44,12 +53,23 @@ pub fn submit(demo: &Demo, domains: &[&str]) -> anyhow::Result<String> {
 ///
 /// When it does not go.
 pub fn sent(demo: &Demo, id: &str, domain: &str) -> anyhow::Result<String> {
+    Ok(recorded(demo, id, domain, "trasmissione")?["notes"].to_string())
+}
+
+/// The record of why a message was given up for this domain, once it has been.
+///
+/// # Errors
+///
+/// When it is not.
+pub fn given_up(demo: &Demo, id: &str, domain: &str) -> anyhow::Result<String> {
+    Ok(recorded(demo, id, domain, "errore-trasmissione")?.to_string())
+}
+
+fn recorded(demo: &Demo, id: &str, domain: &str, event: &str) -> anyhow::Result<Value> {
     wire::until(domain, || {
         let records = told(demo, &["log", "find", "--message-id", id])?;
-        let there = records.iter().find(|record| {
-            record["event"] == "trasmissione" && record["consegna"] == format!("a@{domain}")
-        });
-        Ok(there.map(|record| record["notes"].to_string()))
+        let mut there = records.into_iter().filter(|record| record["event"] == event);
+        Ok(there.find(|record| record["consegna"] == format!("a@{domain}")))
     })
 }
 

@@ -75,7 +75,22 @@ impl Smtp {
     ///
     /// When a step of it is refused, in the server's words.
     pub fn submit(&mut self, from: &str, to: &[&str], message: &[u8]) -> anyhow::Result<String> {
-        let mut commands = format!("MAIL FROM:<{from}>\r\n");
+        self.submit_with(from, "", to, message)
+    }
+
+    /// The same, with parameters of MAIL, a space before each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Smtp::submit`].
+    pub fn submit_with(
+        &mut self,
+        from: &str,
+        parameters: &str,
+        to: &[&str],
+        message: &[u8],
+    ) -> anyhow::Result<String> {
+        let mut commands = format!("MAIL FROM:<{from}>{parameters}\r\n");
         for to in to {
             commands.push_str(&format!("RCPT TO:<{to}>\r\n"));
         }

@@ -7,14 +7,15 @@ use anyhow::ensure;
 use scenarios::Demo;
 use scenarios::certificates::Issuer;
 use scenarios::host::Host;
-use scenarios::outside::{sent, submit, waits};
+use scenarios::outside::{given_up, sent, submit, submit_with, waits};
 use scenarios::zone::Zones;
 
 #[test]
 fn a_host_is_held_to_what_its_proved_records_say() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let issuer = Issuer::new(&folder.path().join("issuer"))?;
-    let names = ["mx.buono.example", "mx.autorita.example"];
+    std::fs::write(folder.path().join("web.pem"), &issuer.certificate)?;
+    let names = ["mx.buono.example", "mx.autorita.example", "mx.senza.example"];
     let (pair, other) = (issuer.issue(&names)?, issuer.issue(&["mx.other.example"])?);
     // All on one port, each on an address of its own.
     let first = Host::start("127.0.0.11:0".parse()?, Some((&pair.chain, &pair.key)))?;
@@ -23,6 +24,8 @@ fn a_host_is_held_to_what_its_proved_records_say() -> anyhow::Result<()> {
     let host = |last| Host::start(at(last), Some((&pair.chain, &pair.key)));
     let (wrong, authority, useless) = (host(12)?, host(13)?, host(14)?);
     let (clear, broken, free) = (Host::start(at(15), None)?, host(16)?, host(17)?);
+
+    let named = host(18)?;
 
     let key = issuer.key_sha256(&pair.certificate)?;
     let (other, ca) = (issuer.key_sha256(&other.certificate)?, issuer.sha256(&issuer.certificate)?);
@@ -42,6 +45,7 @@ fn a_host_is_held_to_what_its_proved_records_say() -> anyhow::Result<()> {
         records("rotto", 16, &format!("3 0 2 {}", "ab".repeat(64))),
         "secondo.example. MX 10 mx.falso.example.\nsecondo.example. MX 20 mx.buono.example.\n"
             .to_owned(),
+        "senza.example. MX 10 mx.senza.example.\nmx.senza.example. A 127.0.0.18\n".to_owned(),
         "alias.example. MX 10 mx.alias.example.\nmx.alias.example. CNAME mx.buono.example.\n"
             .to_owned(),
     ]
@@ -59,7 +63,11 @@ fn a_host_is_held_to_what_its_proved_records_say() -> anyhow::Result<()> {
         &changed,
     )?;
 
-    let more = format!("{}[transport]\nport = {port}\nprivate_networks = true\n", zones.section());
+    let more = format!(
+        "{}[transport]\nport = {port}\nprivate_networks = true\nauthorities = [\"{}\"]\n",
+        zones.section(),
+        folder.path().join("web.pem").display()
+    );
     let demo = Demo::start_changed(&folder.path().join("demo"), &[], &more)?;
     let good = ["buono", "autorita", "inutile", "secondo", "alias", "libero"];
     let bad = ["falso", "chiaro", "rotto"];
@@ -102,5 +110,16 @@ fn a_host_is_held_to_what_its_proved_records_say() -> anyhow::Result<()> {
     for host in [&wrong, &clear, &broken] {
         ensure!(host.taken().is_empty(), "{:?}", host.taken());
     }
+
+    // RFC 8689 §4.2.1: what requires TLS goes where the name of the host is proved and somebody vouches
+    // for its certificate: its records, or an authority of the web.
+    let id =
+        submit_with(&demo, " REQUIRETLS", &["buono.example", "senza.example", "libero.example"])?;
+    ensure!(sent(&demo, &id, "buono.example")?.contains(" verified by DANE"));
+    ensure!(sent(&demo, &id, "senza.example")?.contains(" verified"));
+    let told = given_up(&demo, &id, "libero.example")?;
+    ensure!(told.contains("5.7.30 the host does not prove to be the domain's"), "{told}");
+    let taken = (named.taken(), free.taken().len());
+    ensure!(taken.0[0].envelope[0].ends_with(" REQUIRETLS") && taken.1 == 1, "{taken:?}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use scenarios::certificates::{Issuer, Pair};
 use scenarios::dns::Dns;
 use scenarios::host::Host;
 use scenarios::https::Https;
-use scenarios::outside::{sent, submit, waits};
+use scenarios::outside::{given_up, sent, submit, submit_with, waits};
 use scenarios::{Demo, wire};
 
 const PATH: &str = "/.well-known/mta-sts.txt";
@@ -102,9 +102,11 @@ fn a_domain_with_a_policy_is_sent_to_as_it_says() -> anyhow::Result<()> {
     let told = sent(&demo, &id, "buono.example")?;
     ensure!(told.contains("with TLSv1_3") && told.contains("verified by MTA-STS"), "{told}");
     // In testing, and without a policy, mail goes as if there were none.
-    for domain in ["prova", "rotto", "media"] {
+    for (domain, certificate) in
+        [("prova", "not verified"), ("rotto", " verified"), ("media", "not verified")]
+    {
         let told = sent(&demo, &id, &format!("{domain}.example"))?;
-        ensure!(told.contains("not verified"), "{domain}: {told}");
+        ensure!(told.contains(certificate) && !told.contains("by MTA-STS"), "{domain}: {told}");
     }
     for (domain, why) in [
         ("falso", "UnknownIssuer"),
@@ -152,5 +154,58 @@ fn a_policy_that_was_had_once_holds_without_its_server_and_record_and_across_a_r
     wire::until("the message that waited", || Ok((world.other.taken().len() == 1).then_some(())))?;
     ensure!(world.https.asked("mta-sts.buono.example") == 2);
     demo.settle()?;
+    Ok(())
+}
+
+/// `transport.verify = "required"`: the operator's word comes before a domain's that is only trying.
+#[test]
+fn what_the_operator_demands_no_policy_and_no_silence_takes_back() -> anyhow::Result<()> {
+    let world = World::new()?;
+    world.policy("buono", "enforce", "mx.buono.example");
+    world.policy("prova", "testing", "mx.prova.example");
+    world.policy("chiaro", "testing", "mx.chiaro.example");
+    // Without a policy: in clear, and with a certificate that none of `trust.authorities` gave.
+    world.dns.set_address("mx.media.example", [127, 0, 0, 23].into());
+    let section = world.section() + "verify = \"required\"\n";
+    let demo = Demo::start_changed(&world.data(), &[], &section)?;
+    let domains = ["prova.example", "chiaro.example", "media.example", "rotto.example"];
+    submit(&demo, &domains)?;
+    let no_tls = "the peer does not offer STARTTLS, which is required";
+    for (domain, why) in domains.into_iter().zip(["UnknownIssuer", no_tls, no_tls, "UnknownIssuer"])
+    {
+        let told = waits(&demo, domain)?;
+        ensure!(told.contains(why), "{domain}: {told}");
+    }
+    for host in [&world.good, &world.other, &world.clear] {
+        ensure!(host.taken().is_empty(), "{:?}", host.taken());
+    }
+    // What a policy vouches for holds.
+    sent(&demo, &submit(&demo, &["buono.example"])?, "buono.example")?;
+    Ok(())
+}
+
+// RFC 8689 §4.2.1
+#[test]
+fn a_message_that_requires_tls_goes_to_hosts_that_are_surely_the_domains() -> anyhow::Result<()> {
+    let world = World::new()?;
+    world.policy("buono", "enforce", "mx.buono.example");
+    world.policy("prova", "testing", "mx.prova.example");
+    world.policy("altro", "testing", "mx.altro.example");
+    let demo = Demo::start_changed(&world.data(), &[], &world.section())?;
+    let domains = ["buono.example", "altro.example", "prova.example", "rotto.example"];
+    let id = submit_with(&demo, " REQUIRETLS", &domains)?;
+    for domain in &domains[..2] {
+        let told = sent(&demo, &id, domain)?;
+        ensure!(told.contains(" verified by MTA-STS"), "{domain}: {told}");
+    }
+    // A certificate of a stranger's; and one that holds, for a name that anybody can have put into DNS.
+    for domain in &domains[2..] {
+        let told = given_up(&demo, &id, domain)?;
+        let why = "5.7.30 the host does not prove to be the domain's, as REQUIRETLS asks for";
+        ensure!(told.contains(why), "{domain}: {told}");
+    }
+    let taken = world.good.taken();
+    ensure!(taken.len() == 2 && world.other.taken().is_empty(), "{taken:?}");
+    ensure!(taken.iter().all(|one| one.envelope[0].ends_with(" REQUIRETLS")), "{taken:?}");
     Ok(())
 }

@@ -5,12 +5,14 @@ use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
 use scenarios::certificates::Issuer;
 use scenarios::dns::Dns;
 use scenarios::host::Host;
 use scenarios::https::Https;
-use scenarios::outside::{sent, submit};
+use scenarios::outside::{sent, submit, waits};
 use scenarios::tools::{here, run, tool};
 use scenarios::{Demo, wire};
 use serde_json::{Value, json};
@@ -122,5 +124,58 @@ fn a_domain_that_asks_for_reports_gets_them_by_web_and_by_signed_mail() -> anyho
     ensure!(!signature_holds(&mail.content.replace("Domain: buono", "Domain: cattivo"), &record)?);
     // Each is told once: what is reported is forgotten.
     ensure!(https.posted().len() == 1, "{:?}", https.posted().len());
+    ensure!(mail.content.contains("TLS-Required: No\r\n"), "{}", mail.content);
+    Ok(())
+}
+
+// RFC 8460 §3: a report goes however TLS goes, and its own session is in none.
+#[test]
+fn a_report_by_mail_reaches_the_very_host_that_it_complains_of_and_is_not_counted()
+-> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let issuer = Issuer::new(&folder.path().join("web"))?;
+    std::fs::write(folder.path().join("web.pem"), &issuer.certificate)?;
+    let web = issuer.issue(&["mta-sts.guasto.example"])?;
+    let https = Https::start(&web.chain, &web.key)?;
+    let stranger = Issuer::new(&folder.path().join("stranger"))?.issue(&["mx.guasto.example"])?;
+    let host = Host::start("127.0.0.33:0".parse()?, Some((&stranger.chain, &stranger.key)))?;
+    let policy = "version: STSv1\nmode: enforce\nmx: mx.guasto.example\nmax_age: 86400\n";
+    https.set("mta-sts.guasto.example", "/.well-known/mta-sts.txt", "text/plain", policy);
+    let dns = Dns::start(&[
+        ("_mta-sts.guasto.example", "v=STSv1; id=1;"),
+        ("_smtp._tls.guasto.example", "v=TLSRPTv1; rua=mailto:tls@guasto.example"),
+    ])?;
+    dns.set_mx("guasto.example", "mx.guasto.example");
+    dns.set_address("mx.guasto.example", [127, 0, 0, 33].into());
+    dns.set_address("mta-sts.guasto.example", [127, 0, 0, 1].into());
+    let key = folder.path().join("dkim.key");
+    let key = key.to_str().context("a path that is no text")?;
+    run(tool("openssl", "openssl")?.args(["genrsa", "-out", key, "2048"]))?.ok()?;
+    let more = format!(
+        "\n[dns]\nnameservers = [\"{}\"]\n[transport]\nport = {}\npolicy_port = {}\n\
+         private_networks = true\nauthorities = [\"{}\"]\n[tls_reports]\nsend = true\n\
+         every = \"2s\"\ndkim_selector = \"s1\"\ndkim_key = \"{key}\"\n",
+        dns.address,
+        host.address.port(),
+        https.address.port(),
+        folder.path().join("web.pem").display()
+    );
+    let demo = Demo::start_changed(&folder.path().join("demo"), &[], &more)?;
+    submit(&demo, &["guasto.example"])?;
+    waits(&demo, "guasto.example")?;
+
+    // The message waits for a host that shows what the policy wants; reports go to the one there is.
+    wire::until("two reports", || Ok((host.taken().len() >= 2).then_some(())))?;
+    let taken = host.taken();
+    for mail in &taken {
+        ensure!(mail.envelope == ["MAIL FROM:<>", "RCPT TO:<tls@guasto.example>"], "{mail:?}");
+        let (_, packed) = mail.content.split_once("json.gz\"\r\n\r\n").context("no report")?;
+        let packed = packed.split("--").next().unwrap_or_default().replace("\r\n", "");
+        let report = unpacked(&STANDARD.decode(packed)?)?;
+        let summary = &report["policies"][0]["summary"];
+        ensure!(summary["total-successful-session-count"] == 0, "{report}");
+        ensure!(report["policies"].as_array().is_some_and(|all| all.len() == 1), "{report}");
+    }
+    waits(&demo, "guasto.example")?;
     Ok(())
 }

@@ -59,7 +59,7 @@ pub(crate) use dkim::{DkimKey, sign};
 use guard::{Held, UnderWay};
 use lane::Lane;
 use names::Names;
-use opening::{Opened, Past};
+use opening::{Opened, Past, Purpose, Waits};
 use outcome::Verdicts;
 pub(crate) use outcome::record;
 use peer::Peer;
@@ -185,7 +185,7 @@ impl Transport {
 
 /// Hands mail over to other hosts until the program stops.
 pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
-    let outside = outside(&site);
+    let outside = outside(&site, Waits::default());
     let (chores, ending) = (outside.clone(), stop.clone());
     let here = site.clone();
     let chores = tokio::spawn(async move { chores::run(&here, &chores, ending).await });
@@ -222,10 +222,11 @@ pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Has what is due sent, once, and waits until it is.
+/// Has what is due sent, once, and waits until it is; with how long a host and a way may take.
 #[cfg(test)]
-pub(crate) async fn once(site: &Arc<Site>) {
-    let outside = outside(site);
+pub(crate) async fn once(site: &Arc<Site>, waits: Option<[Duration; 2]>) {
+    let waits = waits.map(|[host, way]| Waits { host, way }).unwrap_or_default();
+    let outside = outside(site, waits);
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut turns = Turns::default();
@@ -241,14 +242,15 @@ pub(crate) async fn once(site: &Arc<Site>) {
 struct Outside {
     ways: Ways,
     web: Web,
+    waits: Waits,
 }
 
 /// As the configuration has it.
-fn outside(site: &Site) -> Arc<Outside> {
+fn outside(site: &Site, waits: Waits) -> Arc<Outside> {
     let config = site.config.load();
     let names = Arc::new(Names::new(&config.dns, site.resolver()));
     let ways = Ways::new(names.clone(), config.transport.port);
-    Arc::new(Outside { ways, web: Web::new(names, &config) })
+    Arc::new(Outside { ways, web: Web::new(names, &config), waits })
 }
 
 /// How far a look at the lanes came.
@@ -344,7 +346,8 @@ impl Connection {
 
     async fn carry(&self, first: Job, under_way: UnderWay) -> anyhow::Result<()> {
         let mut past = Past::new();
-        let Opened { mut peer, more } = match self.open(&mut past).await {
+        let purpose = Purpose::of(&first)?;
+        let Opened { mut peer, more } = match self.open(&mut past, purpose).await {
             Ok(opened) => opened,
             Err(no_way) => {
                 self.fails();
@@ -370,7 +373,9 @@ impl Connection {
             }
             drop(under_way);
             carried += 1;
-            let goes_on = carried < MESSAGES_MAX && !*self.stop.borrow();
+            // What a host need not show for a report it must for all else.
+            let goes_on =
+                carried < MESSAGES_MAX && !*self.stop.borrow() && purpose == Purpose::Mail;
             if !goes_on || !peer.takes_another() {
                 break;
             }
@@ -391,8 +396,10 @@ impl Connection {
 
     /// What one host put off is offered to the next ones, which are there for this (RFC 5321 §5.1).
     async fn elsewhere(&self, mut put_off: PutOff, mut past: Past) -> anyhow::Result<()> {
+        let purpose = Purpose::of(&put_off.job)?;
         for offered in 2..=HOSTS_OFFERED_MAX {
-            let Ok(Opened { mut peer, more }) = self.open(&mut past).await else { break };
+            let opened = self.open(&mut past, purpose).await;
+            let Ok(Opened { mut peer, more }) = opened else { break };
             let more = more && offered < HOSTS_OFFERED_MAX;
             let again = self.hand_over(&mut peer, put_off.job, more).await?;
             peer.quit().await;
@@ -458,6 +465,9 @@ impl Connection {
         more: bool,
     ) -> anyhow::Result<Option<PutOff>> {
         let relay = read(&job)?;
+        if relay.wishes.require_tls && !peer.is_authentic() {
+            return self.keep_from(peer, job, &relay, more).await;
+        }
         let blob = job.blob.context("the job has no octets")?;
         let site = self.site.clone();
         let octets = blocking(move || site.store.octets(blob)).await?;

@@ -292,7 +292,7 @@ fn what_the_peer_cannot_take_is_not_tried() {
     let eight = Outgoing { eight_bit: true, ..small.clone() };
     assert_eq!(talk.send(eight), ["Failed the peer does not take 8-bit content", "Ready"]);
     let tls = Outgoing { require_tls: true, ..small.clone() };
-    let no_tls = "Failed the peer does not offer REQUIRETLS, which the message asks for";
+    let no_tls = "Failed 5.7.30 the peer does not offer REQUIRETLS, which the message asks for";
     assert_eq!(talk.send(tls), [no_tls, "Ready"]);
     assert!(talk.client.takes_another());
     assert_eq!(talk.send(small), ["C: MAIL FROM:<mario@a.example> SIZE=8"]);

@@ -43,6 +43,8 @@ pub(crate) enum Content {
     Anomaly(PecId),
     /// Ordinary mail.
     Ordinary,
+    /// A report of how TLS went: it goes however TLS goes (RFC 8460 §3).
+    TlsReport,
 }
 
 impl Content {
@@ -50,7 +52,7 @@ impl Content {
     pub(crate) fn message_id(&self) -> Option<&str> {
         match self {
             Self::Envelope(id) | Self::Anomaly(id) | Self::Receipt { id, .. } => Some(id.as_str()),
-            Self::Ordinary => None,
+            Self::Ordinary | Self::TlsReport => None,
         }
     }
 
@@ -58,7 +60,7 @@ impl Content {
     pub(crate) fn identifier(&self) -> Option<&str> {
         match self {
             Self::Envelope(id) | Self::Receipt { about: id, .. } => Some(id.as_str()),
-            Self::Anomaly(_) | Self::Ordinary => None,
+            Self::Anomaly(_) | Self::Ordinary | Self::TlsReport => None,
         }
     }
 }
@@ -197,7 +199,7 @@ pub(super) fn hand_over_as_wished(
                     }
                 }
             }
-            Content::Envelope(_) | Content::Anomaly(_) | Content::Ordinary => {
+            Content::Envelope(_) | Content::Anomaly(_) | Content::Ordinary | Content::TlsReport => {
                 let ReversePath::Address(reverse_path) = parcel.reverse_path.clone() else {
                     anyhow::bail!("only a message with a sender goes through the incoming point");
                 };
@@ -246,6 +248,8 @@ fn relays_as_wished(
             let urgency = match parcel.content {
                 Content::Receipt { .. } => Urgency::Receipt,
                 Content::Envelope(_) => Urgency::Envelope,
+                // It can go where all else in its lane waits for TLS.
+                Content::TlsReport => Urgency::Receipt,
                 Content::Anomaly(_) | Content::Ordinary => Urgency::Ordinary,
             };
             let lane = Lane {

@@ -2,7 +2,8 @@
 //!
 //! Certified mail travels encrypted or not at all (PEC-BT-13). An ordinary domain says itself what it
 //! wants: by the TLSA records of its hosts (RFC 7672 §2.2), or else by a policy (RFC 8461 §4); of one
-//! that says nothing TLS is used where it works (RFC 7435 §3).
+//! that says nothing TLS is used where it works (RFC 7435 §3), unless the operator wants certificates that
+//! hold: then no host has less to show.
 
 use crypto::tls::dane::{Dane, Tlsa};
 use crypto::tls::{Expects, Roots};
@@ -17,10 +18,14 @@ use crate::site::Site;
 /// What one host must show.
 #[derive(Debug, Clone)]
 pub(super) enum Demand {
-    /// TLS where it works.
-    Opportunistic,
-    /// TLS, and any certificate.
-    Encrypted,
+    /// TLS where it works; it is seen whether these vouch for its certificate.
+    Opportunistic(Roots),
+    /// TLS, and any certificate; it is seen whether these vouch for it.
+    Encrypted(Roots),
+    /// TLS, and a certificate that one of `trust.authorities` vouches for: what else would be
+    /// [`Demand::Opportunistic`], [`Demand::Encrypted`] or [`Demand::Tested`], where
+    /// `transport.verify = "required"`.
+    Verified,
     /// TLS, and a certificate that the host's own records vouch for, looked at by this name.
     Dane { records: Dane, base: String },
     /// TLS, and a certificate that these vouch for: the domain has a policy.
@@ -30,8 +35,13 @@ pub(super) enum Demand {
 }
 
 impl Demand {
+    /// Of a host of a provider, whose signature counts on each message.
+    pub(super) fn of_provider(roots: Roots, verify_required: bool) -> Self {
+        if verify_required { Self::Verified } else { Self::Encrypted(roots) }
+    }
+
     /// Of a host of this ordinary domain, which has this policy, if any. DANE comes first: what its
-    /// records say no policy takes back (RFC 8461 §2).
+    /// records say no policy takes back (RFC 8461 §2). `roots` are the authorities of the web.
     ///
     /// # Errors
     ///
@@ -40,7 +50,8 @@ impl Demand {
         domain: &str,
         host: &Host,
         policy: Option<&Policy>,
-        roots: impl FnOnce() -> Roots,
+        roots: Roots,
+        verify_required: bool,
     ) -> Result<Self, Problem> {
         match &host.published {
             Published::Unknown(no_way) => {
@@ -49,13 +60,17 @@ impl Demand {
                 Err(Problem::new(kind, no_way.why.clone()))
             }
             Published::Nothing => match policy.map(|policy| (policy.mode(), policy)) {
-                None | Some((Mode::None, _)) => Ok(Self::Opportunistic),
-                Some((Mode::Testing, _)) => Ok(Self::Tested(roots())),
+                // RFC 8461 §5: one in testing takes nothing away, neither from what we want.
+                None | Some((Mode::None | Mode::Testing, _)) if verify_required => {
+                    Ok(Self::Verified)
+                }
+                None | Some((Mode::None, _)) => Ok(Self::Opportunistic(roots)),
+                Some((Mode::Testing, _)) => Ok(Self::Tested(roots)),
                 // RFC 8461 §5: a host that it does not name gets nothing.
                 Some((Mode::Enforce, policy)) if !policy.names(&host.name) => {
                     Err(unnamed(domain, host))
                 }
-                Some((Mode::Enforce, _)) => Ok(Self::Policy(roots())),
+                Some((Mode::Enforce, _)) => Ok(Self::Policy(roots)),
             },
             Published::Records { base, records } => {
                 // RFC 7672 §3.2.2: the certificate may also be the domain's.
@@ -65,7 +80,8 @@ impl Demand {
                     Some(records) => Self::Dane { records, base: base.clone() },
                     // RFC 7672 §2.2: of records that cannot be used the one sure thing is that the
                     // host has TLS.
-                    None => Self::Encrypted,
+                    None if verify_required => Self::Verified,
+                    None => Self::Encrypted(roots),
                 })
             }
         }
@@ -74,8 +90,10 @@ impl Demand {
     /// Whether the connection goes over to TLS.
     pub(super) fn tls(&self) -> TlsUse {
         match self {
-            Self::Opportunistic | Self::Tested(_) => TlsUse::IfOffered,
-            Self::Encrypted | Self::Dane { .. } | Self::Policy(_) => TlsUse::Required,
+            Self::Opportunistic(_) | Self::Tested(_) => TlsUse::IfOffered,
+            Self::Encrypted(_) | Self::Verified | Self::Dane { .. } | Self::Policy(_) => {
+                TlsUse::Required
+            }
         }
     }
 
@@ -89,17 +107,13 @@ impl Demand {
 
     /// What the certificate is held against.
     pub(super) fn expects(&self, site: &Site) -> Expects {
+        let own = || Roots::new(site.trust.load().authorities());
         match self {
             Self::Dane { records, .. } => Expects::Dane(records.clone()),
             Self::Policy(roots) => Expects::Authorities(roots.clone()),
             Self::Tested(roots) => Expects::Recorded(roots.clone()),
-            Self::Opportunistic | Self::Encrypted => {
-                let roots = Roots::new(site.trust.load().authorities());
-                match site.config.load().transport.verify_required {
-                    true => Expects::Authorities(roots),
-                    false => Expects::Recorded(roots),
-                }
-            }
+            Self::Opportunistic(web) | Self::Encrypted(web) => Expects::Recorded(own().and(web)),
+            Self::Verified => Expects::Authorities(own()),
         }
     }
 
@@ -118,6 +132,14 @@ fn unnamed(domain: &str, host: &Host) -> Problem {
     Problem::new(Kind::ValidationFailure, why)
 }
 
+/// Whether the name of a host is surely one that the domain, or the operator, has for it: by DNSSEC, by
+/// a policy, or by a route. A message with REQUIRETLS goes to no other (RFC 8689 §4.2.1).
+pub(super) fn is_named(host: &Host, policy: Option<&Policy>) -> bool {
+    let by_policy =
+        policy.is_some_and(|policy| policy.mode() != Mode::None && policy.names(&host.name));
+    host.is_proved || by_policy
+}
+
 /// What is wrong with a host beside its TLS, though it is no obstacle: reports have it.
 pub(super) fn doubt(
     domain: &str,
@@ -126,7 +148,7 @@ pub(super) fn doubt(
     demand: &Demand,
 ) -> Option<Problem> {
     match (&host.published, demand) {
-        (Published::Records { .. }, Demand::Encrypted) => {
+        (Published::Records { .. }, Demand::Encrypted(_) | Demand::Verified) => {
             Some(Problem::new(Kind::TlsaInvalid, "no TLSA record can be used"))
         }
         (_, Demand::Tested(_)) => {

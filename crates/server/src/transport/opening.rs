@@ -4,21 +4,59 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use smtp::client::TlsUse;
+use smtp::client::{Fate, TlsUse};
+use store::Job;
 
-use super::Connection;
 use super::demand::{self, Demand};
-use super::peer::{OpenFailure, Peer};
+use super::peer::{OPEN_WAIT, OpenFailure, Peer};
 use super::policies::Wants;
 use super::tally::{Held, Place, Problem, period_of};
 use super::way::{Host, NoWay};
+use super::{Connection, PutOff};
+use crate::flow::dispatch::{Content, Relay, RelayRecipient};
 
 /// How long it may take to come to where messages can be sent, all hosts of a destination and all their
 /// addresses together: after that the rest is for the next attempt.
 const WAY_WAIT: Duration = Duration::from_secs(15 * 60);
 
+/// How long a way may take to be found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits {
+    /// From a connection to where messages can be sent.
+    pub(super) host: Duration,
+    /// All hosts of a destination.
+    pub(super) way: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { host: OPEN_WAIT, way: WAY_WAIT }
+    }
+}
+
 /// Addresses that were tried in this attempt: no more than a few of a few hosts.
 pub(super) type Past = HashSet<SocketAddr>;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Mail.
+    Mail,
+    /// One report of how TLS went. It is sent whatever TLS does, and how it went with that is in no
+    /// report (RFC 8460 §3); only between providers, or where the operator wants certificates that
+    /// hold, it is as all else.
+    Report,
+}
+
+impl Purpose {
+    /// Of a connection whose first job is this one.
+    pub(super) fn of(job: &Job) -> anyhow::Result<Self> {
+        Ok(match super::read(job)?.content {
+            Content::TlsReport => Self::Report,
+            _ => Self::Mail,
+        })
+    }
+}
 
 /// A connection that messages can be sent on, and whether there are other addresses to try.
 pub(super) struct Opened {
@@ -29,7 +67,7 @@ pub(super) struct Opened {
 impl Connection {
     /// A connection to the first address that answers as it should, of those that are not `past`;
     /// there go those that were tried.
-    pub(super) async fn open(&self, past: &mut Past) -> Result<Opened, NoWay> {
+    pub(super) async fn open(&self, past: &mut Past, purpose: Purpose) -> Result<Opened, NoWay> {
         let config = self.site.config.load_full();
         let destination = self.destination.as_str();
         let domain =
@@ -38,7 +76,7 @@ impl Connection {
         // Between providers nothing travels in clear: PEC-BT-13. What else a host must show is for
         // ordinary domains to say: for providers the signature on each message counts.
         let certified = self.site.providers.load().kind(&domain) == pec::RecipientKind::Certified;
-        let says_itself = !certified && route.is_none();
+        let says_itself = !certified && route.is_none() && purpose == Purpose::Mail;
         let with_records = config.transport.dane && says_itself;
         let networks = config.transport.networks();
         let hosts = self.outside.ways.to(destination, route, networks, with_records).await?;
@@ -56,16 +94,17 @@ impl Connection {
             self.count(&held, &Place::default(), Err(problem));
         }
         let mut last = None;
-        let until = tokio::time::Instant::now() + WAY_WAIT;
+        let until = tokio::time::Instant::now() + self.outside.waits.way;
         for host in &hosts {
             let held = demand::held(host, policy);
             let here = |address: Option<SocketAddr>| Place {
                 host: Some(host.name.clone()),
                 address: address.map(|address| address.ip()),
             };
+            let (web, required) = (self.outside.web.roots(), config.transport.verify_required);
             let demand = match certified {
-                true => Ok(Demand::Encrypted),
-                false => Demand::of(destination, host, policy, || self.outside.web.roots()),
+                true => Ok(Demand::of_provider(web, required)),
+                false => Demand::of(destination, host, policy, web, required),
             };
             let demand = match demand {
                 Ok(demand) => demand,
@@ -93,7 +132,8 @@ impl Connection {
                     self.count(&held, &here(Some(*address)), became);
                 }
                 match opened {
-                    Ok(peer) => {
+                    Ok(mut peer) => {
+                        peer.is_named(demand::is_named(host, policy));
                         let mut all = hosts.iter().flat_map(|host| &host.addresses);
                         let more = all.any(|address| !past.contains(address));
                         return Ok(Opened { peer, more });
@@ -114,24 +154,42 @@ impl Connection {
         address: SocketAddr,
         demand: &Demand,
     ) -> (Result<Peer, OpenFailure>, Option<Problem>) {
-        match Peer::open(&self.site, name, address, demand, demand.tls()).await {
+        let wait = self.outside.waits.host;
+        match Peer::open(&self.site, name, address, demand, demand.tls(), wait).await {
             Ok(peer) => {
                 let problem = peer.problem();
                 (Ok(peer), problem)
             }
             Err(failure) => {
                 let problem = failure.in_tls.clone();
-                // Unless the operator wants certificates that hold: then clear text is no way out.
-                if problem.is_none()
-                    || demand.tls() != TlsUse::IfOffered
-                    || self.site.config.load().transport.verify_required
-                {
+                if problem.is_none() || demand.tls() != TlsUse::IfOffered {
                     return (Err(failure), problem);
                 }
-                let clear = Peer::open(&self.site, name, address, demand, TlsUse::Never).await;
+                let clear =
+                    Peer::open(&self.site, name, address, demand, TlsUse::Never, wait).await;
                 (clear, problem)
             }
         }
+    }
+
+    /// A message that must not be seen on its way, at a host that may be anybody's: with no other host
+    /// to try, its sender has it back (RFC 8689 §4.2.1).
+    pub(super) async fn keep_from(
+        &self,
+        peer: &Peer,
+        job: Job,
+        relay: &Relay,
+        more: bool,
+    ) -> anyhow::Result<Option<PutOff>> {
+        let why = "5.7.30 the host does not prove to be the domain's, as REQUIRETLS asks for";
+        let notes = vec![format!("not {}", peer.described())];
+        if more {
+            let deferred = |to: &RelayRecipient| (to.address.clone(), (Fate::Deferred, why.into()));
+            let fates = relay.recipients.iter().map(deferred).collect();
+            return Ok(Some(PutOff { job, fates, notes, broke_off: false }));
+        }
+        self.conclude(&job, |_| (Some(Fate::Failed), why.to_owned()), notes).await?;
+        Ok(None)
     }
 
     fn count(&self, held: &Held, place: &Place, became: Result<(), &Problem>) {

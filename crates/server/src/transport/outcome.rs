@@ -126,7 +126,7 @@ fn is_reported(site: &Site, relay: &Relay, recipient: &Address) -> bool {
     }
     let ordinary = pec::RecipientKind::Ordinary;
     match &relay.content {
-        Content::Receipt { .. } => false,
+        Content::Receipt { .. } | Content::TlsReport => false,
         Content::Envelope(_) => site.providers.load().kind(recipient.domain()) == ordinary,
         Content::Anomaly(_) | Content::Ordinary => relay.reverse_path != ReversePath::Null,
     }

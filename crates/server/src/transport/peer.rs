@@ -25,7 +25,7 @@ const CONNECT_WAIT: Duration = Duration::from_secs(30);
 /// How long it may take from there to where messages can be sent, greeting to the last EHLO: the
 /// greeting alone may take five minutes (RFC 5321 §4.5.3.2.1), and busy hosts know why; a host that
 /// takes as long for each word after it is left.
-const OPEN_WAIT: Duration = Duration::from_secs(7 * 60);
+pub(super) const OPEN_WAIT: Duration = Duration::from_secs(7 * 60);
 /// How long a TLS handshake may take.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(30);
 /// After a write failed: how long the peer's last words are waited for.
@@ -49,6 +49,9 @@ pub(super) struct Peer {
     address: SocketAddr,
     /// What TLS was agreed on, and what was seen of the certificate.
     tls: Option<String>,
+    /// Whether somebody vouches for its certificate, and whether the name in that is surely its own.
+    is_vouched_for: bool,
+    is_named: bool,
     /// What is wrong with its TLS, though it is no obstacle.
     problem: Option<Problem>,
     over: Option<Why>,
@@ -93,14 +96,15 @@ enum Event {
 }
 
 impl Peer {
-    /// Connects, and comes to where messages can be sent. `tls` is what the demand has, or that it was
-    /// tried and failed.
+    /// Connects, and comes to where messages can be sent, which may take `wait` from there. `tls` is what
+    /// the demand has, or that it was tried and failed.
     pub(super) async fn open(
         site: &Arc<Site>,
         name: &str,
         address: SocketAddr,
         demand: &Demand,
         tls: TlsUse,
+        wait: Duration,
     ) -> Result<Self, OpenFailure> {
         let failure = |why: String| OpenFailure { why, in_tls: None };
         let socket = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
@@ -117,11 +121,13 @@ impl Peer {
             name: name.to_owned(),
             address,
             tls: None,
+            is_vouched_for: false,
+            is_named: false,
             problem: None,
             over: None,
             deadline: Deadline::default(),
         };
-        match tokio::time::timeout(OPEN_WAIT, peer.begin(site, demand)).await {
+        match tokio::time::timeout(wait, peer.begin(site, demand)).await {
             Ok(Ok(())) => Ok(peer),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(failure("the host takes too long to begin".to_owned())),
@@ -162,6 +168,17 @@ impl Peer {
     /// Whether the connection broke off.
     pub(super) fn is_over(&self) -> bool {
         self.over.is_some()
+    }
+
+    /// Says whether its name is surely one of the domain's.
+    pub(super) fn is_named(&mut self, is_named: bool) {
+        self.is_named = is_named;
+    }
+
+    /// Whether a message that must not be seen on its way may go here, as far as the host itself is
+    /// concerned (RFC 8689 §4.2.1): nobody else can have taken its place.
+    pub(super) fn is_authentic(&self) -> bool {
+        self.is_named && self.is_vouched_for
     }
 
     /// What is wrong with its TLS, though it is no obstacle: reports have it.
@@ -318,6 +335,7 @@ impl Peer {
             Demand::Tested(_) => unverified.map(Problem::of),
             _ => None,
         };
+        self.is_vouched_for = certificate.as_ref().is_some_and(|seen| seen.verified.is_ok());
         let (_, session) = tls.get_ref();
         let version = session.protocol_version().map(|v| format!("{v:?}")).unwrap_or_default();
         let suite = session.negotiated_cipher_suite();

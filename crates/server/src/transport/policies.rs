@@ -16,11 +16,15 @@ use serde::{Deserialize, Serialize};
 use smtp::sts::{POLICY_OCTETS_MAX, Policy, record_id};
 use store::Timestamp;
 
+use super::Outside;
+use super::chores::abreast;
 use super::tally::Problem;
 use super::web::Web;
 use crate::config::Config;
 use crate::durable;
 use crate::fetch::{Bounds, FetchError, Wanted};
+use crate::site::Site;
+use crate::submission::blocking;
 
 /// The folder of the policies that are kept, below that of the data.
 const FOLDER: &str = "mta-sts";
@@ -30,6 +34,8 @@ pub(super) const POLICIES_MAX: usize = 8_192;
 const FILE_OCTETS_MAX: u64 = 2 * POLICY_OCTETS_MAX as u64;
 /// How long a policy may take to come: RFC 8461 §3.3 has a minute do.
 const FETCH_WAIT: Duration = Duration::from_secs(60);
+/// How long one that is renewed may take, its record in DNS included.
+const RENEW_WAIT: Duration = Duration::from_secs(120);
 /// How long a server that failed is left alone: RFC 8461 §3.3 has five minutes be the least.
 const FAILED_WAIT: Duration = Duration::from_secs(300);
 /// A policy older than this is fetched again in the background, RFC 8461 §10.2.
@@ -135,27 +141,12 @@ impl Policies {
         }
     }
 
-    /// Fetches again what is older than a day, one after the other; what cannot be had stays.
-    pub(super) async fn renew(&self, web: &Web, config: &Config, now: Timestamp) {
+    /// The domains whose policy is older than a day, each with its identifier.
+    fn old(&self, now: Timestamp) -> Vec<(String, String)> {
         let old = |known: &Known| now.duration_since(known.fetched) >= RENEW_AFTER;
-        let due: Vec<(String, String)> = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let due = known.iter().filter(|(_, known)| old(known) && known.ends() > now);
-            due.map(|(domain, known)| (domain.clone(), known.id.clone())).collect()
-        };
-        for (domain, id) in due {
-            // Without its record the domain has no policy any more, once this one ends.
-            let Some(current) = id_of(web, &domain).await else { continue };
-            match fetch(web, config, &domain).await {
-                Ok(policy) => {
-                    self.take(&domain, Known { policy, id: current, fetched: now }).await;
-                }
-                Err(problem) => {
-                    tracing::info!(target: "transport", domain, id, why = %problem.why, "a domain's policy cannot be renewed");
-                }
-            }
-        }
-        self.forget_ended(now);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = known.iter().filter(|(_, known)| old(known) && known.ends() > now);
+        due.map(|(domain, known)| (domain.clone(), known.id.clone())).collect()
     }
 
     fn known(&self, domain: &str, now: Timestamp) -> Option<Arc<Known>> {
@@ -191,7 +182,7 @@ impl Policies {
         };
         let (folder, own) = (self.folder.clone(), self.file(domain));
         let gone = gone.map(|name| self.file(&name));
-        let written = crate::submission::blocking(move || {
+        let written = blocking(move || {
             std::fs::create_dir_all(&folder)?;
             durable::replace(&own, &serde_json::to_vec(&kept)?)?;
             if let Some(gone) = gone {
@@ -205,6 +196,7 @@ impl Policies {
         new
     }
 
+    /// Blocks.
     fn forget_ended(&self, now: Timestamp) {
         let mut ended = Vec::new();
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|domain, known| {
@@ -244,6 +236,33 @@ fn read(folder: &Path, now: Timestamp) -> std::io::Result<HashMap<String, Arc<Kn
         }
     }
     Ok(all)
+}
+
+/// Fetches again what is older than a day, a few at a time; what cannot be had stays.
+pub(super) async fn renew(site: &Arc<Site>, outside: &Arc<Outside>, config: &Arc<Config>) {
+    let works = site.transport.policies.old(site.clock.now()).into_iter().map(|(domain, id)| {
+        let (site, outside, config) = (site.clone(), outside.clone(), config.clone());
+        async move {
+            // Without its record the domain has no policy any more, once this one ends.
+            let Some(current) = id_of(&outside.web, &domain).await else { return };
+            match fetch(&outside.web, &config, &domain).await {
+                Ok(policy) => {
+                    let fetched = site.clock.now();
+                    let known = Known { policy, id: current, fetched };
+                    site.transport.policies.take(&domain, known).await;
+                }
+                Err(problem) => {
+                    tracing::info!(target: "transport", domain, id, why = %problem.why, "a domain's policy cannot be renewed");
+                }
+            }
+        }
+    });
+    abreast(works, RENEW_WAIT).await;
+    let here = site.clone();
+    let now = here.clock.now();
+    if blocking(move || here.transport.policies.forget_ended(now)).await.is_err() {
+        tracing::error!(target: "transport", "what is done beside the mail had panicked");
+    }
 }
 
 /// Which policy a domain says in DNS that it has; nothing when it has none, or that cannot be told.
@@ -331,6 +350,24 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path().join(FOLDER)).unwrap().count(), 0);
         std::fs::write(folder.path().join(FOLDER).join("x.json"), "{").unwrap();
         assert!(Policies::open(folder.path(), start).known.lock().unwrap().is_empty());
+    }
+
+    /// Each file is for itself.
+    #[test]
+    fn a_file_that_cannot_be_read_takes_no_other_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = "2026-03-02T09:00:00Z".parse().unwrap();
+        let policies = Policies::open(folder.path(), start);
+        run(policies.take("a.example", known(3_600, "2026-03-02T09:00:00Z")));
+        // Reading fails whoever reads: one is a folder, one leads nowhere, one is too long.
+        let kept = folder.path().join(FOLDER);
+        std::fs::create_dir(kept.join("0.json")).unwrap();
+        std::os::unix::fs::symlink("nowhere", kept.join("1.json")).unwrap();
+        let long = usize::try_from(FILE_OCTETS_MAX).unwrap() + 1;
+        std::fs::write(kept.join("2.json"), vec![b' '; long]).unwrap();
+        let policies = Policies::open(folder.path(), start);
+        let names: Vec<String> = policies.known.lock().unwrap().keys().cloned().collect();
+        assert_eq!(names, ["a.example"]);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! RFC 8460. What was counted ([`super::tally`]) goes out after the day has ended, at a time that
 //! differs from domain to domain, to the places of the TXT record at `_smtp._tls.` (§3): to a web
 //! server by POST (§5.4), or by mail (§5.3), which must be signed by DKIM and is not sent without a key
-//! for that. A report that no place takes within another day is given up.
+//! for that. Mail with a report goes however TLS goes (§3). A report that no place takes within another
+//! day is given up.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use serde_json::{Value, json};
 use smtp::tls_report::{Place, places};
 use store::{Octets, Source, Timestamp, Transaction};
 
+use super::Outside;
+use super::chores::abreast;
 use super::policies::texts;
 use super::tally::{Count, period_of};
 use super::web::Web;
@@ -33,6 +37,10 @@ use crate::submission::blocking;
 
 /// Domains that are reported to in one look at most: what is left has its turn at the next.
 const AT_ONCE_MAX: usize = 100;
+/// Times in a period that a report is tried, at most: in a day, every half hour.
+const RETRIES: i64 = 48;
+/// How long one report may take, all its places together.
+const REPORT_WAIT: Duration = Duration::from_secs(120);
 /// How long a web server may take to take a report.
 const POST_WAIT: Duration = Duration::from_secs(30);
 /// Octets of its answer that are read.
@@ -42,27 +50,63 @@ const SCATTER_PART: i64 = 6;
 /// Characters of a line of base64, RFC 2045 §6.8.
 const LINE: usize = 76;
 
+/// Reports that no place took, by period and domain, and when they are tried again.
+#[derive(Debug, Default)]
+pub(super) struct Waits(HashMap<(i64, String), Timestamp>);
+
+impl Waits {
+    /// Of these those whose turn it is, [`AT_ONCE_MAX`] at most.
+    fn next(
+        &mut self,
+        ended: Vec<(i64, String)>,
+        now: Timestamp,
+        every: i64,
+    ) -> Vec<(i64, String)> {
+        self.0.retain(|_, until| *until > now);
+        let is_due =
+            |(period, domain): &(i64, String)| now.as_second() >= due(*period, domain, every);
+        let free =
+            ended.into_iter().filter(|report| is_due(report) && !self.0.contains_key(report));
+        free.take(AT_ONCE_MAX).collect()
+    }
+
+    /// What is tried now has its next turn later: a few that nobody takes must not keep the others
+    /// from theirs.
+    fn put_off(&mut self, reports: &[(i64, String)], now: Timestamp, every: i64) {
+        let until = now.as_second().saturating_add((every / RETRIES).max(1));
+        let until = Timestamp::from_second(until).unwrap_or(Timestamp::MAX);
+        self.0.extend(reports.iter().map(|report| (report.clone(), until)));
+    }
+}
+
 /// Sends what is due.
-pub(super) async fn send_due(site: &Arc<Site>, web: &Web) {
+pub(super) async fn send_due(site: &Arc<Site>, outside: &Arc<Outside>, waits: &mut Waits) {
     let config = site.config.load_full();
     let Some(reports) = &config.tls_reports else { return };
     let every = reports.every_secs();
     let now = site.clock.now();
     let ended = site.transport.tally.before(period_of(now, every));
-    let due = ended
-        .into_iter()
-        .filter(|(period, domain, _)| now.as_second() >= due(*period, domain, every));
-    for (period, domain, counts) in due.take(AT_ONCE_MAX) {
-        let is_over = now.as_second() >= due_last(period, &domain, every);
-        match send(site, web, reports, period, &domain, &counts, now).await {
-            Ok(()) => site.transport.tally.forget(period, &domain),
-            Err(error) if is_over => {
-                tracing::warn!(target: "transport", domain, error = %format!("{error:#}"), "a report on TLS is given up");
-                site.transport.tally.forget(period, &domain);
-            }
-            Err(error) => {
-                tracing::info!(target: "transport", domain, error = %format!("{error:#}"), "a report on TLS waits");
-            }
+    let due = waits.next(ended, now, every);
+    waits.put_off(&due, now, every);
+    let works = due.into_iter().map(|(period, domain)| {
+        let (site, outside, reports) = (site.clone(), outside.clone(), reports.clone());
+        async move { send_one(&site, &outside.web, &reports, period, &domain).await }
+    });
+    abreast(works, REPORT_WAIT).await;
+}
+
+async fn send_one(site: &Arc<Site>, web: &Web, reports: &TlsReports, period: i64, domain: &str) {
+    let now = site.clock.now();
+    let is_over = now.as_second() >= due_last(period, domain, reports.every_secs());
+    let counts = site.transport.tally.counts(period, domain);
+    match send(site, web, reports, period, domain, &counts, now).await {
+        Ok(()) => site.transport.tally.forget(period, domain),
+        Err(error) if is_over => {
+            tracing::warn!(target: "transport", domain, error = %format!("{error:#}"), "a report on TLS is given up");
+            site.transport.tally.forget(period, domain);
+        }
+        Err(error) => {
+            tracing::info!(target: "transport", domain, error = %format!("{error:#}"), "a report on TLS waits");
         }
     }
 }
@@ -188,7 +232,8 @@ impl Report {
         })
     }
 
-    /// RFC 8460 §5.3, without a signature.
+    /// RFC 8460 §5.3, without a signature; that it needs no TLS is for hosts on its way to know
+    /// (RFC 8689 §5).
     fn message(&self, to: &Address, packed: &[u8], message_id: &str, at: Moment) -> String {
         let (host, domain, id) = (&self.host, &self.domain, self.id());
         let boundary = format!("report-{}", crate::site::fresh_word());
@@ -203,7 +248,7 @@ impl Report {
              Subject: Report Domain: {domain}\r\n Submitter: {host}\r\n Report-ID: <{id}>\r\n\
              Date: {date}\r\nMessage-ID: {message_id}\r\n\
              TLS-Report-Domain: {domain}\r\nTLS-Report-Submitter: {host}\r\n\
-             Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
+             TLS-Required: No\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
              Content-Type: multipart/report; report-type=\"tlsrpt\";\r\n\tboundary=\"{boundary}\"\r\n\
              \r\n--{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n\
              How TLS with the mail hosts of {domain} went, as RFC 8460 has it.\r\n\r\n\
@@ -253,7 +298,7 @@ async fn mail(
         let parcel = Parcel {
             reverse_path: &ReversePath::Null,
             recipients: std::slice::from_ref(&to),
-            content: Content::Ordinary,
+            content: Content::TlsReport,
             account: &account,
         };
         let enqueue = relays(&site, &parcel, Source::New(0))?;
@@ -302,7 +347,7 @@ mod tests {
             lines: vec!["version: STSv1".to_owned(), "mode: testing".to_owned()],
             hosts: vec!["*.b.example".to_owned()],
         };
-        let count = Count { held, successes: 5, failed: 3, failures: vec![failed] };
+        let count = Count { held: held.into(), successes: 5, failed: 3, failures: vec![failed] };
         assert_eq!(
             report().json(&[count]),
             json!({
@@ -345,5 +390,22 @@ mod tests {
         assert!(times.iter().all(|time| (0..=DAY / 6).contains(time)), "{times:?}");
         assert!(times.iter().max().unwrap() - times.iter().min().unwrap() > 3 * 3_600);
         assert_eq!(due_last(9, "a.example", DAY) - due(9, "a.example", DAY), DAY);
+    }
+
+    /// Reports that nobody takes keep no other from its turn.
+    #[test]
+    fn a_report_that_waits_stands_in_nobodys_way() {
+        const DAY: i64 = 86_400;
+        let all: Vec<(i64, String)> =
+            (0..=AT_ONCE_MAX).map(|number| (9, format!("{number}.example"))).collect();
+        let at = |seconds: i64| Timestamp::from_second(11 * DAY + seconds).unwrap();
+        let mut waits = Waits::default();
+        let first = waits.next(all.clone(), at(0), DAY);
+        assert_eq!(first, all[..AT_ONCE_MAX]);
+        waits.put_off(&first, at(0), DAY);
+        assert_eq!(waits.next(all.clone(), at(1), DAY), all[AT_ONCE_MAX..]);
+        assert_eq!(waits.next(all.clone(), at(DAY / RETRIES), DAY), first);
+        // One that was sent is in nobody's list any more.
+        assert!(waits.next(Vec::new(), at(DAY), DAY).is_empty() && waits.0.is_empty());
     }
 }

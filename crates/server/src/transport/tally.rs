@@ -1,13 +1,16 @@
 //! What became of TLS towards ordinary domains, counted for the reports that they ask for.
 //!
 //! RFC 8460 §4: sessions that were as the domain wants them and sessions that were not, by policy and
-//! by kind of failure, for each day (of UTC). In memory, and every minute in the file
-//! `tls-reports.json` of the data folder: a crash costs the counts of a minute, and no more.
+//! by kind of failure, for each day (of UTC). In memory, each policy once however many domains have it,
+//! and every minute in the file `tls-reports.json` of the data folder ([`kept`]): a crash costs the counts
+//! of a minute, and no more.
 
-use std::collections::BTreeMap;
+mod kept;
+
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crypto::tls::{Distrust, Unverified};
 use serde::{Deserialize, Serialize};
@@ -17,14 +20,16 @@ use crate::durable;
 
 /// Where the counts are kept.
 const FILE: &str = "tls-reports.json";
-/// Octets of that file at most; a larger one is none of ours.
-const FILE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 /// Domains of one period that are counted at most; of more nothing is reported.
 pub(super) const DOMAINS_MAX: usize = 10_000;
 /// Policies of one domain and period at most: it may change a few times in a day.
 pub(super) const POLICIES_MAX: usize = 4;
 /// Kinds of failures under one policy at most; beyond, failures are counted and not told apart.
 pub(super) const FAILURES_MAX: usize = 32;
+/// Octets of all policies together at most; of more the kind is kept, and not what they say.
+const POLICY_OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// Failures that are told apart at most, of all domains together; as [`FAILURES_MAX`] beyond.
+const FAILURES_ALL_MAX: usize = 50_000;
 /// Periods that wait to be reported at most; of more the oldest are dropped.
 const PERIODS_MAX: usize = 3;
 /// Octets of a reason that are kept.
@@ -82,7 +87,7 @@ impl Problem {
 }
 
 /// Which policy a session was held against, RFC 8460 §4.4.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Held {
     /// `tlsa`, `sts` or `no-policy-found`.
     pub(crate) kind: String,
@@ -96,6 +101,11 @@ impl Held {
     /// None was found.
     pub(super) fn nothing() -> Self {
         Self { kind: "no-policy-found".to_owned(), lines: Vec::new(), hosts: Vec::new() }
+    }
+
+    fn octets(&self) -> usize {
+        let words = self.lines.iter().chain(&self.hosts);
+        words.map(|word| word.len() + size_of::<String>()).sum()
     }
 }
 
@@ -116,9 +126,9 @@ pub(crate) struct Failures {
 }
 
 /// What was counted under one policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Count {
-    pub(crate) held: Held,
+    pub(crate) held: Arc<Held>,
     pub(crate) successes: u64,
     pub(crate) failed: u64,
     pub(crate) failures: Vec<Failures>,
@@ -137,7 +147,51 @@ pub(crate) struct Tally {
 #[derive(Debug, Default)]
 struct Counts {
     periods: Periods,
+    policies: HashSet<Arc<Held>>,
+    /// Of all policies.
+    octets: usize,
+    /// How many failures are told apart.
+    failures: usize,
     changed: bool,
+}
+
+impl Counts {
+    /// The one of this policy that all share.
+    fn shared(&mut self, held: &Held) -> Arc<Held> {
+        if let Some(known) = self.policies.get(held) {
+            return known.clone();
+        }
+        if self.octets + held.octets() > POLICY_OCTETS_MAX {
+            self.forget_unused();
+        }
+        let new = match self.octets + held.octets() > POLICY_OCTETS_MAX {
+            true => Held { kind: held.kind.clone(), ..Held::nothing() },
+            false => held.clone(),
+        };
+        if let Some(known) = self.policies.get(&new) {
+            return known.clone();
+        }
+        let new = Arc::new(new);
+        self.octets += new.octets();
+        self.policies.insert(new.clone());
+        new
+    }
+
+    /// Forgets the policies under which nothing is counted any more.
+    fn forget_unused(&mut self) {
+        self.policies.retain(|held| Arc::strong_count(held) > 1);
+        self.octets = self.policies.iter().map(|held| held.octets()).sum();
+    }
+
+    fn drop_period(&mut self, period: i64) {
+        for domain in self.periods.remove(&period).unwrap_or_default().into_values() {
+            self.failures -= told_apart(&domain);
+        }
+    }
+}
+
+fn told_apart(counts: &[Count]) -> usize {
+    counts.iter().map(|count| count.failures.len()).sum()
 }
 
 /// The number of the period that a time is in.
@@ -149,7 +203,7 @@ impl Tally {
     /// With what is kept from before.
     pub(super) fn open(data: &Path) -> Self {
         let file = data.join(FILE);
-        let periods = match read(&file) {
+        let periods = match kept::read(&file) {
             Ok(periods) => periods,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Periods::new(),
             Err(error) => {
@@ -157,7 +211,18 @@ impl Tally {
                 Periods::new()
             }
         };
-        Self { file: Some(file), counts: Mutex::new(Counts { periods, changed: false }) }
+        let mut counts = Counts::default();
+        for (period, domains) in periods {
+            for (domain, kept) in domains {
+                for count in kept {
+                    let held = counts.shared(&count.held);
+                    counts.failures += count.failures.len();
+                    let here = counts.periods.entry(period).or_default();
+                    here.entry(domain.clone()).or_default().push(Count { held, ..count });
+                }
+            }
+        }
+        Self { file: Some(file), counts: Mutex::new(counts) }
     }
 
     /// Counts a session with a host of this domain.
@@ -170,18 +235,21 @@ impl Tally {
         became: Result<(), &Problem>,
     ) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = &mut *counts;
         counts.changed = true;
         while counts.periods.len() >= PERIODS_MAX && !counts.periods.contains_key(&period) {
-            counts.periods.pop_first();
+            let Some(oldest) = counts.periods.keys().next().copied() else { break };
+            counts.drop_period(oldest);
         }
         let domains = counts.periods.entry(period).or_default();
         if domains.len() >= DOMAINS_MAX && !domains.contains_key(domain) {
             return;
         }
+        let held = counts.shared(held);
+        let domains = counts.periods.entry(period).or_default();
         let policies = domains.entry(domain.to_owned()).or_default();
-        let at = policies.iter().position(|count| count.held == *held).unwrap_or(policies.len());
+        let at = policies.iter().position(|count| count.held == held).unwrap_or(policies.len());
         if at == policies.len() && at < POLICIES_MAX {
-            let held = held.clone();
             policies.push(Count { held, successes: 0, failed: 0, failures: Vec::new() });
         }
         let Some(count) = policies.get_mut(at) else { return };
@@ -196,32 +264,39 @@ impl Tally {
         };
         if let Some(known) = count.failures.iter_mut().find(alike) {
             known.count += 1;
-        } else if count.failures.len() < FAILURES_MAX {
+        } else if count.failures.len() < FAILURES_MAX && counts.failures < FAILURES_ALL_MAX {
             let (kind, place) = (problem.kind, place.clone());
             count.failures.push(Failures { kind, place, why, count: 1 });
+            counts.failures += 1;
         }
     }
 
-    /// What is counted of periods before this one: number, domain, counts.
-    pub(super) fn before(&self, period: i64) -> Vec<(i64, String, Vec<Count>)> {
+    /// What is counted of periods before this one: number and domain.
+    pub(super) fn before(&self, period: i64) -> Vec<(i64, String)> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = counts.periods.range(..period);
-        let all = ended.flat_map(|(number, domains)| {
-            domains.iter().map(|(domain, counts)| (*number, domain.clone(), counts.clone()))
-        });
+        let all = ended
+            .flat_map(|(number, domains)| domains.keys().map(|domain| (*number, domain.clone())));
         all.collect()
+    }
+
+    /// What is counted of a domain in a period.
+    pub(super) fn counts(&self, period: i64, domain: &str) -> Vec<Count> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = counts.periods.get(&period).and_then(|domains| domains.get(domain));
+        found.cloned().unwrap_or_default()
     }
 
     /// Forgets what was reported.
     pub(super) fn forget(&self, period: i64, domain: &str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(domains) = counts.periods.get_mut(&period) {
-            domains.remove(domain);
-            if domains.is_empty() {
-                counts.periods.remove(&period);
-            }
-            counts.changed = true;
+        let counts = &mut *counts;
+        let Some(domains) = counts.periods.get_mut(&period) else { return };
+        counts.failures -= told_apart(&domains.remove(domain).unwrap_or_default());
+        if domains.is_empty() {
+            counts.periods.remove(&period);
         }
+        counts.changed = true;
     }
 
     /// Writes down what has changed. Blocks.
@@ -231,25 +306,20 @@ impl Tally {
     /// When the disk fails; then it is written the next time.
     pub(super) fn save(&self) -> std::io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let octets = {
+        // Who counts must not wait until all of it is written out.
+        let periods = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             if !counts.changed {
                 return Ok(());
             }
             counts.changed = false;
-            serde_json::to_vec(&counts.periods)?
+            counts.periods.clone()
         };
-        durable::replace(file, &octets).inspect_err(|_| {
+        let written = kept::octets(&periods).and_then(|octets| durable::replace(file, &octets));
+        written.inspect_err(|_| {
             self.counts.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
         })
     }
-}
-
-fn read(file: &Path) -> std::io::Result<Periods> {
-    if std::fs::metadata(file)?.len() > FILE_OCTETS_MAX {
-        return Err(std::io::Error::other("it is too large"));
-    }
-    Ok(serde_json::from_slice(&std::fs::read(file)?)?)
 }
 
 fn shortened(why: &str) -> String {
@@ -265,8 +335,13 @@ mod tests {
         Place { host: Some(host.to_owned()), address: None }
     }
 
-    fn counted(tally: &Tally, period: i64) -> Vec<(i64, String, Vec<Count>)> {
-        tally.before(period + 1)
+    fn counted(tally: &Tally, before: i64) -> Vec<(i64, String, Vec<Count>)> {
+        let all = tally.before(before).into_iter();
+        all.map(|(period, domain)| {
+            let counts = tally.counts(period, &domain);
+            (period, domain, counts)
+        })
+        .collect()
     }
 
     #[test]
@@ -282,7 +357,7 @@ mod tests {
         let again = Tally::open(folder.path());
         for tally in [&tally, &again] {
             let expected = Count {
-                held: Held::nothing(),
+                held: Held::nothing().into(),
                 successes: 2,
                 failed: 2,
                 failures: vec![Failures {
@@ -292,7 +367,7 @@ mod tests {
                     count: 2,
                 }],
             };
-            assert_eq!(tally.before(8), [(7, "a.example".to_owned(), vec![expected])]);
+            assert_eq!(counted(tally, 8), [(7, "a.example".to_owned(), vec![expected])]);
         }
         again.forget(7, "a.example");
         again.save().unwrap();
@@ -332,7 +407,7 @@ mod tests {
             tally.count(1, "b.example", &held, &Place::default(), Ok(()));
         }
         let of = |domain: &str| {
-            counted(&tally, 1).into_iter().find(|(_, name, _)| name == domain).map(|(.., c)| c)
+            counted(&tally, 2).into_iter().find(|(_, name, _)| name == domain).map(|(.., c)| c)
         };
         let counts = of("a.example").unwrap();
         assert_eq!(counts[0].failures.len(), FAILURES_MAX);
@@ -342,10 +417,65 @@ mod tests {
             let domain = format!("{number}.example");
             tally.count(1, &domain, &nothing, &Place::default(), Ok(()));
         }
-        assert_eq!(counted(&tally, 1).len(), DOMAINS_MAX);
+        assert_eq!(counted(&tally, 2).len(), DOMAINS_MAX);
         for period in 2..5 {
             tally.count(period, "a.example", &nothing, &Place::default(), Ok(()));
         }
-        assert_eq!(counted(&tally, 9).first().unwrap().0, 2, "the oldest period goes");
+        assert_eq!(tally.before(9).first().unwrap().0, 2, "the oldest period goes");
+    }
+
+    #[test]
+    fn a_policy_is_in_memory_and_on_disk_once_and_all_of_them_have_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let tally = Tally::open(folder.path());
+        let line = "mx: mx.example".to_owned();
+        let long = |number: usize| Held {
+            kind: "sts".to_owned(),
+            lines: vec![number.to_string(), line.repeat(4_000)],
+            hosts: Vec::new(),
+        };
+        for number in 0..1_000 {
+            tally.count(1, &format!("{number}.example"), &long(0), &Place::default(), Ok(()));
+        }
+        assert_eq!(tally.counts.lock().unwrap().policies.len(), 1);
+        tally.save().unwrap();
+        let on_disk = std::fs::metadata(folder.path().join(FILE)).unwrap().len();
+        assert!(on_disk < 200_000, "{on_disk}");
+        assert_eq!(counted(&Tally::open(folder.path()), 2), counted(&tally, 2));
+        // One more than there is room for.
+        let room = POLICY_OCTETS_MAX / long(0).octets();
+        for number in 1..=room + 1 {
+            tally.count(2, &format!("{number}.example"), &long(number), &Place::default(), Ok(()));
+        }
+        let held = tally.counts(2, &format!("{}.example", room + 1))[0].held.clone();
+        assert_eq!((held.kind.as_str(), held.lines.len()), ("sts", 0));
+        assert!(tally.counts.lock().unwrap().octets <= POLICY_OCTETS_MAX);
+        // What nothing is counted under any more makes room.
+        (0..1_000).for_each(|number| tally.forget(1, &format!("{number}.example")));
+        (1..=room).for_each(|number| tally.forget(2, &format!("{number}.example")));
+        tally.count(3, "a.example", &long(0), &Place::default(), Ok(()));
+        assert_eq!(tally.counts(3, "a.example")[0].held.lines.len(), 2);
+    }
+
+    #[test]
+    fn failures_of_all_domains_together_have_a_bound() {
+        let tally = Tally::default();
+        let fails = |domain: usize, why: usize| {
+            let problem = Problem::new(Kind::ValidationFailure, why.to_string());
+            let (domain, held) = (format!("{domain}.example"), Held::nothing());
+            tally.count(1, &domain, &held, &Place::default(), Err(&problem));
+            tally.counts(1, &domain)[0].clone()
+        };
+        for number in 0..FAILURES_ALL_MAX {
+            fails(number / FAILURES_MAX, number);
+        }
+        let one_more = fails(DOMAINS_MAX - 1, 0);
+        assert_eq!((one_more.failed, one_more.failures.len()), (1, 0));
+        tally.forget(1, "0.example");
+        assert_eq!(fails(DOMAINS_MAX - 1, 0).failures.len(), 1);
+        tally.count(9, "a.example", &Held::nothing(), &Place::default(), Ok(()));
+        tally.count(8, "a.example", &Held::nothing(), &Place::default(), Ok(()));
+        tally.count(10, "a.example", &Held::nothing(), &Place::default(), Ok(()));
+        assert_eq!(tally.counts.lock().unwrap().failures, 0, "with the oldest period they go");
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Host {
     pub(super) name: String,
     /// IPv6 and IPv4 as they came.
     pub(super) addresses: Vec<SocketAddr>,
+    /// Whether the operator or DNSSEC says that it is a host of this domain.
+    pub(super) is_proved: bool,
     /// What it has published of its certificate.
     pub(super) published: Published,
 }
@@ -92,7 +94,8 @@ impl Ways {
     ) -> Result<Vec<Host>, NoWay> {
         if let Some(route) = route {
             // Whom to believe there is for the operator to know, who wrote the route.
-            return Ok(vec![self.host(&route.host, route.port, false).await?]);
+            let host = self.host(&route.host, route.port, false).await?;
+            return Ok(vec![Host { is_proved: true, ..host }]);
         }
         let (names, is_secure) = self.exchangers(domain).await?;
         let with_records = with_records && is_secure;
@@ -101,7 +104,7 @@ impl Ways {
         for name in names {
             let host = self.host(&name, self.port, with_records).await;
             match host.and_then(|host| within(networks, host)) {
-                Ok(host) => hosts.push(host),
+                Ok(host) => hosts.push(Host { is_proved: is_secure, ..host }),
                 Err(no_way) => failures.push(no_way),
             }
         }
@@ -141,8 +144,12 @@ impl Ways {
 
     async fn host(&self, name: &str, port: u16, with_records: bool) -> Result<Host, NoWay> {
         let socket = |ip: IpAddr| SocketAddr::new(ip, port);
-        let plain =
-            |addresses| Host { name: name.to_owned(), addresses, published: Published::Nothing };
+        let plain = |addresses| Host {
+            name: name.to_owned(),
+            addresses,
+            is_proved: false,
+            published: Published::Nothing,
+        };
         if let Ok(ip) = name.parse::<IpAddr>() {
             return Ok(plain(vec![socket(ip)]));
         }

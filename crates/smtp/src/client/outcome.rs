@@ -135,7 +135,7 @@ pub enum Fault {
     #[error("the peer does not take 8-bit content")]
     NoEightBit,
     /// RFC 8689.
-    #[error("the peer does not offer REQUIRETLS, which the message asks for")]
+    #[error("5.7.30 the peer does not offer REQUIRETLS, which the message asks for")]
     NoRequireTls,
     /// The content has a bare CR or LF.
     #[error("the message has a bare CR or LF and cannot be sent")]

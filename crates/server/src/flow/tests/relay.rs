@@ -262,7 +262,7 @@ fn pass(scene: &Scene) {
 /// The same, and no time passes.
 fn send(scene: &Scene) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(crate::transport::once(&scene.site));
+    runtime.block_on(crate::transport::once(&scene.site, None));
 }
 
 fn waiting(scene: &Scene) -> u64 {
@@ -295,6 +295,31 @@ fn events(scene: &Scene) -> Vec<(String, Option<String>)> {
     let log = scene.site.store.log(&LogFilter::default(), 0, 10_000).unwrap();
     let relayed = log.into_iter().filter(|(_, r)| r.event.ends_with("trasmissione"));
     relayed.map(|(_, record)| (record.event, record.errore_esteso)).collect()
+}
+
+/// A host that accepts and says nothing is left when its own time is over, or that of the way: whichever
+/// comes first. One that speaks is not, by the same times.
+#[test]
+fn a_host_and_a_way_have_their_time_and_no_more() {
+    let (short, long) = (Duration::from_millis(100), Duration::from_secs(60));
+    for (host, way, why) in [
+        (short, long, "the host takes too long to begin"),
+        (long, short, "the time for finding a host is over"),
+    ] {
+        let scene = Scene::new();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        route(&scene, silent.local_addr().unwrap());
+        queue(&scene, "m1@pec.alfa.example");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(crate::transport::once(&scene.site, Some([host, way])));
+        let job = scene.site.store.jobs(None, 9).unwrap().pop().unwrap();
+        assert!(job.last_error.as_ref().unwrap().ends_with(why), "{job:?}");
+        let spoken = Host::start();
+        route(&scene, spoken.address);
+        scene.clock.turn_to(scene.site.clock.now() + SignedDuration::from_hours(1));
+        runtime.block_on(crate::transport::once(&scene.site, Some([long, long])));
+        assert_eq!(spoken.taken().len(), 1);
+    }
 }
 
 // Wherever the connection ends, a message arrives; and twice only when it ended between the end of
