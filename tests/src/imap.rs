@@ -91,6 +91,33 @@ impl Imap {
         }
     }
 
+    /// IDLE: what comes is read by [`response`](Self::response).
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub fn begin_idle(&mut self) -> anyhow::Result<()> {
+        self.tag += 1;
+        self.wire.write(format!("t{} IDLE\r\n", self.tag).as_bytes())?;
+        let told = self.response()?;
+        if !told.starts_with(b"+") {
+            bail!("IDLE: {}", String::from_utf8_lossy(&told));
+        }
+        Ok(())
+    }
+
+    /// DONE, and what comes up to its answer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When no answer comes.
+    pub fn end_idle(&mut self) -> anyhow::Result<()> {
+        self.wire.write(b"DONE\r\n")?;
+        let tag = format!("t{} ", self.tag);
+        while !self.response()?.starts_with(tag.as_bytes()) {}
+        Ok(())
+    }
+
     /// How many messages a mailbox holds.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows the program from inside: it is started, spoken to over TLS, killed.
 
+pub mod bucket;
 pub mod certificates;
 pub mod demo;
 pub mod dns;
@@ -15,6 +16,7 @@ pub mod mta;
 pub mod outside;
 pub mod pair;
 pub mod peers;
+pub mod postgres;
 pub mod process;
 pub mod receipts;
 pub mod script;

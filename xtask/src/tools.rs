@@ -49,6 +49,11 @@ const TOOLS: &[Tool] = &[
         purpose: "a root of DNS of the tests' own",
     },
     Tool { program: "kzonesign", package: "knot-dnssecutils", purpose: "signs it" },
+    Tool {
+        program: "/usr/lib/postgresql/15/bin/postgres",
+        package: "postgresql-15",
+        purpose: "keeps the index of a store that machines share",
+    },
     Tool { program: "softhsm2-util", package: "softhsm2", purpose: "a device that holds a key" },
     Tool { program: "python3", package: "python3", purpose: "smtplib and imaplib are clients" },
     Tool { program: "curl", package: "curl", purpose: "a client of HTTP, IMAP and SMTP" },
@@ -126,8 +131,33 @@ struct Library {
     install: &'static str,
 }
 
-/// Checks licences, bans and sources of the dependencies.
-const CARGO_DENY: &str = "0.20.2";
+/// Programs of crates.io: the name, the version, what it takes beside, and what for.
+const CRATES: [Crate; 2] = [
+    Crate {
+        name: "cargo-deny",
+        version: "0.20.2",
+        asked: "cargo deny --version",
+        features: "",
+        purpose: "checks licences, bans and sources of the dependencies",
+    },
+    Crate {
+        name: "s3s-fs",
+        version: "0.14.1",
+        asked: "s3s-fs --version",
+        features: "--features binary",
+        purpose: "an S3 whose buckets are folders",
+    },
+];
+
+/// A program that cargo builds.
+struct Crate {
+    name: &'static str,
+    version: &'static str,
+    /// Tells the version, at the end.
+    asked: &'static str,
+    features: &'static str,
+    purpose: &'static str,
+}
 
 /// Sees to it that everything is there, and says what it found. As root on Debian it installs what
 /// is missing; otherwise it names it.
@@ -150,12 +180,13 @@ pub(crate) fn provide() -> Result<String> {
     ensure!(missing.is_empty(), "missing: run `sudo apt-get install {names}`");
     libraries()?;
     components()?;
-    cargo_deny()?;
+    crates()?;
     let servers = mail_servers()?;
+    let built = CRATES.map(|one| format!("{} {}", one.name, one.version)).join(", ");
     let crates = fetch();
     let programs = TOOLS.len();
     let libraries = LIBRARIES.map(|library| library.name).join(", ");
-    Ok(format!("{programs} programs, {libraries}, {servers} and cargo-deny {CARGO_DENY}; {crates}"))
+    Ok(format!("{programs} programs, {libraries}, {servers}, {built}; {crates}"))
 }
 
 fn absent() -> Vec<&'static Tool> {
@@ -270,19 +301,21 @@ fn mail_servers() -> Result<String> {
     Ok(names.join(", "))
 }
 
-fn cargo_deny() -> Result<()> {
-    let version = Run::new("cargo deny --version").quietly();
-    if version.is_some_and(|version| version.trim().ends_with(CARGO_DENY)) {
-        return Ok(());
+fn crates() -> Result<()> {
+    for Crate { name, version, asked, features, purpose } in CRATES {
+        let there = Run::new(asked).quietly();
+        if there.is_some_and(|told| told.trim().ends_with(version)) {
+            continue;
+        }
+        println!("    missing: {name} {version} ({purpose}); building it takes some minutes");
+        let install = format!("cargo install --locked {name} --version {version} {features}");
+        // In a target folder of its own, which cargo removes: it shares nothing with our build.
+        let built = Run::new(&install).argument("--quiet").unset("CARGO_TARGET_DIR").run();
+        built.with_context(|| {
+            format!("{name} {version} is missing: run `{install}` where crates.io can be reached")
+        })?;
     }
-    println!("    missing: cargo-deny {CARGO_DENY}; building it takes some minutes");
-    let install = format!("cargo install --locked cargo-deny --version {CARGO_DENY}");
-    // In a target folder of its own, which cargo removes: it shares nothing with our build.
-    Run::new(&install).argument("--quiet").unset("CARGO_TARGET_DIR").run().with_context(|| {
-        format!(
-            "cargo-deny {CARGO_DENY} is missing: run `{install}` where crates.io can be reached"
-        )
-    })
+    Ok(())
 }
 
 /// Downloads every crate of the lock files, those of other systems too: cargo-deny looks at all.

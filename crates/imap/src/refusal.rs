@@ -147,6 +147,10 @@ impl From<StoreError> for Refusal {
             StoreError::NoSpace => {
                 Self::no(Code::Unavailable, "No space is left on this server: try again later")
             }
+            // RFC 5530 §3. The store itself says in the log why it cannot be reached.
+            StoreError::Unavailable(_) => {
+                Self::no(Code::Unavailable, "The mail cannot be reached now: try again later")
+            }
             error @ (StoreError::AccountExists
             | StoreError::JobGone(_)
             | StoreError::Overtaken

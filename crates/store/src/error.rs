@@ -60,6 +60,10 @@ pub enum StoreError {
     /// The infected message must be kept longer.
     #[error("the infected message must be kept longer")]
     StillKept(InfectedId),
+    /// The database, or what the octets lie on, cannot be reached or is overloaded: the next try may
+    /// do better. Nobody but the log learns the cause.
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
     /// The disk or the database failed. Nobody but the log learns the cause.
     #[error("the medium failed: {0}")]
     Medium(String),

@@ -9,6 +9,7 @@
 pub mod contract;
 pub mod embedded;
 pub mod memory;
+pub mod shared;
 
 mod account;
 mod annotation;
@@ -17,6 +18,7 @@ mod flags;
 mod log;
 mod mailbox;
 mod message;
+mod numbers;
 mod quarantine;
 mod queue;
 mod quota;

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, params};
 
 use super::accounts;
-use super::mailboxes::Numbers;
 use super::txn::Txn;
 use crate::annotation::{self, Annotations};
+use crate::numbers::Numbers;
 use crate::{AccountId, MailboxId, StoreError};
 
 fn key(mailbox: Option<MailboxId>) -> i64 {

@@ -3,12 +3,13 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::accounts;
-use super::messages::{self, Span};
+use super::messages;
 use super::txn::Txn;
+pub(super) use crate::numbers::Numbers;
 use crate::rules::{self, micros, time, uid};
 use crate::{
-    AccountId, MAILBOXES_MAX, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq,
-    SUBSCRIPTIONS_MAX, SpecialUse, StoreError, SystemFlags, Timestamp, Uid, UidSet, UidValidity,
+    AccountId, MAILBOXES_MAX, Mailbox, MailboxId, MailboxName, SUBSCRIPTIONS_MAX, SpecialUse,
+    StoreError, Timestamp, UidSet, UidValidity,
 };
 
 const COLUMNS: &str = "id, account, name, special_use, system, uid_validity, created";
@@ -256,23 +257,6 @@ pub(super) fn subscribe(
     Ok(())
 }
 
-/// The numbers of a mailbox: read, changed as messages come, change and go, and saved.
-#[derive(Debug, Clone)]
-pub(super) struct Numbers {
-    pub(super) id: MailboxId,
-    pub(super) account: AccountId,
-    pub(super) uid_validity: UidValidity,
-    pub(super) uid_next: u32,
-    pub(super) mod_seq: u64,
-    pub(super) recent_from: u32,
-    pub(super) messages: u64,
-    pub(super) unseen: u64,
-    pub(super) recent: u64,
-    pub(super) deleted: u64,
-    pub(super) octets: u64,
-    pub(super) deleted_octets: u64,
-}
-
 impl Numbers {
     pub(super) fn load(db: &Connection, id: MailboxId) -> Result<Self, StoreError> {
         let mut get = db.prepare_cached(
@@ -329,62 +313,5 @@ impl Numbers {
                 self.id.0.cast_signed(),
             ])?;
         Ok(())
-    }
-
-    /// The next UID.
-    pub(super) fn take_uid(&mut self) -> Result<Uid, StoreError> {
-        if self.uid_next == u32::MAX {
-            return Err(StoreError::OutOfUids);
-        }
-        self.uid_next += 1;
-        Ok(uid(self.uid_next - 1))
-    }
-
-    /// A message with these flags came.
-    pub(super) fn count(&mut self, span: Span) {
-        self.messages += 1;
-        self.octets += span.octets;
-        self.recent += u64::from(span.uid >= self.recent_from);
-        self.count_flags(span);
-    }
-
-    /// A message with these flags went.
-    pub(super) fn discount(&mut self, span: Span) {
-        self.messages -= 1;
-        self.octets -= span.octets;
-        self.recent -= u64::from(span.uid >= self.recent_from);
-        self.discount_flags(span);
-    }
-
-    /// A message has these flags now.
-    pub(super) fn count_flags(&mut self, span: Span) {
-        self.unseen += u64::from(!span.flags.contains(SystemFlags::SEEN));
-        if span.flags.contains(SystemFlags::DELETED) {
-            self.deleted += 1;
-            self.deleted_octets += span.octets;
-        }
-    }
-
-    /// A message had these flags.
-    pub(super) fn discount_flags(&mut self, span: Span) {
-        self.unseen -= u64::from(!span.flags.contains(SystemFlags::SEEN));
-        if span.flags.contains(SystemFlags::DELETED) {
-            self.deleted -= 1;
-            self.deleted_octets -= span.octets;
-        }
-    }
-
-    pub(super) fn status(&self) -> MailboxStatus {
-        MailboxStatus {
-            messages: self.messages,
-            unseen: self.unseen,
-            recent: self.recent,
-            deleted: self.deleted,
-            octets: self.octets,
-            deleted_octets: self.deleted_octets,
-            uid_next: uid(self.uid_next),
-            uid_validity: self.uid_validity,
-            mod_seq: ModSeq(self.mod_seq),
-        }
     }
 }

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::accounts;
 use super::keys::Keys;
-use super::mailboxes::Numbers;
 use super::txn::Txn;
+use crate::numbers::{Numbers, Span};
 use crate::rules::{self, micros, time, uid};
 use crate::{
     Appended, BlobId, Changes, Charge, Copied, Digested, FlagChange, FlagUpdate, Flags,
@@ -16,20 +16,6 @@ use crate::{
 };
 
 const COLUMNS: &str = "uid, flags, keywords, mod_seq, octets, received, saved, blob";
-
-/// What the numbers of a mailbox depend on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Span {
-    pub(super) uid: u32,
-    pub(super) flags: SystemFlags,
-    pub(super) octets: u64,
-}
-
-impl Span {
-    fn of(message: &Summary) -> Self {
-        Self { uid: message.uid.0.get(), flags: message.flags.system, octets: message.octets }
-    }
-}
 
 /// The keywords of a mailbox; in its messages they are numbers, two octets each. Read when first
 /// needed: most mailboxes have none.

@@ -1,0 +1,210 @@
+//! Octets in files of this machine, or of a file system that all nodes share.
+//!
+//! Each node appends to a segment of its own, `NODE-NUMBER`, a group at a time, with one flush for
+//! all that have gathered. A segment in which nothing is alive any more is unlinked. Not here, as it
+//! is in the embedded store: storing equal pieces once, compressing them, and copying what is alive
+//! out of a segment that is mostly dead.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use super::octets::{Medium, Place};
+use crate::StoreError;
+
+/// Octets after which the next segment is begun.
+const SEGMENT_OCTETS: u64 = 64 * 1024 * 1024;
+/// Calls whose octets are flushed together at most.
+const GROUP_MAX: usize = 256;
+/// Segments that are told at a time.
+const OLD_AT_ONCE: usize = 256;
+/// A segment that nobody appended to for so long is named by every transaction that will ever name
+/// it: none takes half of this.
+const QUIET: Duration = Duration::from_secs(600);
+
+type Answer = Result<Vec<Place>, StoreError>;
+
+/// A call's octets, and where its answer goes.
+struct Request {
+    octets: Vec<Arc<[u8]>>,
+    answer: SyncSender<Answer>,
+}
+
+/// The segments in a folder.
+pub(super) struct Local {
+    folder: PathBuf,
+    requests: Option<Sender<Request>>,
+    appender: Option<JoinHandle<()>>,
+    /// The segment that is appended to.
+    active: Arc<Mutex<String>>,
+}
+
+/// The end of the segment that is appended to.
+struct Segment {
+    name: String,
+    file: File,
+    end: u64,
+}
+
+impl Local {
+    pub(super) fn open(folder: &Path, node: u64) -> Result<Self, StoreError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let (requests, taken) = channel::<Request>();
+        let active = Arc::new(Mutex::new(String::new()));
+        let appender = {
+            let (folder, active) = (folder.to_owned(), Arc::clone(&active));
+            std::thread::Builder::new()
+                .name("store-segments".into())
+                .spawn(move || append(&folder, node, &taken, &active))?
+        };
+        let (requests, appender) = (Some(requests), Some(appender));
+        Ok(Self { folder: folder.to_owned(), requests, appender, active })
+    }
+
+    fn path(&self, object: &str) -> Result<PathBuf, StoreError> {
+        // Names come from the database, and are no paths.
+        match object.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') && !object.is_empty() {
+            true => Ok(self.folder.join(object)),
+            false => Err(StoreError::Medium("a segment has a name that is none".into())),
+        }
+    }
+}
+
+/// Appends what callers bring, until they are gone.
+fn append(folder: &Path, node: u64, requests: &Receiver<Request>, active: &Mutex<String>) {
+    let (mut segment, mut number): (Option<Segment>, u64) = (None, 0);
+    while let Ok(first) = requests.recv() {
+        let mut group = vec![first];
+        group.extend(requests.try_iter().take(GROUP_MAX - 1));
+        let mut roll = || {
+            number += 1;
+            let name = format!("{node:x}-{number:x}");
+            name.clone_into(&mut active.lock().unwrap_or_else(PoisonError::into_inner));
+            begin(folder, name)
+        };
+        let places = write(&mut segment, &group, &mut roll);
+        if places.is_err() {
+            // Nobody knows what of it is on disk, and nothing refers to it: the next is another file.
+            segment = None;
+        }
+        let mut places = places.map(Vec::into_iter);
+        for Request { octets, answer } in group {
+            let result = match &mut places {
+                Ok(places) => Ok(places.by_ref().take(octets.len()).collect()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string()).into()),
+            };
+            // Nobody listens any more only when the caller's thread is gone.
+            answer.send(result).unwrap_or_default();
+        }
+    }
+}
+
+fn begin(folder: &Path, name: String) -> io::Result<Segment> {
+    let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
+    let file = options.open(folder.join(&name))?;
+    File::open(folder)?.sync_all()?;
+    Ok(Segment { name, file, end: 0 })
+}
+
+fn write(
+    segment: &mut Option<Segment>,
+    group: &[Request],
+    roll: &mut dyn FnMut() -> io::Result<Segment>,
+) -> io::Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for octets in group.iter().flat_map(|request| &request.octets) {
+        if let Some(full) = segment.take_if(|segment| segment.end >= SEGMENT_OCTETS) {
+            full.file.sync_data()?;
+        }
+        if segment.is_none() {
+            *segment = Some(roll()?);
+        }
+        let Some(segment) = segment.as_mut() else { continue };
+        segment.file.write_all_at(octets, segment.end)?;
+        places.push(Place { object: segment.name.clone(), start: segment.end });
+        segment.end += octets.len() as u64;
+    }
+    if let Some(segment) = segment {
+        segment.file.sync_data()?;
+    }
+    Ok(places)
+}
+
+impl Medium for Local {
+    fn put(&self, octets: Vec<Arc<[u8]>>) -> Result<Vec<Place>, StoreError> {
+        let gone = || StoreError::Medium("nobody appends to segments any more".into());
+        let (answer, answered) = sync_channel(1);
+        let requests = self.requests.as_ref().ok_or_else(gone)?;
+        requests.send(Request { octets, answer }).map_err(|_| gone())?;
+        answered.recv().map_err(|_| gone())?
+    }
+
+    fn read(&self, object: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let file = match File::open(self.path(object)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NoSuchMessage);
+            }
+            file => file?,
+        };
+        let length = usize::try_from(range.end - range.start)
+            .map_err(|_| StoreError::Medium("octets are more than memory".into()))?;
+        let mut octets = vec![0; length];
+        file.read_exact_at(&mut octets, range.start)?;
+        Ok(octets)
+    }
+
+    fn remove(&self, object: &str) -> Result<Option<u64>, StoreError> {
+        let path = self.path(object)?;
+        if *self.active.lock().unwrap_or_else(PoisonError::into_inner) == object
+            || !is_quiet(&path)?
+        {
+            return Ok(None);
+        }
+        let octets = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
+            metadata => metadata?.len(),
+        };
+        fs::remove_file(&path)?;
+        Ok(Some(octets))
+    }
+
+    fn old(&self, after: Option<&str>) -> Result<Vec<String>, StoreError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if after.is_none_or(|after| *name > *after) && is_quiet(&entry.path())? {
+                found.push(name);
+            }
+        }
+        found.sort();
+        found.truncate(OLD_AT_ONCE);
+        Ok(found)
+    }
+}
+
+/// Whether nobody appended for long.
+fn is_quiet(path: &Path) -> Result<bool, StoreError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        metadata => {
+            let written = metadata?.modified()?;
+            Ok(SystemTime::now().duration_since(written).is_ok_and(|since| since > QUIET))
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(Err(_)) = self.appender.take().map(JoinHandle::join) {
+            tracing::error!("what appends to segments panicked");
+        }
+    }
+}

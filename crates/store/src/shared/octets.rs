@@ -1,0 +1,296 @@
+//! Octets on their way in and out, whatever they lie on.
+//!
+//! They are on their medium, and stay there through a loss of power, before the transaction that
+//! names them begins. What no transaction came to name is swept away later. Each 64 KiB have a
+//! checksum, which is in the database: what is read is held against it.
+
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::connection::{Db, get, number};
+use crate::rules::clip;
+use crate::{BlobId, Octets, Spool, Spooled, StoreError};
+
+/// Octets that share a checksum.
+const CHUNK_OCTETS: u64 = 64 * 1024;
+/// A spool keeps this much in memory: most messages never see a file.
+const MEMORY_OCTETS_MAX: usize = 256 * 1024;
+/// Octets in memory on their way to the medium: two of the largest messages, or thousands of small
+/// ones. A larger one goes alone.
+const ROOM_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+
+/// Where some octets begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) object: String,
+    pub(super) start: u64,
+}
+
+/// What octets lie on.
+pub(super) trait Medium: Send + Sync {
+    /// Keeps each of these, and tells where: when it returns they survive a loss of power.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSpace`], [`StoreError::Unavailable`], [`StoreError::Medium`]: none is of use.
+    fn put(&self, octets: Vec<Arc<[u8]>>) -> Result<Vec<Place>, StoreError>;
+    /// Octets of an object.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMessage`] when there is no such object.
+    fn read(&self, object: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+    /// Removes an object that nothing refers to; how many octets that freed, nothing when it is still
+    /// written to.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn remove(&self, object: &str) -> Result<Option<u64>, StoreError>;
+    /// Some objects that were there before anything that is under way now began, after `after` in
+    /// their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn old(&self, after: Option<&str>) -> Result<Vec<String>, StoreError>;
+}
+
+/// Octets that are on their medium and in no table yet.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) blob: BlobId,
+    pub(super) octets: u64,
+    pub(super) object: String,
+    pub(super) start: u64,
+    pub(super) crcs: Vec<u8>,
+}
+
+fn crcs(octets: &[u8]) -> Vec<u8> {
+    octets.chunks(CHUNK_OCTETS as usize).flat_map(|c| crc32c::crc32c(c).to_le_bytes()).collect()
+}
+
+/// Octets in memory; nothing where they are stored already.
+pub(super) fn load(octets: Octets) -> Result<Result<Arc<[u8]>, BlobId>, StoreError> {
+    Ok(match octets {
+        Octets::Inline(octets) => Ok(octets),
+        Octets::Owned(octets) => Ok(octets.into()),
+        Octets::Spooled(spooled) => Ok(spooled.into_octets()?.into()),
+        Octets::Stored(blob) => Err(blob),
+    })
+}
+
+/// How long octets are before they are loaded.
+pub(super) fn length(octets: &Octets) -> u64 {
+    match octets {
+        Octets::Inline(octets) => octets.len() as u64,
+        Octets::Owned(octets) => octets.len() as u64,
+        Octets::Spooled(spooled) => spooled.octets(),
+        Octets::Stored(_) => 0,
+    }
+}
+
+/// Puts octets on the medium under numbers of their own.
+pub(super) fn keep(
+    medium: &dyn Medium,
+    numbers: &[u64],
+    octets: Vec<Arc<[u8]>>,
+) -> Result<Vec<Kept>, StoreError> {
+    let described: Vec<_> =
+        octets.iter().map(|one| (one.len() as u64, crcs(one))).zip(numbers).collect();
+    let places = medium.put(octets)?;
+    let kept = described.into_iter().zip(places).map(|(((octets, crcs), number), place)| {
+        let Place { object, start } = place;
+        Kept { blob: BlobId(*number), octets, object, start, crcs }
+    });
+    Ok(kept.collect())
+}
+
+/// How many octets a blob has.
+pub(super) fn octets(db: &Db, blob: BlobId) -> Result<u64, StoreError> {
+    let row = db.first("SELECT octets FROM blobs WHERE id = $1", &[&blob.0.cast_signed()])?;
+    row.map_or(Err(StoreError::NoSuchMessage), |row| number(&row, 0))
+}
+
+/// Where octets `start..end` of a blob are: whole chunks of them, with their checksums.
+pub(super) struct Located {
+    object: String,
+    /// In the object.
+    chunks: Range<u64>,
+    crcs: Vec<u8>,
+    /// In those chunks.
+    range: Range<usize>,
+}
+
+pub(super) fn locate(db: &Db, blob: BlobId, start: u64, end: u64) -> Result<Located, StoreError> {
+    let find = "SELECT octets, object, start, crcs FROM blobs WHERE id = $1";
+    let row = db.first(find, &[&blob.0.cast_signed()])?.ok_or(StoreError::NoSuchMessage)?;
+    let octets = number(&row, 0)?;
+    let range = clip(start, end, octets);
+    let first = range.start / CHUNK_OCTETS;
+    let last = range.end.div_ceil(CHUNK_OCTETS).max(first);
+    let (from, until) = (first * CHUNK_OCTETS, (last * CHUNK_OCTETS).min(octets));
+    let until = until.max(from);
+    let crcs: &[u8] = get(&row, 3)?;
+    let crcs = crcs.get(first as usize * 4..last as usize * 4).ok_or_else(damaged)?;
+    let at = number(&row, 2)?;
+    Ok(Located {
+        object: get(&row, 1)?,
+        chunks: at + from..at + until,
+        crcs: crcs.to_vec(),
+        range: (range.start - from) as usize..(range.end - from) as usize,
+    })
+}
+
+/// Reads what was located, and checks it.
+pub(super) fn read(medium: &dyn Medium, located: Located) -> Result<Vec<u8>, StoreError> {
+    let Located { object, chunks, crcs: expected, range } = located;
+    if range.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut octets = medium.read(&object, chunks)?;
+    if crcs(&octets) != expected {
+        return Err(damaged());
+    }
+    octets.truncate(range.end);
+    octets.drain(..range.start);
+    Ok(octets)
+}
+
+fn damaged() -> StoreError {
+    StoreError::Medium("stored octets do not have their checksum".into())
+}
+
+/// Room for octets in memory.
+#[derive(Default)]
+pub(super) struct Room {
+    taken: Mutex<u64>,
+    given: Condvar,
+}
+
+/// Some of it, until it is dropped.
+pub(super) struct Taken<'a> {
+    room: &'a Room,
+    octets: u64,
+}
+
+impl Room {
+    /// Waits until there is room.
+    pub(super) fn take(&self, octets: u64) -> Taken<'_> {
+        let full = |taken: &mut u64| *taken > 0 && *taken + octets > ROOM_OCTETS_MAX;
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.given.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
+        *taken += octets;
+        Taken { room: self, octets }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.room.taken.lock().unwrap_or_else(PoisonError::into_inner) -= self.octets;
+        self.room.given.notify_all();
+    }
+}
+
+/// Where spools of this node go on when they are too long for memory.
+pub(super) struct Spools {
+    pub(super) folder: PathBuf,
+    pub(super) next: AtomicU64,
+}
+
+impl Spools {
+    /// A file without a name: it is gone when it is closed, however that comes.
+    fn file(&self) -> Result<File, StoreError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(format!("{}-{number}", std::process::id()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(file)
+    }
+}
+
+/// A message on its way in.
+pub(super) struct SharedSpool {
+    pub(super) spools: Arc<Spools>,
+    pub(super) memory: Vec<u8>,
+    pub(super) file: Option<(File, u64)>,
+}
+
+impl SharedSpool {
+    fn spill(&mut self) -> Result<(), StoreError> {
+        if self.file.is_none() {
+            self.file = Some((self.spools.file()?, 0));
+        }
+        if let Some((file, end)) = &mut self.file {
+            file.write_all_at(&self.memory, *end)?;
+            *end += self.memory.len() as u64;
+            self.memory.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Spool for SharedSpool {
+    fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        for piece in octets.chunks(MEMORY_OCTETS_MAX) {
+            if self.memory.len() + piece.len() > MEMORY_OCTETS_MAX {
+                self.spill()?;
+            }
+            self.memory.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
+        if self.file.is_some() {
+            self.spill()?;
+        }
+        let memory = std::mem::take(&mut self.memory);
+        Ok(Box::new(match self.file.take() {
+            Some((file, octets)) => SharedSpooled::File(file, octets),
+            None => SharedSpooled::Memory(memory),
+        }))
+    }
+}
+
+/// A whole message on its way in.
+enum SharedSpooled {
+    Memory(Vec<u8>),
+    File(File, u64),
+}
+
+impl Spooled for SharedSpooled {
+    fn octets(&self) -> u64 {
+        match self {
+            Self::Memory(octets) => octets.len() as u64,
+            Self::File(_, octets) => *octets,
+        }
+    }
+
+    fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        let range = clip(start, end, self.octets());
+        match self {
+            Self::Memory(octets) => Ok(octets[range.start as usize..range.end as usize].to_vec()),
+            Self::File(file, _) => {
+                let mut read = vec![0; (range.end - range.start) as usize];
+                file.read_exact_at(&mut read, range.start)?;
+                Ok(read)
+            }
+        }
+    }
+
+    fn into_octets(self: Box<Self>) -> Result<Vec<u8>, StoreError> {
+        match *self {
+            Self::Memory(octets) => Ok(octets),
+            Self::File(..) => self.read(0, u64::MAX),
+        }
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
+        self
+    }
+}

@@ -1,0 +1,63 @@
+//! The shared store, on a PostgreSQL that is started here: what every store must do, with octets in a
+//! folder and in S3, and what several nodes on one database must do.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+mod shared {
+    pub(super) mod contract;
+    pub(super) mod nodes;
+}
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use scenarios::bucket;
+use scenarios::postgres::Postgres;
+use store::shared::{Bucket, Options, Place, SharedStore};
+use tempfile::TempDir;
+
+/// The database of all tests here: each has a schema of its own in it.
+fn database() -> &'static Postgres {
+    static DATABASE: OnceLock<Postgres> = OnceLock::new();
+    DATABASE.get_or_init(|| Postgres::start().unwrap())
+}
+
+/// The S3 of all tests here.
+fn service() -> &'static bucket::Bucket {
+    static SERVICE: OnceLock<bucket::Bucket> = OnceLock::new();
+    SERVICE.get_or_init(|| bucket::Bucket::start().unwrap())
+}
+
+/// A schema that nobody had before.
+fn schema() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A store in a schema, on a database, with octets in a folder.
+fn in_folder(database: &Postgres, schema: &str, folder: &TempDir) -> Options {
+    Options {
+        database: database.address(),
+        schema: schema.to_owned(),
+        connections: 8,
+        octets: Place::Folder(folder.path().join("segments")),
+        spool: folder.path().join("spool"),
+    }
+}
+
+/// The same with octets in S3.
+fn in_bucket(database: &Postgres, schema: &str, folder: &TempDir) -> Options {
+    let bucket = Bucket {
+        endpoint: service().endpoint(),
+        region: "eu-south-1".into(),
+        name: bucket::NAME.into(),
+        prefix: format!("{schema}/"),
+        key_id: bucket::KEY.0.into(),
+        secret: bucket::KEY.1.into(),
+    };
+    Options { octets: Place::Bucket(bucket), ..in_folder(database, schema, folder) }
+}
+
+fn open(options: &Options) -> SharedStore {
+    SharedStore::open(options).unwrap()
+}
