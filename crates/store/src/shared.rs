@@ -133,9 +133,34 @@ impl SharedStore {
         });
         let blobs = blobs.collect::<Result<Vec<_>, _>>()?;
         let of = (self.ears.node, &*self.ears.channel);
-        let (done, changed) = txn::write(&self.pool, of, &kept, |txn| work(txn, &blobs))?;
-        self.ears.tell(changed);
-        Ok(done)
+        match txn::write(&self.pool, of, &kept, |txn| work(txn, &blobs)) {
+            Ok((done, changed)) => {
+                self.ears.tell(changed);
+                Ok(done)
+            }
+            // Nobody knows what became of it: what is left over is found among all there is.
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            Err(error) => {
+                self.discard(&kept);
+                Err(error)
+            }
+        }
+    }
+
+    /// Has octets that no transaction came to name swept.
+    fn discard(&self, kept: &[octets::Kept]) {
+        let mut objects: Vec<&str> = kept.iter().map(|kept| &*kept.object).collect();
+        objects.sort_unstable();
+        objects.dedup();
+        if objects.is_empty() {
+            return;
+        }
+        let discard =
+            "INSERT INTO garbage SELECT object, now() FROM unnest($1::text[]) AS o (object)
+                       ON CONFLICT DO NOTHING";
+        if let Err(error) = self.ask(|db| db.execute(discard, &[&objects]).map(drop)) {
+            tracing::debug!(%error, "octets of nobody are found later");
+        }
     }
 
     /// The same without new octets.

@@ -57,6 +57,35 @@ pub(super) fn wait<F: Future>(future: F, until: Instant) -> Option<F::Output> {
     }
 }
 
+/// The threads that move octets between this node and all others.
+pub(super) struct Io(Option<Runtime>);
+
+impl Io {
+    pub(super) fn start() -> Result<Self, StoreError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("store-io")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(work);
+        }
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        // Without waiting: the last to let go of the store may be a task of another runtime.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// A parameter of a statement.
 pub(super) type Value<'a> = &'a (dyn ToSql + Sync);
 
@@ -276,7 +305,7 @@ fn told(error: &dyn std::error::Error) -> String {
 
 /// The connections of this node.
 pub(super) struct Pool {
-    runtime: Arc<Runtime>,
+    io: Arc<Io>,
     config: Config,
     schema: String,
     max: usize,
@@ -291,9 +320,9 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(runtime: Arc<Runtime>, config: Config, schema: String, max: usize) -> Self {
+    pub(super) fn new(io: Arc<Io>, config: Config, schema: String, max: usize) -> Self {
         let (state, returned) = (Mutex::default(), Condvar::new());
-        Self { runtime, config, schema, max: max.max(1), state, returned }
+        Self { io, config, schema, max: max.max(1), state, returned }
     }
 
     /// A connection of its own, in no pool, with what else it has to say.
@@ -306,7 +335,7 @@ impl Pool {
         config.connect_timeout(CONNECT_TIME_MAX).tcp_user_timeout(STATEMENT_TIME_MAX);
         config.keepalives_idle(Duration::from_secs(5)).keepalives_interval(Duration::from_secs(5));
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
-        self.runtime.spawn(async move {
+        self.io.spawn(async move {
             let connected = tokio::time::timeout(CONNECT_TIME_MAX, config.connect(NoTls)).await;
             let (client, mut connection) = match connected {
                 Ok(Ok(connected)) => connected,

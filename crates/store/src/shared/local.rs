@@ -8,12 +8,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::octets::{Medium, Place};
 use crate::StoreError;
@@ -50,6 +50,7 @@ struct Segment {
     name: String,
     file: File,
     end: u64,
+    written: Instant,
 }
 
 impl Local {
@@ -109,7 +110,7 @@ fn begin(folder: &Path, name: String) -> io::Result<Segment> {
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
     let file = options.open(folder.join(&name))?;
     File::open(folder)?.sync_all()?;
-    Ok(Segment { name, file, end: 0 })
+    Ok(Segment { name, file, end: 0, written: Instant::now() })
 }
 
 fn write(
@@ -119,8 +120,12 @@ fn write(
 ) -> io::Result<Vec<Place>> {
     let mut places = Vec::new();
     for octets in group.iter().flat_map(|request| &request.octets) {
-        if let Some(full) = segment.take_if(|segment| segment.end >= SEGMENT_OCTETS) {
-            full.file.sync_data()?;
+        let is_over = |segment: &mut Segment| {
+            // One that is quiet may be swept by another node, if all in it is dead.
+            segment.end >= SEGMENT_OCTETS || segment.written.elapsed() >= QUIET / 2
+        };
+        if let Some(over) = segment.take_if(is_over) {
+            flush(&over)?;
         }
         if segment.is_none() {
             *segment = Some(roll()?);
@@ -129,11 +134,20 @@ fn write(
         segment.file.write_all_at(octets, segment.end)?;
         places.push(Place { object: segment.name.clone(), start: segment.end });
         segment.end += octets.len() as u64;
+        segment.written = Instant::now();
     }
     if let Some(segment) = segment {
-        segment.file.sync_data()?;
+        flush(segment)?;
     }
     Ok(places)
+}
+
+fn flush(segment: &Segment) -> io::Result<()> {
+    segment.file.sync_data()?;
+    if segment.file.metadata()?.nlink() == 0 {
+        return Err(io::Error::other(format!("segment {} was removed", segment.name)));
+    }
+    Ok(())
 }
 
 impl Medium for Local {
@@ -174,18 +188,26 @@ impl Medium for Local {
         Ok(Some(octets))
     }
 
-    fn old(&self, after: Option<&str>) -> Result<Vec<String>, StoreError> {
+    fn old(&self, after: Option<&str>) -> Result<(Vec<String>, Option<String>), StoreError> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if after.is_none_or(|after| *name > *after) && is_quiet(&entry.path())? {
+            if after.is_none_or(|after| *name > *after) {
                 found.push(name);
             }
         }
         found.sort();
         found.truncate(OLD_AT_ONCE);
-        Ok(found)
+        let last = found.last().cloned();
+        let mut old = Vec::new();
+        for name in found {
+            // What is there and no segment of ours stays.
+            if self.path(&name).is_ok_and(|path| is_quiet(&path).unwrap_or(false)) {
+                old.push(name);
+            }
+        }
+        Ok((old, last))
     }
 }
 

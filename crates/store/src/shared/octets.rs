@@ -51,13 +51,13 @@ pub(super) trait Medium: Send + Sync {
     ///
     /// As [`put`](Self::put).
     fn remove(&self, object: &str) -> Result<Option<u64>, StoreError>;
-    /// Some objects that were there before anything that is under way now began, after `after` in
-    /// their order.
+    /// Looks at some objects after `after` in their order: which of them were there before anything
+    /// that is under way now began, and the last of them; nothing when there are no more.
     ///
     /// # Errors
     ///
     /// As [`put`](Self::put).
-    fn old(&self, after: Option<&str>) -> Result<Vec<String>, StoreError>;
+    fn old(&self, after: Option<&str>) -> Result<(Vec<String>, Option<String>), StoreError>;
 }
 
 /// Octets that are on their medium and in no table yet.
@@ -205,11 +205,19 @@ pub(super) struct Spools {
 impl Spools {
     /// A file without a name: it is gone when it is closed, however that comes.
     fn file(&self) -> Result<File, StoreError> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder.join(format!("{}-{number}", std::process::id()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        std::fs::remove_file(&path)?;
-        Ok(file)
+        let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let path = self.folder.join(format!("{}-{number}", std::process::id()));
+            match options.open(&path) {
+                // Of a process that died before it removed the name.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                file => {
+                    std::fs::remove_file(&path)?;
+                    return Ok(file?);
+                }
+            }
+        }
     }
 }
 

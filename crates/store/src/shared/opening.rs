@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::connection::{Pool, number};
+use super::connection::{Io, Pool, number};
 use super::local::Local;
 use super::notices::{self, Ears};
 use super::octets::{Medium, Room, Spools};
@@ -93,14 +93,9 @@ impl SharedStore {
         if !schema::is_name(&options.schema) {
             return Err(StoreError::Medium("the name of the schema is none".into()));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("store-io")
-            .enable_all()
-            .build()?;
-        let runtime = Arc::new(runtime);
+        let io = Arc::new(Io::start()?);
         let schema = options.schema.clone();
-        let pool = Pool::new(Arc::clone(&runtime), config, schema.clone(), options.connections);
+        let pool = Pool::new(Arc::clone(&io), config, schema.clone(), options.connections);
         let pool = Arc::new(pool);
         let node = pool.with(|db| {
             schema::make(db, &schema)?;
@@ -111,7 +106,7 @@ impl SharedStore {
         })?;
         let medium: Arc<dyn Medium> = match &options.octets {
             Place::Folder(folder) => Arc::new(Local::open(folder, node)?),
-            Place::Bucket(bucket) => Arc::new(S3::open(bucket, node, runtime)?),
+            Place::Bucket(bucket) => Arc::new(S3::open(bucket, node, io)?),
         };
         let folder = options.spool.clone();
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;

@@ -14,8 +14,8 @@ use object_store::path::Path;
 use object_store::{
     ClientOptions, Error, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig,
 };
-use tokio::runtime::Runtime;
 
+use super::connection::Io;
 use super::octets::{Medium, Place};
 use crate::StoreError;
 
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Bucket {
 
 /// A bucket.
 pub(super) struct S3 {
-    runtime: Arc<Runtime>,
+    io: Arc<Io>,
     bucket: Arc<AmazonS3>,
     prefix: String,
     node: u64,
@@ -63,11 +63,7 @@ pub(super) struct S3 {
 }
 
 impl S3 {
-    pub(super) fn open(
-        bucket: &Bucket,
-        node: u64,
-        runtime: Arc<Runtime>,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn open(bucket: &Bucket, node: u64, io: Arc<Io>) -> Result<Self, StoreError> {
         let options = ClientOptions::new()
             .with_allow_http(bucket.endpoint.starts_with("http://"))
             .with_timeout(REQUEST_TIME_MAX)
@@ -88,7 +84,7 @@ impl S3 {
             .build()
             .map_err(|error| StoreError::Medium(format!("the bucket: {error}")))?;
         let prefix = bucket.prefix.clone();
-        Ok(Self { runtime, bucket: Arc::new(built), prefix, node, next: AtomicU64::new(0) })
+        Ok(Self { io, bucket: Arc::new(built), prefix, node, next: AtomicU64::new(0) })
     }
 
     /// A name that no object ever had, with what begins it spread evenly.
@@ -113,7 +109,7 @@ impl S3 {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<Result<T, Error>, StoreError> {
         let (answer, answered) = sync_channel(1);
-        self.runtime.spawn(async move {
+        self.io.spawn(async move {
             let done = tokio::time::timeout(CALL_TIME_MAX, work).await;
             answer.send(done).unwrap_or_default();
         });
@@ -122,7 +118,7 @@ impl S3 {
     }
 }
 
-/// The octets of one object.
+/// What is told of an object that cannot be read.
 fn read_error(error: Error) -> StoreError {
     match error {
         Error::NotFound { .. } => StoreError::NoSuchMessage,
@@ -174,7 +170,7 @@ impl Medium for S3 {
         removed.map(Some).map_err(read_error)
     }
 
-    fn old(&self, after: Option<&str>) -> Result<Vec<String>, StoreError> {
+    fn old(&self, after: Option<&str>) -> Result<(Vec<String>, Option<String>), StoreError> {
         use futures_util::StreamExt as _;
         let (bucket, prefix) = (Arc::clone(&self.bucket), self.prefix.clone());
         let from = after.map(|after| self.path(after));
@@ -193,12 +189,13 @@ impl Medium for S3 {
             Ok(found)
         })?;
         let found = found.map_err(read_error)?;
+        let name = |path: &Path| path.as_ref().strip_prefix(&self.prefix).map(str::to_owned);
+        let last = found.last().and_then(|object| name(&object.location));
         let now = SystemTime::now();
         let old = found.into_iter().filter(|object| {
             let written: SystemTime = object.last_modified.into();
             now.duration_since(written).is_ok_and(|since| since > QUIET)
         });
-        let name = |path: &Path| path.as_ref().strip_prefix(&self.prefix).map(str::to_owned);
-        Ok(old.filter_map(|object| name(&object.location)).collect())
+        Ok((old.filter_map(|object| name(&object.location)).collect(), last))
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn sweep_orphans(
     done: &Done,
     after: Option<&str>,
 ) -> Result<Option<String>, StoreError> {
-    let old = medium.old(after)?;
+    let (old, last) = medium.old(after)?;
     for object in &old {
         if !pool.with(|db| is_in_use(db, object))?
             && let Some(octets) = medium.remove(object)?
@@ -78,5 +78,5 @@ pub(super) fn sweep_orphans(
             done.freed_octets.fetch_add(octets, Ordering::Relaxed);
         }
     }
-    Ok(old.last().cloned())
+    Ok(last)
 }
