@@ -1,7 +1,7 @@
 //! Spools: messages on their way in, in memory or in a file.
 //!
-//! A spool keeps its octets in memory: [`MEMORY_OCTETS_MAX`] of its own, and beyond that as long as all
-//! spools together have room ([`SPOOLS_OCTETS_MAX`]); then it goes on in a file in `spool/`.
+//! Up to [`MEMORY_OCTETS_MAX`] a spool keeps its octets in memory, then it goes on in a file in `spool/`:
+//! what a connection takes of the memory does not depend on what it sends.
 
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
@@ -19,12 +19,6 @@ use crate::{Spool, Spooled, StoreError};
 
 /// A spool keeps this much in memory: most messages never see a file.
 const MEMORY_OCTETS_MAX: usize = 256 * 1024;
-/// And all of them together this much beyond that: two messages of the largest usual size come in
-/// without being written down and read back, and who holds all of it by being slow sends the others
-/// to files, no more.
-const SPOOLS_OCTETS_MAX: u64 = 256 * 1024 * 1024;
-/// What a spool asks for at once of that room.
-const SPOOL_STEP_OCTETS: u64 = 1024 * 1024;
 
 /// A file in `spool/`: gone when dropped.
 pub(super) struct SpoolFile {
@@ -86,57 +80,19 @@ impl Drop for SpoolFile {
 #[derive(Default)]
 pub(super) struct Spools {
     next_file: AtomicU64,
-    /// Octets that they keep in memory beyond what is each one's own.
-    held: AtomicU64,
-}
-
-/// What a spool keeps in memory beyond its own; given back when dropped.
-pub(super) struct More {
-    files: Arc<Files>,
-    octets: u64,
-}
-
-impl More {
-    /// Asks for room for so many octets in all. Who gets none has a file.
-    fn reaches(&mut self, octets: u64) -> bool {
-        let missing = octets.saturating_sub(self.octets);
-        if missing == 0 {
-            return true;
-        }
-        let wanted = missing.next_multiple_of(SPOOL_STEP_OCTETS);
-        let room = |taken: u64| Some(taken + wanted).filter(|all| *all <= SPOOLS_OCTETS_MAX);
-        let given =
-            self.files.spools.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
-        if given {
-            self.octets += wanted;
-        }
-        given
-    }
-
-    fn give_back(&mut self) {
-        let octets = std::mem::take(&mut self.octets);
-        self.files.spools.held.fetch_sub(octets, Ordering::Relaxed);
-    }
-}
-
-impl Drop for More {
-    fn drop(&mut self) {
-        self.give_back();
-    }
 }
 
 /// A message on its way in.
 pub(super) struct EmbeddedSpool {
+    files: Arc<Files>,
     memory: Vec<u8>,
-    more: More,
     file: Option<SpoolFile>,
 }
 
 impl EmbeddedSpool {
     /// A new one.
     pub(super) fn new(files: Arc<Files>) -> Self {
-        let more = More { files, octets: 0 };
-        Self { memory: Vec::new(), more, file: None }
+        Self { files, memory: Vec::new(), file: None }
     }
 
     /// Writes what is in memory to the file.
@@ -144,7 +100,7 @@ impl EmbeddedSpool {
         if self.memory.is_empty() {
             return Ok(());
         }
-        let files = &self.more.files;
+        let files = &self.files;
         files.disk.step(Step::Write)?;
         let file = match &mut self.file {
             Some(file) => file,
@@ -162,22 +118,14 @@ impl EmbeddedSpool {
         };
         file.write(&self.memory)?;
         self.memory.clear();
-        self.memory.shrink_to(MEMORY_OCTETS_MAX);
-        self.more.give_back();
         Ok(())
-    }
-
-    /// Whether so many octets may be in memory.
-    fn may_hold(&mut self, octets: usize) -> bool {
-        let more = octets.saturating_sub(MEMORY_OCTETS_MAX) as u64;
-        more == 0 || self.file.is_none() && self.more.reaches(more)
     }
 }
 
 impl Spool for EmbeddedSpool {
     fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
         for piece in octets.chunks(MEMORY_OCTETS_MAX) {
-            if !self.may_hold(self.memory.len() + piece.len()) {
+            if self.memory.len() + piece.len() > MEMORY_OCTETS_MAX {
                 self.spill()?;
             }
             self.memory.extend_from_slice(piece);
@@ -189,17 +137,17 @@ impl Spool for EmbeddedSpool {
         if self.file.is_some() {
             self.spill()?;
         }
-        let Self { memory, more, file } = *self;
+        let Self { memory, file, .. } = *self;
         Ok(Box::new(match file {
             Some(file) => EmbeddedSpooled::File(file),
-            None => EmbeddedSpooled::Memory { octets: memory, _room: more },
+            None => EmbeddedSpooled::Memory(memory),
         }))
     }
 }
 
 /// A whole message on its way in.
 pub(super) enum EmbeddedSpooled {
-    Memory { octets: Vec<u8>, _room: More },
+    Memory(Vec<u8>),
     File(SpoolFile),
 }
 
@@ -207,7 +155,7 @@ impl EmbeddedSpooled {
     /// All octets, without a copy when they are in memory.
     fn into_octets(self) -> Result<Vec<u8>, StoreError> {
         match self {
-            Self::Memory { octets, .. } => Ok(octets),
+            Self::Memory(octets) => Ok(octets),
             Self::File(_) => self.read(0, u64::MAX),
         }
     }
@@ -216,7 +164,7 @@ impl EmbeddedSpooled {
 impl Spooled for EmbeddedSpooled {
     fn octets(&self) -> u64 {
         match self {
-            Self::Memory { octets, .. } => octets.len() as u64,
+            Self::Memory(octets) => octets.len() as u64,
             Self::File(file) => file.octets,
         }
     }
@@ -224,9 +172,7 @@ impl Spooled for EmbeddedSpooled {
     fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
         let range = clip(start, end, self.octets());
         match self {
-            Self::Memory { octets, .. } => {
-                Ok(octets[range.start as usize..range.end as usize].to_vec())
-            }
+            Self::Memory(octets) => Ok(octets[range.start as usize..range.end as usize].to_vec()),
             Self::File(file) => file.read(range),
         }
     }
@@ -259,55 +205,28 @@ mod tests {
     }
 
     #[test]
-    fn a_spool_one_octet_past_the_room_of_all_goes_on_in_a_file_and_gives_its_room_back() {
+    fn a_spool_one_octet_past_its_memory_goes_on_in_a_file_that_goes_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
-        let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
-        let piece: Vec<u8> = (0..=255).cycle().take(SPOOL_STEP_OCTETS as usize).collect();
-        spool.write(&piece[..MEMORY_OCTETS_MAX]).unwrap();
-        assert_eq!(files.spools.held.load(Ordering::Relaxed), 0, "that much is its own");
-        let others = SPOOLS_OCTETS_MAX - 2 * SPOOL_STEP_OCTETS;
-        files.spools.held.fetch_add(others, Ordering::Relaxed);
-        spool.write(&piece).unwrap();
-        spool.write(&piece).unwrap();
-        assert_eq!(files.spools.held.load(Ordering::Relaxed), SPOOLS_OCTETS_MAX);
-        assert_eq!(spool_files(dir.path()), 0);
-        // Another has what is its own, and a file for the rest.
-        let mut other = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
-        other.write(&piece).unwrap();
-        assert_eq!(spool_files(dir.path()), 1);
-        assert_eq!(other.finish().unwrap().into_octets().unwrap(), piece);
-        assert_eq!(spool_files(dir.path()), 0);
-        spool.write(b"x").unwrap();
-        assert_eq!(spool_files(dir.path()), 1);
-        assert_eq!(files.spools.held.load(Ordering::Relaxed), others);
-        assert!(spool.memory.capacity() <= MEMORY_OCTETS_MAX);
-        spool.write(&piece).unwrap();
-        assert_eq!(files.spools.held.load(Ordering::Relaxed), others, "no holes in what it has");
-        let spooled = spool.finish().unwrap();
-        let whole = [&piece[..MEMORY_OCTETS_MAX], &piece, &piece, b"x", &piece].concat();
-        assert!(spooled.into_octets().unwrap() == whole);
-        assert_eq!(spool_files(dir.path()), 0);
-    }
-
-    #[test]
-    fn what_a_spool_held_in_memory_is_free_when_it_is_dropped_or_taken() {
-        let dir = tempfile::tempdir().unwrap();
-        let files = files(dir.path());
-        let held = || files.spools.held.load(Ordering::Relaxed);
-        for taken in [false, true] {
+        let whole: Vec<u8> = (0..=255).cycle().take(3 * MEMORY_OCTETS_MAX + 5).collect();
+        for (octets, in_file) in
+            [(MEMORY_OCTETS_MAX, 0), (MEMORY_OCTETS_MAX + 1, 1), (whole.len(), 1)]
+        {
             let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
-            spool.write(&vec![b'x'; 3_000_000]).unwrap();
-            assert_eq!(held(), 3 * SPOOL_STEP_OCTETS);
-            let spooled = spool.finish().unwrap();
-            assert_eq!(held(), 3 * SPOOL_STEP_OCTETS);
-            if taken {
-                assert_eq!(spooled.into_octets().unwrap().len(), 3_000_000);
-            } else {
-                drop(spooled);
+            for piece in whole[..octets].chunks(100_003) {
+                spool.write(piece).unwrap();
+                assert!(spool.memory.capacity() <= 2 * MEMORY_OCTETS_MAX);
             }
-            assert_eq!(held(), 0);
+            assert_eq!(spool_files(dir.path()), in_file, "{octets}");
+            let spooled = spool.finish().unwrap();
+            assert!(spooled.into_octets().unwrap() == whole[..octets]);
+            assert_eq!(spool_files(dir.path()), 0);
         }
+        let mut dropped = Box::new(EmbeddedSpool::new(files));
+        dropped.write(&whole).unwrap();
+        assert_eq!(spool_files(dir.path()), 1);
+        drop(dropped);
+        assert_eq!(spool_files(dir.path()), 0);
     }
 
     #[test]
@@ -323,16 +242,14 @@ mod tests {
             let masters = if encrypted { under(1, &[]) } else { keys::MasterKeys::default() };
             let keys = Keys::open(&db, &masters).unwrap();
             let files = Arc::new(Files::open(dir.path(), Arc::new(Real), keys).unwrap());
-            files.spools.held.fetch_add(SPOOLS_OCTETS_MAX - SPOOL_STEP_OCTETS, Ordering::Relaxed);
             let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
             spool.write(&whole[..600_000]).unwrap();
-            files.spools.held.fetch_add(SPOOL_STEP_OCTETS, Ordering::Relaxed);
             for part in whole[600_000..].chunks(70_001) {
                 spool.write(part).unwrap();
             }
             let path = dir.path().join("spool").join("0000000000000000");
             let written = fs::read(path).unwrap();
-            assert!(written.len() >= 600_000);
+            assert!(written.len() >= 600_000, "{}", written.len());
             let holds = written.windows(mark.len()).any(|window| window == mark);
             assert_eq!(holds, !encrypted);
             let spooled = spool.finish().unwrap();
