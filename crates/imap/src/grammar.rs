@@ -165,6 +165,19 @@ impl MessageSet {
             .collect();
         Ok(Self::Ranges(ranges))
     }
+
+    /// How many messages it names at most; `None` where that depends on the mailbox.
+    pub(crate) fn count(&self) -> Option<u64> {
+        let Self::Ranges(ranges) = self else { return None };
+        ranges
+            .iter()
+            .map(|bounds| match *bounds {
+                (Some(from), Some(to)) => Some(u64::from(from.abs_diff(to)) + 1),
+                (None, None) => Some(1),
+                _ => None,
+            })
+            .sum()
+    }
 }
 
 /// A mailbox name as it came.

@@ -172,6 +172,17 @@ impl Job {
         }
     }
 
+    /// Whether it only reads, and little: the index, and a few short messages at most. Then it takes less
+    /// than waking another thread for it would.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        match &self.work {
+            Work::Sync | Work::Notified { .. } | Work::Status(_) | Work::GetQuota(_) => true,
+            Work::Fetch(fetch) => fetch.is_short(),
+            _ => false,
+        }
+    }
+
     /// Whether it can change names, subscriptions or annotations of the account: sessions with NOTIFY
     /// are to [look again](crate::Session::handle_notified) then.
     #[must_use]

@@ -43,6 +43,8 @@ const BATCH_OCTETS: usize = 256 * 1024;
 const BATCH_READ_OCTETS: u64 = 32 * 1024 * 1024;
 /// Octets of digests that one job takes from the store at most, beyond the last.
 const BATCH_DIGEST_OCTETS: usize = 512 * 1024;
+/// Messages of a FETCH that is short.
+const SHORT_MESSAGES: u64 = 32;
 /// Items of one FETCH at most: each can be a part of its own.
 const ITEMS_MAX: usize = 64;
 
@@ -184,6 +186,12 @@ impl Fetch {
             Item::Binary(_) => true,
             _ => false,
         })
+    }
+
+    /// Whether it asks for few messages, none of them to be decoded or marked.
+    pub(crate) fn is_short(&self) -> bool {
+        let few = self.messages.count().is_some_and(|messages| messages <= SHORT_MESSAGES);
+        few && !self.marks_seen && !self.decodes() && self.changed_since.is_none()
     }
 
     /// Whether it decodes parts, each in memory.
