@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use mail::Message;
 use mail::message::decode_charset;
 use mail::mime::{self, Kind, Part};
-use store::{BlobId, MailboxId, Store, StoreError, Uid, UidSet};
+use store::{BlobId, MailboxId, MessageText, Store, StoreError, Uid, UidSet};
 
 use crate::digest::Keys;
 use crate::source::Source;
@@ -103,7 +103,7 @@ pub struct Reading {
     /// For [`Store::keep_digests`].
     pub digest: Vec<u8>,
     /// For [`Store::index_texts`]; `None` when it is too long for that.
-    pub text: Option<String>,
+    pub text: Option<MessageText>,
 }
 
 /// Reads a message once for all that is kept about it.
@@ -115,7 +115,7 @@ pub fn read(store: &dyn Store, blob: BlobId) -> Result<Reading, StoreError> {
     let mut source = Source::new(store, blob, store.octets(blob)?);
     let digest = source.digest()?.octets().to_vec();
     let texts = Texts::up_to(&mut source, INDEXED_OCTETS_MAX)?;
-    let text = (!texts.cut).then(|| texts.header + &texts.body);
+    let text = (!texts.cut).then(|| MessageText { header: texts.header, body: texts.body });
     Ok(Reading { digest, text })
 }
 

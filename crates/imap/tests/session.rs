@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::{Connection, PASSWORD, World, now};
 use imap::{SaslAnswer, Session, Step, limits};
 use proptest::prelude::*;
-use store::{MailboxName, NewMailbox, NewMessage, Octets, Store as _};
+use store::{MailboxName, NewMailbox, NewMessage, Octets, Store as _, UidSet};
 
 fn sent(connection: &Rc<RefCell<Connection>>) -> Vec<u8> {
     std::mem::take(&mut connection.borrow_mut().sent)
@@ -356,6 +356,75 @@ fn no_answer_holds_more_than_a_bounded_piece() {
         assert!(command.starts_with(b"b") || jobs > 4, "{jobs} jobs");
     }
     world.settings.host.clear();
+}
+
+/// Which commands a shell may run without handing them to another thread.
+#[test]
+fn what_reads_little_is_short() {
+    let mut world = World::new();
+    let many = usize::try_from(world.settings.append_octets_max).unwrap();
+    world.deliver("INBOX", &vec![b'x'; many]);
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna segreto\r\n");
+    while session.poll().is_some() {}
+    session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
+    for (command, short) in [
+        ("SELECT INBOX", false),
+        ("NOOP", true),
+        ("STATUS INBOX (MESSAGES)", true),
+        ("GETQUOTAROOT INBOX", true),
+        ("FETCH 1 (BODY.PEEK[])", true),
+        ("UID FETCH 1:32 (FLAGS ENVELOPE)", true),
+        ("UID FETCH 32:1,40 (FLAGS ENVELOPE)", false),
+        ("FETCH 1:* FLAGS", false),
+        ("UID FETCH 1 (FLAGS) (CHANGEDSINCE 1)", false),
+        ("FETCH 1 BINARY.PEEK[1]", false),
+        ("FETCH 1 BODY[]", false),
+        ("SEARCH ALL", false),
+        ("STORE 1 FLAGS (\\Seen)", false),
+        ("COPY 1 INBOX", false),
+        ("EXPUNGE", false),
+        ("LIST \"\" *", false),
+    ] {
+        session.handle_octets(format!("c {command}\r\n").as_bytes());
+        let mut asked = None;
+        while let Some(step) = session.poll() {
+            if let Step::Perform(job) = step {
+                asked.get_or_insert(job.is_short());
+                session.finish(job.run(&*world.store, now()));
+            }
+        }
+        assert_eq!(asked, Some(short), "{command}");
+    }
+    world.settings.host.clear();
+}
+
+/// Where the index knows it, a message is not read: not even one that cannot be.
+#[test]
+fn a_search_for_a_word_reads_no_message_that_is_indexed() {
+    let mut world = World::new();
+    for text in ["Subject: fattura\r\n\r\nnulla", "S: x\r\n\r\nFattura", "S: x\r\n\r\nno"] {
+        world.deliver("INBOX", text.as_bytes());
+    }
+    let inbox = world.mailbox("INBOX");
+    let all = world.store.summaries(inbox, &UidSet::all(), 9).unwrap();
+    let texts = all.iter().map(|one| (one.blob, imap::read(&*world.store, one.blob).unwrap().text));
+    let texts = texts.collect();
+    world.store.index_texts(inbox, all[2].uid, texts).unwrap();
+    all.iter().for_each(|one| world.store.danger_damage(one.blob));
+    let connection = selected(&mut world);
+    for (key, found) in [
+        ("TEXT fattura", "SEARCH 1 2"),
+        ("BODY fattura", "SEARCH 2"),
+        ("NOT BODY FATT", "SEARCH 1 3"),
+        ("SUBJECT nowhere", "SEARCH"),
+    ] {
+        world.feed(&connection, format!("c SEARCH {key}\r\n").as_bytes());
+        assert_eq!(text(&connection), format!("* {found}\r\nc OK SEARCH completed\r\n"));
+    }
+    // What the index does not tell is read.
+    world.feed(&connection, b"d SEARCH SUBJECT fattura\r\n");
+    assert!(text(&connection).contains("d NO "));
 }
 
 #[test]

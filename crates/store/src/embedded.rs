@@ -89,9 +89,9 @@ use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes, Charge,
     Committed, Compacted, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId,
     Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName,
-    MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Overdue, Seal,
-    Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity,
-    Upkeep, Usage,
+    MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened,
+    Overdue, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
+    UidValidity, Upkeep, Usage, Within,
 };
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
@@ -337,8 +337,13 @@ impl Store for EmbeddedStore {
         }
     }
 
-    fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
-        Ok(self.in_texts(mailbox, |texts| texts.find(mailbox, text))?.flatten())
+    fn find_text(
+        &self,
+        mailbox: MailboxId,
+        text: &str,
+        within: Within,
+    ) -> Result<Option<Candidates>, StoreError> {
+        Ok(self.in_texts(mailbox, |texts| texts.find(mailbox, text, within))?.flatten())
     }
 
     fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
@@ -358,7 +363,7 @@ impl Store for EmbeddedStore {
         &self,
         mailbox: MailboxId,
         up_to: Uid,
-        texts: Vec<(BlobId, Option<String>)>,
+        texts: Vec<(BlobId, Option<MessageText>)>,
     ) -> Result<(), StoreError> {
         let there = |blob| self.shared.readers.read(|db| octets::octets(db, blob));
         self.in_texts(mailbox, |index| {

@@ -43,8 +43,8 @@ pub use mailbox::{
     UidValidity,
 };
 pub use message::{
-    Appended, BlobId, Candidates, Changes, Copied, Digested, FlagUpdate, NewMessage, Octets,
-    Opened, Spool, Spooled, Summary,
+    Appended, BlobId, Candidates, Changes, Copied, Digested, FlagUpdate, MessageText, NewMessage,
+    Octets, Opened, Spool, Spooled, Summary, Within,
 };
 pub use quarantine::{Infected, InfectedId, Infection, NewInfected};
 pub use queue::{Amended, Job, JobId, Lane, NewJob, Urgency};
@@ -259,8 +259,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// [`StoreError::NoSuchMailbox`] when it was deleted.
-    fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
-        let _ = (mailbox, text);
+    fn find_text(
+        &self,
+        mailbox: MailboxId,
+        text: &str,
+        within: Within,
+    ) -> Result<Option<Candidates>, StoreError> {
+        let _ = (mailbox, text, within);
         Ok(None)
     }
     /// The UID up to which the texts of a mailbox are indexed, 0 when none are; `None` when the store has
@@ -286,7 +291,7 @@ pub trait Store: Send + Sync {
         let _ = mailbox;
         Ok(blobs.to_vec())
     }
-    /// Puts texts (in lower case; `None` for what is too long) into the index, and notes that all
+    /// Puts texts (`None` for what is too long) into the index, and notes that all
     /// messages of the mailbox are in there up to this UID.
     ///
     /// # Errors
@@ -296,7 +301,7 @@ pub trait Store: Send + Sync {
         &self,
         mailbox: MailboxId,
         up_to: Uid,
-        texts: Vec<(BlobId, Option<String>)>,
+        texts: Vec<(BlobId, Option<MessageText>)>,
     ) -> Result<(), StoreError> {
         let _ = (mailbox, up_to, texts);
         Ok(())

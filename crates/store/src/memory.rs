@@ -23,8 +23,9 @@ use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes,
     Committed, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId, Listener,
     LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus,
-    ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Overdue, Seal, Spool, Spooled,
-    Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity, Usage,
+    MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Overdue, Seal, Spool,
+    Spooled, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity,
+    Usage, Within,
 };
 
 /// A store in memory.
@@ -246,8 +247,13 @@ impl Store for MemoryStore {
         kept.extend(digests.into_iter().filter(|(blob, _)| state.octets(*blob).is_ok()));
     }
 
-    fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
-        Ok(self.texts(mailbox)?.find(mailbox, text))
+    fn find_text(
+        &self,
+        mailbox: MailboxId,
+        text: &str,
+        within: Within,
+    ) -> Result<Option<Candidates>, StoreError> {
+        Ok(self.texts(mailbox)?.find(mailbox, text, within))
     }
 
     fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
@@ -266,7 +272,7 @@ impl Store for MemoryStore {
         &self,
         mailbox: MailboxId,
         up_to: Uid,
-        texts: Vec<(BlobId, Option<String>)>,
+        texts: Vec<(BlobId, Option<MessageText>)>,
     ) -> Result<(), StoreError> {
         self.texts(mailbox)?.add(mailbox, up_to, texts);
         Ok(())

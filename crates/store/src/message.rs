@@ -120,19 +120,47 @@ pub struct Summary {
 /// A message with the digest that is kept of its octets, if one is.
 pub type Digested = (Summary, Option<Vec<u8>>);
 
+/// The texts of a message, in lower case, as an index takes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageText {
+    /// Of its header.
+    pub header: String,
+    /// Of its parts.
+    pub body: String,
+}
+
+/// Where in a message a text is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Within {
+    /// In its header or in its parts, but not across the two.
+    Message,
+    /// In its header.
+    Header,
+    /// In its parts.
+    Body,
+}
+
 /// The messages of a mailbox that may hold a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
     /// Messages above this UID are not indexed: each may hold it.
     pub indexed_to: u32,
-    /// Of the others only those with these octets may, ascending.
-    pub blobs: Vec<BlobId>,
+    /// Of the others those with these octets hold it, ascending.
+    pub sure: Vec<BlobId>,
+    /// And those with these may, ascending.
+    pub unsure: Vec<BlobId>,
 }
 
 impl Candidates {
     /// Whether this message of the mailbox does not hold the text.
     pub fn rules_out(&self, message: &Summary) -> bool {
-        message.uid.0.get() <= self.indexed_to && self.blobs.binary_search(&message.blob).is_err()
+        let unsure = || self.unsure.binary_search(&message.blob).is_ok();
+        message.uid.0.get() <= self.indexed_to && !self.proves(message) && !unsure()
+    }
+
+    /// Whether it does.
+    pub fn proves(&self, message: &Summary) -> bool {
+        self.sure.binary_search(&message.blob).is_ok()
     }
 }
 

@@ -57,9 +57,9 @@ use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes,
     Committed, Compacted, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId,
     Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName,
-    MailboxStatus, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Overdue, Seal,
-    Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity,
-    Upkeep, Usage,
+    MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened,
+    Overdue, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
+    UidValidity, Upkeep, Usage, Within,
 };
 
 /// Octets of a text in an index of the database: its rows have less than a third of a page.
@@ -329,8 +329,13 @@ impl Store for SharedStore {
         }
     }
 
-    fn find_text(&self, mailbox: MailboxId, text: &str) -> Result<Option<Candidates>, StoreError> {
-        self.read(|db| texts::find(db, mailbox, text))
+    fn find_text(
+        &self,
+        mailbox: MailboxId,
+        text: &str,
+        within: Within,
+    ) -> Result<Option<Candidates>, StoreError> {
+        self.read(|db| texts::find(db, mailbox, text, within))
     }
 
     fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
@@ -349,7 +354,7 @@ impl Store for SharedStore {
         &self,
         mailbox: MailboxId,
         up_to: Uid,
-        texts: Vec<(BlobId, Option<String>)>,
+        texts: Vec<(BlobId, Option<MessageText>)>,
     ) -> Result<(), StoreError> {
         self.ask(|db| db.transaction("BEGIN", || texts::add(db, mailbox, up_to, &texts)))
     }

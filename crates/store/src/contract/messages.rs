@@ -3,7 +3,10 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{AccountChange, BlobId, FlagChange, KEYWORDS_MAX, ModSeq, assert_refused};
+use crate::{
+    AccountChange, BlobId, FlagChange, KEYWORDS_MAX, MessageText, ModSeq, Summary, Within,
+    assert_refused,
+};
 
 pub fn what_is_appended_is_read_back(make: Make<'_>) {
     let (store, _, inbox) = with_anna(make);
@@ -514,30 +517,41 @@ pub fn texts_are_found_where_they_are_indexed(make: Make<'_>) {
     let blobs: Vec<BlobId> = summaries.iter().map(|summary| summary.blob).collect();
     if store.texts_indexed_to(inbox).unwrap().is_none() {
         // A store may have no index: then a text can be anywhere.
-        assert_eq!(store.find_text(inbox, "perché").unwrap(), None);
+        assert_eq!(store.find_text(inbox, "perché", Within::Message).unwrap(), None);
         assert_eq!(store.texts_missing(inbox, &blobs).unwrap(), blobs);
         return store.index_texts(inbox, uid(3), Vec::new()).unwrap();
     }
     assert_eq!(store.texts_indexed_to(inbox).unwrap(), Some(0));
-    assert_eq!(store.find_text(inbox, "perché").unwrap(), None);
+    assert_eq!(store.find_text(inbox, "perché", Within::Message).unwrap(), None);
     assert_eq!(store.texts_missing(inbox, &blobs).unwrap(), blobs);
+    let text =
+        |header: &str, body: &str| MessageText { header: header.to_owned(), body: body.to_owned() };
     let texts = vec![
-        (blobs[0], Some("ecco perché no".to_owned())),
-        (blobs[1], Some("perch\u{e9}".to_owned())),
+        (blobs[0], Some(text("subject: nulla", "ecco perché no"))),
+        (blobs[1], Some(text("perch\u{e9}", "nullaosta"))),
         (blobs[2], None),
     ];
     store.index_texts(inbox, uid(3), texts).unwrap();
     assert_eq!(store.texts_indexed_to(inbox).unwrap(), Some(3));
     assert_eq!(store.texts_missing(inbox, &blobs).unwrap(), [blobs[3]]);
-    let open = |mailbox, text: &str| -> Option<Vec<u32>> {
-        let found = store.find_text(mailbox, text).unwrap()?;
+    let find = |mailbox, text: &str, within| -> Option<(Vec<u32>, Vec<u32>)> {
+        let found = store.find_text(mailbox, text, within).unwrap()?;
         let all = store.summaries(mailbox, &UidSet::all(), 9).unwrap();
-        let open = all.iter().filter(|message| !found.rules_out(message));
-        Some(open.map(|message| message.uid.0.get()).collect())
+        let uids = |holds: &dyn Fn(&Summary) -> bool| {
+            all.iter().filter(|one| holds(one)).map(|one| one.uid.0.get()).collect()
+        };
+        Some((uids(&|one| !found.rules_out(one)), uids(&|one| found.proves(one))))
     };
-    assert_eq!(open(inbox, "perché"), Some(vec![1, 2, 3, 4]));
+    let open = |mailbox, text: &str| Some(find(mailbox, text, Within::Message)?.0);
     assert_eq!(open(inbox, "ecco"), Some(vec![1, 3, 4]));
+    assert_eq!(open(inbox, "ecco perché"), Some(vec![1, 3, 4]));
     assert_eq!(open(inbox, "nowhere"), Some(vec![3, 4]));
+    // One word is found for sure.
+    let all = find(inbox, "perché", Within::Message);
+    assert_eq!(all, Some((vec![1, 2, 3, 4], vec![1, 2])));
+    assert_eq!(find(inbox, "perché", Within::Header), Some((vec![2, 3, 4], vec![2])));
+    assert_eq!(find(inbox, "perché", Within::Body), Some((vec![1, 3, 4], vec![1])));
+    assert_eq!(find(inbox, "ull", Within::Header), Some((vec![1, 3, 4], vec![1])));
     // Too short for an index.
     assert_eq!(open(inbox, "no"), None);
     // Octets are indexed once for all mailboxes, and each mailbox says how far it is.
@@ -548,6 +562,6 @@ pub fn texts_are_found_where_they_are_indexed(make: Make<'_>) {
     // It is never less than it was.
     store.index_texts(inbox, uid(1), Vec::new()).unwrap();
     assert_eq!(store.texts_indexed_to(inbox).unwrap(), Some(3));
-    assert_refused!(store.find_text(MailboxId(99), "x"), StoreError::NoSuchMailbox);
+    assert_refused!(store.find_text(MailboxId(99), "x", Within::Body), StoreError::NoSuchMailbox);
     assert_refused!(store.texts_indexed_to(MailboxId(99)), StoreError::NoSuchMailbox);
 }

@@ -72,6 +72,7 @@ fn fill(store: &EmbeddedStore) {
         store.summaries(inbox, &UidSet::all(), 9).unwrap().iter().map(|one| one.blob).collect();
     store.keep_digests(vec![(blobs[0], MARK.to_vec())]);
     let text = String::from_utf8(MARK.to_vec()).unwrap();
+    let text = MessageText { header: text.clone(), body: text };
     store.index_texts(inbox, uids[1], vec![(blobs[0], Some(text))]).unwrap();
     // Behind the digests, in the queue of the writer.
     append(store, inbox, b"last");

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{BlobId, Candidates, MailboxId, Uid};
+use crate::{BlobId, Candidates, MailboxId, MessageText, Uid, Within};
 
 #[derive(Default)]
 pub(super) struct Texts {
     indexed_to: HashMap<MailboxId, u32>,
-    texts: BTreeMap<BlobId, Option<String>>,
+    texts: BTreeMap<BlobId, Option<MessageText>>,
 }
 
 impl Texts {
@@ -23,7 +23,7 @@ impl Texts {
         &mut self,
         mailbox: MailboxId,
         up_to: Uid,
-        texts: Vec<(BlobId, Option<String>)>,
+        texts: Vec<(BlobId, Option<MessageText>)>,
     ) {
         for (blob, text) in texts {
             self.texts.entry(blob).or_insert(text);
@@ -32,15 +32,31 @@ impl Texts {
         *indexed_to = up_to.0.get().max(*indexed_to);
     }
 
-    pub(super) fn find(&self, mailbox: MailboxId, text: &str) -> Option<Candidates> {
+    pub(super) fn find(
+        &self,
+        mailbox: MailboxId,
+        text: &str,
+        within: Within,
+    ) -> Option<Candidates> {
         let indexed_to = self.indexed_to(mailbox);
         if indexed_to == 0 || text.chars().count() < 3 {
             return None;
         }
-        let may = |(_, kept): &(&BlobId, &Option<String>)| {
-            kept.as_ref().is_none_or(|kept| kept.contains(text))
-        };
-        let blobs = self.texts.iter().filter(may).map(|(blob, _)| *blob).collect();
-        Some(Candidates { indexed_to, blobs })
+        let (mut sure, mut unsure) = (Vec::new(), Vec::new());
+        for (blob, kept) in &self.texts {
+            let Some(MessageText { header, body }) = kept else {
+                unsure.push(*blob);
+                continue;
+            };
+            let holds = match within {
+                Within::Message => header.contains(text) || body.contains(text),
+                Within::Header => header.contains(text),
+                Within::Body => body.contains(text),
+            };
+            if holds {
+                sure.push(*blob);
+            }
+        }
+        Some(Candidates { indexed_to, sure, unsure })
     }
 }

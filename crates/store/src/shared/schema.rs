@@ -74,7 +74,8 @@ CREATE INDEX garbage_since ON garbage (since);
 -- What was made of octets, for speed, and the texts in them by account: they go with them.
 CREATE TABLE digests (blob BIGINT PRIMARY KEY, digest BYTEA NOT NULL);
 CREATE TABLE texts (
-    blob BIGINT NOT NULL, account BIGINT NOT NULL, text TEXT, PRIMARY KEY (blob, account));
+    blob BIGINT NOT NULL, account BIGINT NOT NULL, header TEXT, body TEXT,
+    PRIMARY KEY (blob, account));
 CREATE INDEX texts_account ON texts (account);
 
 -- Whoever works on the store. A node is alive until then by the database's clock, unless it says so

@@ -5,7 +5,7 @@
 
 use super::connection::{Db, get, number, short};
 use super::{clamp, plain};
-use crate::{BlobId, Candidates, MailboxId, StoreError, Uid};
+use crate::{BlobId, Candidates, MailboxId, MessageText, StoreError, Uid, Within};
 
 /// Characters of a text below which it is looked for in the messages themselves: so short a text is
 /// in most of them.
@@ -43,18 +43,22 @@ pub(super) fn add(
     db: &Db,
     mailbox: MailboxId,
     up_to: Uid,
-    texts: &[(BlobId, Option<String>)],
+    texts: &[(BlobId, Option<MessageText>)],
 ) -> Result<(), StoreError> {
     let (account, _) = state(db, mailbox)?;
     let blobs: Vec<i64> = texts.iter().map(|(blob, _)| blob.0.cast_signed()).collect();
-    let texts: Vec<_> = texts.iter().map(|(_, text)| text.as_deref().map(plain)).collect();
+    let headers: Vec<_> =
+        texts.iter().map(|(_, text)| text.as_ref().map(|text| plain(&text.header))).collect();
+    let bodies: Vec<_> =
+        texts.iter().map(|(_, text)| text.as_ref().map(|text| plain(&text.body))).collect();
     // Those that are gone by now leave nothing behind.
     let add = "INSERT INTO texts
-               SELECT there.id, $3, new.text FROM unnest($1::bigint[], $2::text[]) AS new (id, text)
+               SELECT there.id, $4, new.header, new.body
+               FROM unnest($1::bigint[], $2::text[], $3::text[]) AS new (id, header, body)
                JOIN (SELECT id FROM blobs WHERE id = ANY($1) ORDER BY id FOR SHARE) AS there
                    ON there.id = new.id
                ON CONFLICT DO NOTHING";
-    db.execute(add, &[&blobs, &texts, &account])?;
+    db.execute(add, &[&blobs, &headers, &bodies, &account])?;
     let set = "UPDATE mailboxes SET indexed_to = greatest(indexed_to, $1) WHERE id = $2";
     db.execute(set, &[&i64::from(up_to.0.get()), &mailbox.0.cast_signed()]).map(drop)
 }
@@ -63,16 +67,32 @@ pub(super) fn find(
     db: &Db,
     mailbox: MailboxId,
     text: &str,
+    within: Within,
 ) -> Result<Option<Candidates>, StoreError> {
     let (account, indexed_to) = state(db, mailbox)?;
     if indexed_to == 0 || text.chars().count() < CHARACTERS_MIN {
         return Ok(None);
     }
-    let find = "SELECT blob FROM texts
-                WHERE account = $1 AND (text IS NULL OR position($2 IN text) > 0)
-                ORDER BY blob LIMIT $3";
-    let rows = db.query(find, &[&account, &plain(text), &clamp(CANDIDATES_MAX + 1)])?;
-    let blobs = rows.iter().map(|row| Ok(BlobId(number(row, 0)?)));
-    let blobs = blobs.collect::<Result<Vec<_>, StoreError>>()?;
-    Ok((blobs.len() <= CANDIDATES_MAX).then_some(Candidates { indexed_to, blobs }))
+    let (in_header, in_body) = match within {
+        Within::Message => (true, true),
+        Within::Header => (true, false),
+        Within::Body => (false, true),
+    };
+    let find = "SELECT blob, header IS NOT NULL FROM texts
+                WHERE account = $1 AND (header IS NULL
+                    OR $3 AND position($2 IN header) > 0 OR $4 AND position($2 IN body) > 0)
+                ORDER BY blob LIMIT $5";
+    let most = clamp(CANDIDATES_MAX + 1);
+    let rows = db.query(find, &[&account, &plain(text), &in_header, &in_body, &most])?;
+    if rows.len() > CANDIDATES_MAX {
+        return Ok(None);
+    }
+    let (mut sure, mut unsure) = (Vec::new(), Vec::new());
+    for row in rows {
+        let blob = BlobId(number(&row, 0)?);
+        // What a text cannot hold here was replaced in it, and may be what was found.
+        let is_sure = get(&row, 1)? && text.chars().all(char::is_alphanumeric);
+        if is_sure { sure.push(blob) } else { unsure.push(blob) }
+    }
+    Ok(Some(Candidates { indexed_to, sure, unsure }))
 }

@@ -376,7 +376,7 @@ fn hostile_texts_are_only_texts() {
         assert!(one.account_by_login(&text).unwrap().is_none());
         assert!(one.tracked(&text).unwrap().is_empty());
         assert!(one.lane_due(at(1), &text, 9).unwrap().is_empty());
-        one.find_text(inbox, &text).unwrap();
+        one.find_text(inbox, &text, store::Within::Message).unwrap();
     }
 }
 

@@ -6,7 +6,7 @@
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use mail::Message;
-use store::{Candidates, Keyword, Store, Summary, SystemFlags, Timestamp};
+use store::{Candidates, Keyword, MailboxId, Store, Summary, SystemFlags, Timestamp, Within};
 
 use crate::grammar::MessageSet;
 use crate::refusal::Refusal;
@@ -109,6 +109,22 @@ impl Needle {
         self.candidates.as_ref().is_some_and(|candidates| candidates.rules_out(summary))
     }
 
+    /// Whether the index knows that it is in this message, where the key says.
+    fn is_proved(&self, summary: &Summary) -> bool {
+        self.candidates.as_ref().is_some_and(|candidates| candidates.proves(summary))
+    }
+
+    fn look_up(
+        &mut self,
+        store: &dyn Store,
+        mailbox: MailboxId,
+        within: Within,
+    ) -> Result<(), Refusal> {
+        let found = store.find_text(mailbox, &self.text, within);
+        self.candidates = found.map_err(Refusal::selected)?;
+        Ok(())
+    }
+
     fn is_in(&self, text: &str) -> bool {
         text.contains(self.text.as_str())
     }
@@ -124,10 +140,9 @@ impl Key {
         store: &dyn Store,
     ) -> Result<(), Refusal> {
         match self {
-            Self::Header { text, .. } | Self::Body(text) | Self::Text(text) => {
-                text.candidates =
-                    store.find_text(here.mailbox, &text.text).map_err(Refusal::selected)?;
-            }
+            Self::Header { text, .. } => text.look_up(store, here.mailbox, Within::Header)?,
+            Self::Body(text) => text.look_up(store, here.mailbox, Within::Body)?,
+            Self::Text(text) => text.look_up(store, here.mailbox, Within::Message)?,
             Self::Set { set, by_uid, places } => {
                 *places =
                     if *by_uid { here.places(set, true)? } else { here.places_there_are(set) };
@@ -192,6 +207,7 @@ impl Key {
             {
                 Some(false)
             }
+            Self::Body(text) | Self::Text(text) if text.is_proved(summary) => Some(true),
             Self::Header { name, text } => {
                 let mut fields = known.header?.all(name);
                 Some(fields.any(|field| text.is_in(&field.decoded().to_lowercase())))
