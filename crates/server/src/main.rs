@@ -65,6 +65,11 @@ use ready::Ready;
 /// Refused, or not valid. Used wrongly is 2, and clap's.
 const REFUSED: u8 = 1;
 
+/// Steps, the store's writer and the connections free what others allocated: the system's allocator
+/// takes an eighth of the program's time for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
