@@ -138,6 +138,11 @@ impl Unsigned {
         &self.octets[self.entity.clone()]
     }
 
+    /// Where [`entity`](Self::entity) is in the message, sealed or not.
+    pub fn entity_range(&self) -> Range<usize> {
+        self.entity.clone()
+    }
+
     /// The whole message, with a detached CMS signature over [`entity`](Self::entity) in DER.
     pub fn seal(self, signature_der: &[u8]) -> Vec<u8> {
         let Self { mut octets, boundary, .. } = self;

@@ -16,6 +16,9 @@
 //! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
 //! | [`deadlines`] | what is due in the tracker | a notice of late delivery in the sender's INBOX |
 //!
+//! The first step of a message for a few recipients of ours goes through [`incoming`] and [`deliver`] in its
+//! own commit, and falls back to jobs where a mailbox cannot take what it brings.
+//!
 //! What one point hands to another goes through [`dispatch`]. A receipt of ours for a user of ours that
 //! finds the mailbox full or gone becomes a `Notify`. What each point decides is in [`pec`]; here is only the order.
 
@@ -33,6 +36,7 @@ mod origin;
 pub(crate) mod reception;
 mod record;
 mod sent;
+mod signed;
 #[cfg(test)]
 mod tests;
 mod virus;
@@ -45,7 +49,6 @@ use mail::{Address, ReversePath};
 use pec::access::{Accepted, NonAcceptance};
 use pec::exchange::{Fresh, PecId};
 use pec::incoming::Provenance;
-use pec::layout::Unsigned;
 use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
 use store::{
@@ -223,32 +226,6 @@ fn octets_of(site: &Site, job: &Job) -> anyhow::Result<Vec<u8>> {
     let blob = job.blob.context("the job has no octets")?;
     let length = site.store.octets(blob)?;
     Ok(site.store.read(blob, 0, length)?)
-}
-
-/// Signs a message of ours and puts the reverse-path at its head, for a mailbox of ours.
-fn seal(
-    site: &Site,
-    unsigned: Unsigned,
-    reverse_path: &ReversePath,
-    at: Moment,
-) -> anyhow::Result<Vec<u8>> {
-    Ok(dispatch::with_return_path(reverse_path, &sign(site, unsigned, at)?))
-}
-
-/// Signs a message of ours.
-fn sign(site: &Site, unsigned: Unsigned, at: Moment) -> anyhow::Result<Vec<u8>> {
-    let (identity, signer) = site.signing_at(at.instant());
-    // A certificate that has expired or was revoked stops the step, and not the receipt's worth.
-    site.trust
-        .load()
-        .check_certificate(identity.certificate(), at.instant())
-        .context("the signing certificate does not hold: see `ceralacca check`")?;
-    let signature = identity
-        .sign(signer, unsigned.entity(), at.instant())
-        .context("the message cannot be signed")?;
-    let sealed = unsigned.seal(&signature);
-    metrics::counter!("ceralacca_signatures_total").increment(1);
-    Ok(sealed)
 }
 
 /// The field that the last hop writes, RFC 5321 §4.4.

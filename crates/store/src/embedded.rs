@@ -35,6 +35,7 @@ mod pieces;
 mod pipeline;
 mod quarantine;
 mod readers;
+mod recent;
 mod record;
 mod schema;
 mod seals;
@@ -80,10 +81,12 @@ pub use self::stats::{Stats, stats};
 
 use self::octets::Files;
 use self::readers::Readers;
+use self::recent::Recent;
 use self::spool::EmbeddedSpool;
 use self::txn::Counters;
 use self::upkeep::{Done, Pace};
 use self::writer::{Command, Fault, Outcome};
+use crate::rules::clip;
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes, Charge,
@@ -117,6 +120,7 @@ pub struct EmbeddedStore {
 struct Shared {
     files: Arc<Files>,
     readers: Readers,
+    recent: Recent,
     room: octets::Room,
     stuck: compact::Stuck,
     done: Done,
@@ -275,6 +279,11 @@ impl Store for EmbeddedStore {
     }
 
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        if let Some(whole) = self.shared.recent.get(blob) {
+            let octets = self.shared.readers.read(|db| octets::octets(db, blob))?;
+            let range = clip(start, end, octets);
+            return Ok(whole[range.start as usize..range.end as usize].to_vec());
+        }
         let parts = self.shared.readers.read(|db| octets::locate(db, blob, start, end))?;
         let mut octets = Vec::new();
         for (mut part, range) in parts {

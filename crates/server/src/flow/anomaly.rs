@@ -18,7 +18,8 @@ use store::{
 };
 
 use super::dispatch::{self, Content, Parcel};
-use super::{Task, account_of, bounce, commit, fresh_id, fresh_token, octets_of, record, sign};
+use super::signed::sign;
+use super::{Task, account_of, bounce, commit, fresh_id, fresh_token, octets_of, record};
 use crate::config::OrdinaryMail;
 use crate::keywords;
 use crate::site::Site;
@@ -239,7 +240,7 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
         .field("Message-ID")
         .and_then(|field| PecId::parse(field.unfolded().trim_matches(['<', '>', ' '])))
         .unwrap_or_else(|| fresh_id(site, at));
-    let signed: Arc<[u8]> = sign(site, unsigned, at)?.into();
+    let signed = sign(site, unsigned, at)?.octets().clone();
     let sealed: Arc<[u8]> = dispatch::with_return_path(&anomaly.reverse_path, &signed).into();
     let mut placements: Vec<&Placement> = anomaly.placements.iter().collect();
     let mut lost: Vec<(Address, String)> = Vec::new();

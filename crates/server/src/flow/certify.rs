@@ -10,8 +10,9 @@ use pec::{envelope, receipt};
 use store::{Job, Octets, Source, StoreError, Transaction};
 
 use super::access::Wishes;
-use super::dispatch::{Content, Parcel, Receipts, hand_over_as_wished};
-use super::{author_path, commit, fresh, fresh_token, octets_of, place_or_queue, seal, sign};
+use super::dispatch::{Content, Onward, Parcel, hand_over_as_wished, is_of_a_mailbox};
+use super::signed::{seal, sign};
+use super::{author_path, commit, fresh, fresh_token, octets_of, place_or_queue};
 use crate::site::Site;
 
 /// The acceptance receipt goes to the sender's mailbox, the envelope to the incoming points of all
@@ -27,9 +28,9 @@ pub(super) fn certify(
     let (exchange, at) = (accepted.exchange(), accepted.at());
     let unsigned = envelope::enclose(accepted, &original, &site.provider, fresh_token());
     drop(original);
-    let envelope: Arc<[u8]> = sign(site, unsigned, at)?.into();
+    let envelope = sign(site, unsigned, at)?;
     let unsigned = receipt::acceptance(accepted, &site.provider, fresh(receipt_id));
-    let receipt: Arc<[u8]> = seal(site, unsigned, &author_path(site), at)?.into();
+    let receipt = seal(site, unsigned, &author_path(site), at)?;
 
     let recipients: Vec<Address> =
         exchange.recipients.iter().map(|recipient| recipient.address.clone()).collect();
@@ -39,7 +40,7 @@ pub(super) fn certify(
         content: Content::Envelope(exchange.identifier.clone()),
         account: &exchange.sender,
     };
-    let with_receipt = |placed: bool| -> anyhow::Result<Transaction> {
+    let with_receipt = |placed: bool, onward: Onward| -> anyhow::Result<Transaction> {
         let mut transaction = Transaction {
             at: at.instant(),
             consume: vec![job.id],
@@ -48,11 +49,16 @@ pub(super) fn certify(
         };
         let octets = (Source::New(0), &receipt[..]);
         place_or_queue(&mut transaction, &exchange.sender, octets, placed)?;
-        let (receipts, step) = (Receipts::Queued, &mut transaction);
-        hand_over_as_wished(site, &parcel, wishes, &envelope, receipts, step)?;
+        hand_over_as_wished(site, &parcel, wishes, &envelope, onward, &mut transaction)?;
         Ok(transaction)
     };
-    commit_receipt(site, with_receipt, "certify")
+    // Within this provider the other points follow in this commit, where their mailboxes can take it.
+    match commit(site, with_receipt(true, Onward::AtOnce)?, "certify") {
+        Err(error) if is_of_a_mailbox(&error) || matches!(error, StoreError::Marked) => {
+            commit_receipt(site, |placed| with_receipt(placed, Onward::Queued), "certify")
+        }
+        done => Ok(done?),
+    }
 }
 
 /// The notice goes to the sender's mailbox, and nothing else happens (PEC-AP-10, PEC-NA).
@@ -64,7 +70,7 @@ pub(super) fn refuse(
 ) -> anyhow::Result<()> {
     let (exchange, at) = (refused.exchange(), refused.at());
     let unsigned = receipt::non_acceptance(refused, &site.provider, fresh(notice_id));
-    let notice: Arc<[u8]> = seal(site, unsigned, &author_path(site), at)?.into();
+    let notice = seal(site, unsigned, &author_path(site), at)?;
     let with_notice = |placed: bool| -> anyhow::Result<Transaction> {
         let mut transaction = Transaction {
             at: at.instant(),

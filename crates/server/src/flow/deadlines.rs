@@ -16,7 +16,8 @@ use pec::moment::Moment;
 use pec::receipt::{self, Event, Notice};
 use store::{Octets, Overdue, Source, StoreError, Track, TrackState, Transaction};
 
-use super::{author_path, commit, fresh, fresh_id, now_after, place_or_queue, record, seal};
+use super::signed::seal;
+use super::{author_path, commit, fresh, fresh_id, now_after, place_or_queue, record};
 use crate::site::Site;
 use crate::timesource;
 
@@ -135,7 +136,7 @@ fn give(site: &Site, overdue: &Overdue) -> anyhow::Result<()> {
     let event = Event::Late { recipient, notice };
     let unsigned =
         receipt::late(&exchange, recipient, notice, &site.provider, at, fresh(id.clone()));
-    let sealed: Arc<[u8]> = seal(site, unsigned, &author_path(site), at)?.into();
+    let sealed = seal(site, unsigned, &author_path(site), at)?;
     let transaction = |placed: bool| -> anyhow::Result<Transaction> {
         let reason = event.reason(&site.provider.name).unwrap_or_default();
         let mut transaction = Transaction {

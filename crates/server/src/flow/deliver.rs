@@ -8,11 +8,15 @@ use pec::delivery::Failure;
 use pec::exchange::{Exchange, PecId};
 use pec::incoming::{Provenance, Routing, VerifiedEnvelope};
 use pec::inspect::examine;
+use pec::moment::Moment;
 use pec::receipt;
-use store::{Charge, Delivery, Job, MailboxName, Role, Source, State, StoreError, Transaction};
+use store::{
+    Charge, Delivery, Flags, Job, MailboxName, Role, Source, State, StoreError, Transaction,
+};
 
-use super::dispatch::{Content, Parcel, Receipts, commit_handing, hand_over};
-use super::{account_of, author_path, fresh, fresh_id, now_after, octets_of, origin, record, sign};
+use super::dispatch::{Content, Onward, Parcel, commit_handing, hand_over};
+use super::signed::{Signed, sign};
+use super::{account_of, author_path, fresh, fresh_id, now_after, octets_of, origin, record};
 use crate::keywords;
 use crate::site::Site;
 
@@ -69,52 +73,102 @@ fn place(
     recipient: &Address,
     account: Address,
 ) -> anyhow::Result<()> {
-    let at = now_after(site, envelope.certification().at);
-    let id = fresh_id(site, at);
-    let unsigned = receipt::delivery(
-        envelope,
-        &octets,
-        recipient,
-        site.config.load().brief_hash,
-        &site.provider,
-        at,
-        fresh(id.clone()),
-    );
-    let flags = keywords::of(&octets);
-    drop(octets);
-    let signed = sign(site, unsigned, at)?.into();
-    let exchange = envelope.exchange();
     let Some(blob) = job.blob else { anyhow::bail!("the job has no octets") };
-    let back = Back { exchange, receipt: &signed, id: &id, recipient };
-    let make = |receipts| {
+    let handing = Handing::new(site, envelope, &octets, recipient, account)?;
+    drop(octets);
+    let make = |onward| {
         let mut transaction = Transaction {
-            at: at.instant(),
+            at: handing.at.instant(),
             consume: vec![job.id],
-            deliver: vec![Delivery {
-                to: account.clone(),
-                mailbox: MailboxName::inbox(),
-                // Unmodified: the octets that the incoming point tested (PEC-GEN-05, PEC-MBX-02).
-                octets: Source::Stored(blob),
-                flags: flags.clone(),
-                charge: Charge::Quota,
-            }],
-            log: vec![
-                record::of(site, "consegna", exchange, at)
-                    .about(&exchange.identifier)
-                    .by(envelope.signer())
-                    .delivery(recipient)
-                    .build(),
-                record::of(site, "avvenuta-consegna", exchange, at)
-                    .about(&id)
-                    .delivery(recipient)
-                    .build(),
-            ],
             ..Transaction::default()
         };
-        back.send(site, receipts, &mut transaction)?;
+        handing.add(site, Source::Stored(blob), onward, &mut transaction)?;
         Ok(transaction)
     };
     commit_handing(site, make, "deliver")
+}
+
+/// Adds to the step that signed an envelope of ours the delivery to one recipient. Whether it did:
+/// a notice is for a step of its own.
+pub(super) fn add_at_once(
+    site: &Site,
+    envelope: &VerifiedEnvelope,
+    octets: &[u8],
+    recipient: &Address,
+    placed: Source,
+    transaction: &mut Transaction,
+) -> anyhow::Result<bool> {
+    let Ok(account) = find_account(site, recipient)? else { return Ok(false) };
+    let handing = Handing::new(site, envelope, octets, recipient, account)?;
+    handing.add(site, placed, Onward::AtOnce, transaction)?;
+    Ok(true)
+}
+
+/// An envelope for a recipient who has a mailbox, and the receipt for it.
+struct Handing<'a> {
+    envelope: &'a VerifiedEnvelope,
+    recipient: &'a Address,
+    account: Address,
+    flags: Flags,
+    receipt: Signed<'a>,
+    id: PecId,
+    at: Moment,
+}
+
+impl<'a> Handing<'a> {
+    fn new(
+        site: &'a Site,
+        envelope: &'a VerifiedEnvelope,
+        octets: &[u8],
+        recipient: &'a Address,
+        account: Address,
+    ) -> anyhow::Result<Self> {
+        let at = now_after(site, envelope.certification().at);
+        let id = fresh_id(site, at);
+        let unsigned = receipt::delivery(
+            envelope,
+            octets,
+            recipient,
+            site.config.load().brief_hash,
+            &site.provider,
+            at,
+            fresh(id.clone()),
+        );
+        let receipt = sign(site, unsigned, at)?;
+        Ok(Self { envelope, recipient, account, flags: keywords::of(octets), receipt, id, at })
+    }
+
+    fn add(
+        &self,
+        site: &Site,
+        octets: Source,
+        onward: Onward,
+        transaction: &mut Transaction,
+    ) -> anyhow::Result<()> {
+        let exchange = self.envelope.exchange();
+        transaction.deliver.push(Delivery {
+            to: self.account.clone(),
+            mailbox: MailboxName::inbox(),
+            // Unmodified: the octets that the incoming point tested (PEC-GEN-05, PEC-MBX-02).
+            octets,
+            flags: self.flags.clone(),
+            charge: Charge::Quota,
+        });
+        transaction.log.extend([
+            record::of(site, "consegna", exchange, self.at)
+                .about(&exchange.identifier)
+                .by(self.envelope.signer())
+                .delivery(self.recipient)
+                .build(),
+            record::of(site, "avvenuta-consegna", exchange, self.at)
+                .about(&self.id)
+                .delivery(self.recipient)
+                .build(),
+        ]);
+        let back =
+            Back { exchange, receipt: &self.receipt, id: &self.id, recipient: self.recipient };
+        back.send(site, onward, transaction)
+    }
 }
 
 fn give_notice(
@@ -128,10 +182,10 @@ fn give_notice(
     let id = fresh_id(site, at);
     let unsigned =
         receipt::non_delivery(envelope, recipient, failure, &site.provider, at, fresh(id.clone()));
-    let signed = sign(site, unsigned, at)?.into();
+    let signed = sign(site, unsigned, at)?;
     let exchange = envelope.exchange();
     let back = Back { exchange, receipt: &signed, id: &id, recipient };
-    let make = |receipts| {
+    let make = |onward| {
         let mut transaction = Transaction {
             at: at.instant(),
             consume: vec![job.id],
@@ -144,7 +198,7 @@ fn give_notice(
             ],
             ..Transaction::default()
         };
-        back.send(site, receipts, &mut transaction)?;
+        back.send(site, onward, &mut transaction)?;
         Ok(transaction)
     };
     commit_handing(site, make, "non-delivery")
@@ -153,7 +207,7 @@ fn give_notice(
 /// A receipt or notice goes to the sender of the message, whoever's user that is (PEC-PC-02).
 struct Back<'a> {
     exchange: &'a Exchange,
-    receipt: &'a Arc<[u8]>,
+    receipt: &'a Signed<'a>,
     id: &'a PecId,
     recipient: &'a Address,
 }
@@ -162,7 +216,7 @@ impl Back<'_> {
     fn send(
         &self,
         site: &Site,
-        receipts: Receipts,
+        onward: Onward,
         transaction: &mut Transaction,
     ) -> anyhow::Result<()> {
         let (id, about) = (self.id.clone(), self.exchange.identifier.clone());
@@ -172,6 +226,6 @@ impl Back<'_> {
             content: Content::Receipt { id, about },
             account: self.recipient,
         };
-        hand_over(site, &parcel, self.receipt, receipts, transaction)
+        hand_over(site, &parcel, self.receipt, onward, transaction)
     }
 }

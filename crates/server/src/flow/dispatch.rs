@@ -2,16 +2,15 @@
 //! all others.
 //!
 //! Within one provider every message goes through all points all the same (PEC-GEN-09), so what is
-//! for a domain of ours passes the incoming point's tests. A receipt of ours for our own user does what
-//! it does in the step that signed it, where it can; everything else becomes a job of the incoming
-//! point. What is for others becomes one job for each destination domain, with all its recipients
+//! for a domain of ours passes the incoming point's tests. A receipt of ours for our own user, and a
+//! small envelope for a few, do what they do in the step that signed them, where they can; everything
+//! else becomes a job of the incoming point. What is for others becomes one job for each destination domain, with all its recipients
 //! (PEC-BT-12).
 //!
 //! `Return-Path` is written by the last hop and never in transit (RFC 5321 §4.4, doubt D-16): the
 //! octets of jobs within this provider begin with it, those of relay jobs do not have it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use mail::{Address, Domain, ReversePath};
 use pec::exchange::{PecId, RecipientKind};
@@ -23,7 +22,8 @@ use store::{Lane, NewJob, Octets, Source, StoreError, Transaction, Urgency};
 
 use super::access::Wishes;
 use super::origin::{self, Own};
-use super::{Task, commit, notify};
+use super::signed::Signed;
+use super::{Task, commit, incoming, notify};
 use crate::site::Site;
 
 /// What a message is, for whoever carries it: how urgent, and what becomes of it when nobody takes
@@ -108,112 +108,135 @@ pub(crate) struct RelayRecipient {
     pub(crate) last: Option<String>,
 }
 
-/// When a receipt of ours for a user of ours reaches the mailbox.
+/// When a message of ours that goes to a user of ours passes the points that it has before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Receipts {
-    /// In the commit of the step that hands it over. That commit fails when the mailbox is full or
+pub(super) enum Onward {
+    /// In the commit of the step that hands it over. That commit fails when a mailbox is full or
     /// gone, so the step is one that can be made again with the other choice: [`commit_handing`].
     AtOnce,
     /// When its job is done.
     Queued,
 }
 
-/// Commits a step that hands receipts over: at once, and when they cannot be placed at once, as jobs.
+/// Commits a step that hands messages over: at once, and when they cannot be placed at once, as jobs.
 ///
 /// # Errors
 ///
 /// As the second of these commits.
 pub(super) fn commit_handing(
     site: &Site,
-    make: impl Fn(Receipts) -> anyhow::Result<Transaction>,
+    make: impl Fn(Onward) -> anyhow::Result<Transaction>,
     step: &'static str,
 ) -> anyhow::Result<()> {
-    match commit(site, make(Receipts::AtOnce)?, step) {
-        Err(StoreError::OverQuota(_) | StoreError::NoSuchAccount | StoreError::OutOfUids) => {
-            Ok(commit(site, make(Receipts::Queued)?, step)?)
-        }
+    match commit(site, make(Onward::AtOnce)?, step) {
+        Err(error) if is_of_a_mailbox(&error) => Ok(commit(site, make(Onward::Queued)?, step)?),
         done => Ok(done?),
     }
 }
 
-/// Adds to a step what hands over these octets, which have no `Return-Path` yet.
+/// Whether a step failed for what a mailbox cannot take: it can be made without placing anything there.
+pub(super) const fn is_of_a_mailbox(error: &StoreError) -> bool {
+    matches!(error, StoreError::OverQuota(_) | StoreError::NoSuchAccount | StoreError::OutOfUids)
+}
+
+/// Adds to a step what hands this message over.
 ///
 /// # Errors
 ///
-/// When a job cannot be written down.
+/// When a job cannot be written down, or what follows at once cannot be signed.
 pub(super) fn hand_over(
     site: &Site,
     parcel: &Parcel<'_>,
-    octets: &Arc<[u8]>,
-    receipts: Receipts,
+    signed: &Signed<'_>,
+    onward: Onward,
     step: &mut Transaction,
 ) -> anyhow::Result<()> {
-    hand_over_as_wished(site, parcel, &Wishes::default(), octets, receipts, step)
+    hand_over_as_wished(site, parcel, &Wishes::default(), signed, onward, step)
 }
 
 /// As [`hand_over`], with what the sender asked for.
 ///
 /// # Errors
 ///
-/// When a job cannot be written down.
+/// As [`hand_over`].
 pub(super) fn hand_over_as_wished(
     site: &Site,
     parcel: &Parcel<'_>,
     wishes: &Wishes,
-    octets: &Arc<[u8]>,
-    receipts: Receipts,
+    signed: &Signed<'_>,
+    onward: Onward,
     step: &mut Transaction,
 ) -> anyhow::Result<()> {
     let ours: Vec<Address> =
         parcel.recipients.iter().filter(|to| site.manages(to.domain())).cloned().collect();
     if !ours.is_empty() {
-        // Of a receipt for us the reverse-path is not asked (PEC-PR-16 is of envelopes).
-        let routing = Routing { reverse_path: parcel.reverse_path, forward_paths: &ours };
-        let examination = examine(octets);
-        let at = Moment::of(step.at);
-        // What goes to others must not wait for what our own point does not believe now.
-        let own = origin::test_own(site, &examination, &routing, at)
-            .inspect_err(|error| {
-                let why = format!("{error:#}");
-                tracing::warn!(target: "flow", %why, "a message of ours is tested again in its own step");
-            })
-            .ok();
-        let placed = Source::New(step.octets.len());
-        step.octets.push(Octets::Owned(with_return_path(parcel.reverse_path, octets)));
-        let origin = own.as_ref().map(Own::provenance);
-        match parcel.content {
-            // One for each: what becomes of a receipt is decided for the mailbox it is for.
-            Content::Receipt { .. } => {
-                for to in ours {
-                    let done = match &own {
-                        Some(Own::Receipt(receipt, notes)) if receipts == Receipts::AtOnce => {
-                            let receipt =
-                                notify::Receipt { receipt, examination: &examination, notes, at };
-                            notify::add_at_once(site, &receipt, &to, placed, step)?
-                        }
-                        _ => false,
-                    };
-                    if !done {
-                        let task = Task::Notify { to, arrived: None, origin: origin.clone() };
-                        step.enqueue.push(task.queued(Some(placed))?);
-                    }
-                }
-            }
-            Content::Envelope(_) | Content::Anomaly(_) | Content::Ordinary | Content::TlsReport => {
-                let ReversePath::Address(reverse_path) = parcel.reverse_path.clone() else {
-                    anyhow::bail!("only a message with a sender goes through the incoming point");
-                };
-                let (forward_paths, arrived) = (ours, None);
-                let task = Task::Incoming { reverse_path, forward_paths, arrived, origin };
-                step.enqueue.push(task.queued(Some(placed))?);
-            }
-        }
+        hand_to_ours(site, parcel, ours, signed, onward, step)?;
     }
     let source = Source::New(step.octets.len());
     let relays = relays_as_wished(site, parcel, wishes, source)?;
     if !relays.is_empty() {
-        step.octets.push(Octets::Inline(octets.clone()));
+        step.octets.push(Octets::Inline(signed.octets().clone()));
         step.enqueue.extend(relays);
+    }
+    Ok(())
+}
+
+/// To recipients of ours: through our own incoming point.
+fn hand_to_ours(
+    site: &Site,
+    parcel: &Parcel<'_>,
+    ours: Vec<Address>,
+    signed: &Signed<'_>,
+    onward: Onward,
+    step: &mut Transaction,
+) -> anyhow::Result<()> {
+    // Of a receipt for us the reverse-path is not asked (PEC-PR-16 is of envelopes).
+    let routing = Routing { reverse_path: parcel.reverse_path, forward_paths: &ours };
+    let examination = examine(signed.octets());
+    let at = Moment::of(step.at);
+    // What goes to others must not wait for what our own point does not believe now.
+    let own = origin::test_own(site, &examination, &routing, signed)
+        .inspect_err(|error| {
+            let why = format!("{error:#}");
+            tracing::warn!(target: "flow", %why, "a message of ours is tested again in its own step");
+        })
+        .ok();
+    let placed = Source::New(step.octets.len());
+    step.octets.push(Octets::Owned(with_return_path(parcel.reverse_path, signed.octets())));
+    let origin = own.as_ref().map(Own::provenance);
+    match parcel.content {
+        // One for each: what becomes of a receipt is decided for the mailbox it is for.
+        Content::Receipt { .. } => {
+            for to in ours {
+                let done = match &own {
+                    Some(Own::Receipt(receipt, notes)) if onward == Onward::AtOnce => {
+                        let receipt =
+                            notify::Receipt { receipt, examination: &examination, notes, at };
+                        notify::add_at_once(site, &receipt, &to, placed, step)?
+                    }
+                    _ => false,
+                };
+                if !done {
+                    let task = Task::Notify { to, arrived: None, origin: origin.clone() };
+                    step.enqueue.push(task.queued(Some(placed))?);
+                }
+            }
+        }
+        Content::Envelope(_) | Content::Anomaly(_) | Content::Ordinary | Content::TlsReport => {
+            let ReversePath::Address(reverse_path) = parcel.reverse_path.clone() else {
+                anyhow::bail!("only a message with a sender goes through the incoming point");
+            };
+            if let (Some(Own::Envelope(envelope, notes)), Onward::AtOnce) = (&own, onward)
+                && incoming::may_follow_at_once(signed.octets(), &ours)
+            {
+                let octets = signed.octets();
+                let own = incoming::Own { octets, examination: &examination, envelope, notes };
+                return incoming::add_at_once(site, &own, &routing, placed, step);
+            }
+            let (forward_paths, arrived) = (ours, None);
+            let task = Task::Incoming { reverse_path, forward_paths, arrived, origin };
+            step.enqueue.push(task.queued(Some(placed))?);
+        }
     }
     Ok(())
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use mail::{Address, ReversePath};
 use pec::incoming::{AnomalyReason, Class, Routing, VerifiedEnvelope};
-use pec::inspect::examine;
+use pec::inspect::{Examination, examine};
 use pec::moment::Moment;
 use pec::receipt;
 use store::{Job, Mark, Source, StoreError, Transaction};
 
-use super::dispatch::{Content, Parcel, Receipts, hand_over};
+use super::dispatch::{Content, Onward, Parcel, hand_over, is_of_a_mailbox};
+use super::signed::sign;
 use super::{
-    Tested, anomaly, author_path, commit, fresh, fresh_id, now_after, octets_of, once, origin,
-    record, sign, virus,
+    Tested, anomaly, author_path, commit, deliver, fresh, fresh_id, now_after, octets_of, once,
+    origin, record, virus,
 };
 use crate::site::Site;
 
@@ -60,16 +61,17 @@ pub(super) fn take_in(
         notes: &judged.notes,
         at,
     };
-    let mut receipts = Receipts::AtOnce;
+    let mut onward = Onward::AtOnce;
     for _ in 0..BEGUN_AGAIN_MAX {
-        let transaction = arrival.step(site, job, receipts)?;
+        let blob = job.blob.map(Source::Stored);
+        let mut transaction =
+            Transaction { at: at.instant(), consume: vec![job.id], ..Transaction::default() };
+        arrival.add(site, blob, onward, &mut transaction)?;
         match commit(site, transaction, "incoming") {
             Err(StoreError::Marked) => {}
             // Of the mailbox for receipts: where else it may go is asked when its job is done.
-            Err(StoreError::OverQuota(_) | StoreError::NoSuchAccount | StoreError::OutOfUids)
-                if receipts == Receipts::AtOnce =>
-            {
-                receipts = Receipts::Queued;
+            Err(error) if is_of_a_mailbox(&error) && onward == Onward::AtOnce => {
+                onward = Onward::Queued;
             }
             done => return Ok(done?),
         }
@@ -105,18 +107,21 @@ impl Arrival<'_> {
     /// What is done about it. The same envelope is neither delivered nor answered twice
     /// (PEC-PR-28); another one with the identifier of one that came before breaks PEC-AP-20, and
     /// is propagated as what it is, a provider's message of a wrong form (PEC-PR-07).
-    fn step(&self, site: &Site, job: &Job, receipts: Receipts) -> anyhow::Result<Transaction> {
+    fn add(
+        &self,
+        site: &Site,
+        blob: Option<Source>,
+        onward: Onward,
+        transaction: &mut Transaction,
+    ) -> anyhow::Result<()> {
         let Sorted { fresh: recipients, marks, again, strange } = self.sort(site)?;
         let (at, exchange) = (self.at, self.envelope.exchange());
-        let blob = job.blob.map(Source::Stored);
-        let mut transaction = Transaction {
-            at: at.instant(),
-            consume: vec![job.id],
-            once: marks,
-            ..Transaction::default()
-        };
+        transaction.once.extend(marks);
         if !recipients.is_empty() {
-            self.take_charge(site, &recipients, blob, receipts, &mut transaction)?;
+            let blob = blob.context("the job has no octets")?;
+            self.take_charge(site, &recipients, onward, transaction)?;
+            let jobs = virus::after_take_charge(site, self.envelope, &recipients, blob)?;
+            transaction.enqueue.extend(jobs);
         }
         if !again.is_empty() {
             transaction.log.push(
@@ -141,9 +146,9 @@ impl Arrival<'_> {
                 at,
                 notes,
             };
-            anomaly::divert(site, message, blob, &mut transaction)?;
+            anomaly::divert(site, message, blob, transaction)?;
         }
-        Ok(transaction)
+        Ok(())
     }
 
     fn sort(&self, site: &Site) -> anyhow::Result<Sorted> {
@@ -163,13 +168,12 @@ impl Arrival<'_> {
         Ok(sorted)
     }
 
-    /// The take-charge receipt, and a job for each recipient.
+    /// The take-charge receipt.
     fn take_charge(
         &self,
         site: &Site,
         recipients: &[Address],
-        blob: Option<Source>,
-        receipts: Receipts,
+        onward: Onward,
         transaction: &mut Transaction,
     ) -> anyhow::Result<()> {
         let (envelope, exchange, at) = (self.envelope, self.envelope.exchange(), self.at);
@@ -181,7 +185,7 @@ impl Arrival<'_> {
             at,
             fresh(receipt_id.clone()),
         );
-        let signed = sign(site, unsigned, at)?.into();
+        let signed = sign(site, unsigned, at)?;
         if self.is_from_outside {
             // Of an envelope of ours the access point wrote this down (PEC-LOG-06, PEC-LOG-11).
             transaction.log.push(
@@ -205,9 +209,72 @@ impl Arrival<'_> {
             content: Content::Receipt { id: receipt_id, about: exchange.identifier.clone() },
             account: &site.provider.author,
         };
-        hand_over(site, &parcel, &signed, receipts, transaction)?;
-        let blob = blob.context("the job has no octets")?;
-        transaction.enqueue.extend(virus::after_take_charge(site, envelope, recipients, blob)?);
-        Ok(())
+        hand_over(site, &parcel, &signed, onward, transaction)
     }
+}
+
+/// An envelope that follows at once has at most so many recipients of ours: the sender waits for the
+/// acceptance receipt until there is one for each of them.
+const AT_ONCE_RECIPIENTS_MAX: usize = 2;
+/// And at most so many octets: it and the receipts for it are in memory together.
+const AT_ONCE_OCTETS_MAX: usize = 256 * 1024;
+
+/// Whether what the points do with an envelope of ours may be done in the step that signs it.
+pub(super) fn may_follow_at_once(octets: &[u8], recipients: &[Address]) -> bool {
+    octets.len() <= AT_ONCE_OCTETS_MAX && recipients.len() <= AT_ONCE_RECIPIENTS_MAX
+}
+
+/// An envelope of ours that passed the tests in the step that signed it.
+pub(super) struct Own<'a> {
+    /// Without `Return-Path`.
+    pub(super) octets: &'a [u8],
+    pub(super) examination: &'a Examination<'a>,
+    pub(super) envelope: &'a VerifiedEnvelope,
+    /// What was out of order without deciding it.
+    pub(super) notes: &'a [String],
+}
+
+/// Adds to the step that signed an envelope of ours what the incoming point does with it, and, where
+/// there is no scanner to be asked first, the delivery point for each recipient. `envelope` names its
+/// octets as a mailbox gets them.
+pub(super) fn add_at_once(
+    site: &Site,
+    own: &Own<'_>,
+    routing: &Routing<'_>,
+    envelope: Source,
+    transaction: &mut Transaction,
+) -> anyhow::Result<()> {
+    let at = now_after(site, own.envelope.certification().at);
+    let arrival = Arrival {
+        octets: own.octets,
+        entity: own.examination.entity().context("the envelope has lost what is signed")?,
+        envelope: own.envelope,
+        reverse_path: routing.reverse_path,
+        forward_paths: routing.forward_paths,
+        is_from_outside: false,
+        notes: own.notes,
+        at,
+    };
+    // What is placed is placed now, and not when it was accepted.
+    transaction.at = at.instant();
+    let Sorted { fresh, marks, again, strange } = arrival.sort(site)?;
+    if !(again.is_empty() && strange.is_empty()) {
+        anyhow::bail!("a fresh identifier was there before");
+    }
+    transaction.once.extend(marks);
+    arrival.take_charge(site, &fresh, Onward::AtOnce, transaction)?;
+    if site.config.load().antivirus.clamd.is_some() {
+        let jobs = virus::after_take_charge(site, own.envelope, &fresh, envelope)?;
+        transaction.enqueue.extend(jobs);
+        return Ok(());
+    }
+    for recipient in fresh {
+        if !deliver::add_at_once(site, own.envelope, own.octets, &recipient, envelope, transaction)?
+        {
+            let one = std::slice::from_ref(&recipient);
+            let jobs = virus::after_take_charge(site, own.envelope, one, envelope)?;
+            transaction.enqueue.extend(jobs);
+        }
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! (PEC-PR-01 to PEC-PR-03).
 
 use anyhow::Context;
-use crypto::{Revocation, VerifyError};
+use crypto::{Certificate, Revocation, VerifyError};
 use pec::incoming::{
     Class, OriginFault, Provenance, Routing, SignedBy, VerifiedEnvelope, VerifiedNotification,
     judge,
@@ -11,6 +11,7 @@ use pec::inspect::Examination;
 use pec::moment::Moment;
 
 use super::Tested;
+use super::signed::Signed;
 use crate::site::Site;
 
 /// What a message is, and what was out of order without deciding it.
@@ -35,7 +36,6 @@ pub(super) fn test(
     let (Some(entity), Some(signature)) = (examination.entity(), examination.signature()) else {
         return ordinary(OriginFault::NotSigned);
     };
-    let providers = site.providers.load();
     let verified = match crypto::verify(signature, entity, &site.trust.load(), at.instant()) {
         Ok(verified) => verified,
         Err(VerifyError::Fault(cause)) => anyhow::bail!("a signature cannot be verified: {cause}"),
@@ -46,20 +46,33 @@ pub(super) fn test(
                     anyhow::bail!("a signature cannot be looked into: {cause}")
                 }
                 Err(_) => OriginFault::NotSigned,
-                Ok(named) if providers.by_certificate(named.to_der()).is_empty() => {
+                Ok(named) if site.providers.load().by_certificate(named.to_der()).is_empty() => {
                     OriginFault::NotAProvider
                 }
                 Ok(_) => OriginFault::NotValid,
             });
         }
     };
+    Ok(judge_signer(site, examination, routing, &verified.signer, verified.revocation))
+}
+
+/// The second test and the fourth, of a message whose signature and path hold.
+fn judge_signer(
+    site: &Site,
+    examination: &Examination<'_>,
+    routing: &Routing<'_>,
+    certificate: &Certificate,
+    revocation: Revocation,
+) -> Judged {
+    let ordinary =
+        |fault| Judged { class: judge(examination, Err(fault), routing), notes: Vec::new() };
+    let providers = site.providers.load();
     // The hash only finds the record; what decides is that the certificates are the same octets.
-    let certificate = &verified.signer;
     let records = providers.by_certificate(certificate.to_der());
     if records.is_empty() {
         return ordinary(OriginFault::NotAProvider);
     }
-    let notes = match verified.revocation {
+    let notes = match revocation {
         Revocation::Checked => Vec::new(),
         Revocation::NotAvailable if site.config.load().trust.require_crl => {
             return ordinary(OriginFault::NotValid);
@@ -71,13 +84,13 @@ pub(super) fn test(
     };
     let emails = certificate.emails();
     let signed_by = SignedBy { records: &records, emails: &emails };
-    Ok(Judged { class: judge(examination, Ok(signed_by), routing), notes })
+    Judged { class: judge(examination, Ok(signed_by), routing), notes }
 }
 
 /// A message of ours that we would believe too.
 pub(super) enum Own {
-    /// An envelope, and what was proved of its origin.
-    Envelope(Provenance),
+    /// An envelope, and what was out of order without deciding it.
+    Envelope(Box<VerifiedEnvelope>, Vec<String>),
     /// A receipt or notice, and what was out of order without deciding it.
     Receipt(Box<VerifiedNotification>, Vec<String>),
 }
@@ -86,15 +99,17 @@ impl Own {
     /// What goes with it into the queue.
     pub(super) fn provenance(&self) -> Provenance {
         match self {
-            Self::Envelope(provenance) => provenance.clone(),
+            Self::Envelope(envelope, _) => envelope.provenance().clone(),
             Self::Receipt(receipt, _) => receipt.provenance().clone(),
         }
     }
 }
 
 /// Makes the tests on a message of ours that goes to a recipient of ours, in the very step that
-/// signed it: what they proved goes with it. What they do not hold for ours gets into no mailbox: it
-/// is tested again in a step of its own, until it passes or somebody looks.
+/// signed it: what they proved goes with it. The value of the signature and the signer's path are not
+/// gone through a second time: what is in the message must be the very octets that were signed and
+/// verified, and the rest is asked as of anybody's. What the tests do not hold for ours gets into no
+/// mailbox: it is tested again in a step of its own, until it passes or somebody looks.
 ///
 /// # Errors
 ///
@@ -103,11 +118,14 @@ pub(super) fn test_own(
     site: &Site,
     examination: &Examination<'_>,
     routing: &Routing<'_>,
-    at: Moment,
+    signed: &Signed<'_>,
 ) -> anyhow::Result<Own> {
-    let Judged { class, notes } = test(site, examination, routing, at)?;
+    let Some((certificate, revocation)) = signed.signer_of(examination) else {
+        anyhow::bail!("a message of ours does not hold what was signed");
+    };
+    let Judged { class, notes } = judge_signer(site, examination, routing, certificate, revocation);
     match class {
-        Class::Envelope(envelope) => Ok(Own::Envelope(envelope.provenance().clone())),
+        Class::Envelope(envelope) => Ok(Own::Envelope(envelope, notes)),
         Class::Notification(receipt) => Ok(Own::Receipt(receipt, notes)),
         Class::Anomaly(fault) => anyhow::bail!("a message of ours has a wrong form: {fault}"),
         Class::Ordinary(fault) => {

@@ -69,6 +69,45 @@ fn what_was_acknowledged_is_stored_with_its_identity_before_any_step() {
     assert_eq!(scene.site.store.tracked(&id).unwrap()[0].state, TrackState::Sent);
 }
 
+// PEC-GEN-09
+#[test]
+fn for_a_few_recipients_of_ours_all_points_are_in_one_commit_and_one_past_it_in_several() {
+    let scene = Scene::new();
+    offer(&scene, &[BIANCHI, VERDI]);
+    assert!(scene.step());
+    assert_eq!(scene.site.store.jobs_waiting().unwrap().0, 0);
+    assert_eq!(kinds(&scene.certified(BIANCHI)), ["posta-certificata"]);
+    assert_eq!(kinds(&scene.certified(SERVICE)), ["presa-in-carico"]);
+    assert_eq!(
+        kinds(&scene.certified(ROSSI)),
+        ["accettazione", "avvenuta-consegna", "avvenuta-consegna"]
+    );
+    // A third recipient: the sender has the acceptance receipt before any delivery is tried.
+    offer(&scene, &[BIANCHI, VERDI, "postmaster@pec.alfa.example"]);
+    assert!(scene.step());
+    assert_eq!(kinds(&scene.certified(ROSSI)).last(), Some(&"accettazione"));
+    assert_eq!(scene.inbox(BIANCHI).len(), 1);
+    scene.run();
+    assert_eq!((scene.inbox(BIANCHI).len(), scene.inbox(ROSSI).len()), (2, 7));
+}
+
+// PEC-MC-01 PEC-RA-01
+#[test]
+fn where_one_of_two_mailboxes_is_full_nothing_else_waits_for_it() {
+    let scene = Scene::new();
+    let id = offer(&scene, &[BIANCHI, "piena@pec.beta.example"]);
+    scene.run();
+    let mut receipts = kinds(&scene.certified(ROSSI));
+    receipts.sort_unstable();
+    assert_eq!(receipts, ["accettazione", "avvenuta-consegna", "errore-consegna"]);
+    assert_eq!(scene.inbox(BIANCHI).len(), 1);
+    assert_eq!(kinds(&scene.certified(SERVICE)), ["presa-in-carico"]);
+    let mut states: Vec<_> =
+        scene.site.store.tracked(&id).unwrap().into_iter().map(|one| one.state).collect();
+    states.sort_by_key(|state| state.is_final());
+    assert!(states.iter().all(|state| state.is_final()), "{states:?}");
+}
+
 // PEC-PC-03 PEC-PIC-01 PEC-PR-23
 #[test]
 fn every_recipient_gets_the_envelope_and_the_sender_a_receipt_for_each() {

@@ -16,10 +16,9 @@ use pec::moment::Moment;
 use pec::receipt::{self, ReceiptKind};
 use store::{Infection, Job, NewInfected, NewJob, Octets, Source, Timestamp, Transaction};
 
-use super::dispatch::{Content, Parcel, Receipts, hand_over};
-use super::{
-    Task, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record, seal, sign,
-};
+use super::dispatch::{Content, Onward, Parcel, hand_over};
+use super::signed::{seal, sign};
+use super::{Task, author_path, commit, fresh, fresh_id, now_after, octets_of, origin, record};
 use crate::antivirus::Verdict;
 use crate::site::Site;
 
@@ -168,14 +167,14 @@ pub(super) fn scan(
         let provider = &site.provider;
         let fresh = fresh(id.clone());
         let unsigned = receipt::virus_found(&envelope, recipient, &virus, provider, at, fresh);
-        let signed = sign(site, unsigned, at)?.into();
+        let signed = sign(site, unsigned, at)?;
         let parcel = Parcel {
             reverse_path: &author_path(site),
             recipients: std::slice::from_ref(envelope.receipts_to()),
             content: Content::Receipt { id: id.clone(), about: exchange.identifier.clone() },
             account: &provider.author,
         };
-        hand_over(site, &parcel, &signed, Receipts::Queued, &mut transaction)?;
+        hand_over(site, &parcel, &signed, Onward::Queued, &mut transaction)?;
         transaction.log.push(
             record::of(site, "rilevazione-virus", exchange, at)
                 .about(&id)
@@ -218,7 +217,7 @@ pub(super) fn add_non_delivery(
     let sealed = seal(site, unsigned, &author_path(site), at)?;
     let virus = data.error_text.as_deref().unwrap_or_default();
     let notice = Source::New(transaction.octets.len());
-    transaction.octets.push(Octets::Inline(sealed.into()));
+    transaction.octets.push(Octets::Inline(sealed));
     // Whether there is room in the mailbox is that step's affair: a receipt is never dropped.
     let task = Task::Place { to: data.sender.clone() };
     transaction.enqueue.push(task.queued(Some(notice))?);

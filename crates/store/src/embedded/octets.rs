@@ -127,6 +127,11 @@ impl Piece {
         self.packed.as_ref().map_or(0, |packed| packed.record.octets.len() as u64)
     }
 
+    /// What it is a piece of.
+    pub(super) fn whole(&self) -> &Whole {
+        &self.whole
+    }
+
     fn pack(&self, keys: &Keys) -> Result<Packed, StoreError> {
         let (codec, small) = codec::shrink(&self.whole[self.range.clone()])?;
         let sealed = keys.seal_piece(&small)?;

@@ -11,6 +11,7 @@ use super::disk::{Disk, Real};
 use super::keys::Keys;
 use super::octets::{Files, Prepared};
 use super::readers::Readers;
+use super::recent::Recent;
 use super::segments::Segments;
 use super::txn::{Counters, Txn};
 use super::upkeep::{Done, Pace};
@@ -72,6 +73,7 @@ impl EmbeddedStore {
         let shared = Arc::new(Shared {
             files,
             readers: Readers::new(index, options.readers),
+            recent: Recent::default(),
             room: octets::Room::default(),
             stuck: compact::Stuck::default(),
             done: Done::default(),

@@ -18,7 +18,8 @@ use rusqlite::Connection;
 use super::Shared;
 use super::disk::{Disk, Step};
 use super::octets::{Hash, Packed, Piece, Prepared, by_hash};
-use super::segments::{AppendError, Record, Segments};
+use super::recent::Recent;
+use super::segments::{AppendError, Record, Segments, Whole};
 use super::txn::{Counters, Effects, NewBlob, NewPiece, Placed, Txn, count_piece};
 use crate::{BlobId, StoreError};
 
@@ -68,6 +69,8 @@ struct Ready {
     run: Run,
     blobs: Vec<BlobId>,
     new: BTreeMap<u64, NewBlob>,
+    /// What of its octets stays in memory for a while.
+    recent: Vec<(BlobId, Whole)>,
 }
 
 /// The commands of a group, and what of their octets is new.
@@ -115,6 +118,7 @@ struct Done {
     effects: Effects,
     replies: Vec<Reply>,
     segments: Vec<u64>,
+    recent: Vec<(BlobId, Whole)>,
 }
 
 impl Writer {
@@ -260,6 +264,7 @@ impl Writer {
         let mut ready = Vec::with_capacity(commands.len());
         for command in commands {
             let (mut blobs, mut new) = (Vec::with_capacity(command.octets.len()), BTreeMap::new());
+            let mut recent = Vec::new();
             for prepared in command.octets {
                 let pieces = match prepared {
                     Prepared::New(pieces) => pieces,
@@ -276,6 +281,7 @@ impl Writer {
                         continue;
                     }
                 };
+                let whole = pieces.first().map(|piece| piece.whole().clone());
                 let mut blob = NewBlob { octets: 0, pieces: Vec::with_capacity(pieces.len()) };
                 for piece in pieces {
                     let (hash, octets) = (piece.hash, piece.octets());
@@ -301,9 +307,12 @@ impl Writer {
                 }
                 self.counters.blob += 1;
                 blobs.push(BlobId(self.counters.blob));
+                if let Some(whole) = whole.filter(|whole| Recent::keeps(whole.len())) {
+                    recent.push((BlobId(self.counters.blob), whole));
+                }
                 new.insert(self.counters.blob, blob);
             }
-            ready.push(Ready { run: command.run, blobs, new });
+            ready.push(Ready { run: command.run, blobs, new, recent });
         }
         Ok(Sorted { ready, records, new: new_pieces })
     }
@@ -314,7 +323,7 @@ impl Writer {
         placed: &BTreeMap<u64, Placed>,
         done: &mut Done,
     ) -> Result<(), Failure> {
-        let Ready { run, blobs, new } = ready;
+        let Ready { run, blobs, new, recent } = ready;
         let step = |sql| -> Result<(), Failure> {
             let done = self.db.prepare_cached(sql).and_then(|mut step| step.execute([]));
             done.map(|_| ()).map_err(|error| Failure::Harmless(error.into()))
@@ -341,6 +350,7 @@ impl Writer {
         }
         if outcome == Outcome::Kept {
             done.effects.merge(effects);
+            done.recent.extend(recent);
         } else {
             self.counters = counters;
             step("ROLLBACK TO command")?;
@@ -400,6 +410,7 @@ impl Writer {
 
     /// After the commit: what nothing refers to goes, listeners hear, callers are answered.
     fn finish(&mut self, done: Done) {
+        self.shared.recent.put(done.recent);
         self.shared.tell(&done.effects.changed);
         done.replies.into_iter().for_each(|reply| reply());
         self.gone.clear();
