@@ -10,8 +10,8 @@ use pec::exchange::PecId;
 use store::{LogRecord, State, StoreError, Transaction};
 
 use super::scene::{
-    AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, Unsteady, VERDI, address, certification, kinds,
-    message, now, offer,
+    AUTHOR, BIANCHI, POSTMASTER, ROSSI, SERVICE, Scene, Unsteady, VERDI, address, certification,
+    kinds, message, now, offer,
 };
 use crate::flow::dispatch::{Content, Relay, with_return_path};
 use crate::flow::{Task, deadlines};
@@ -130,12 +130,16 @@ fn no_delivery_receipt_exists_before_the_envelope_is_in_the_mailbox() {
 #[test]
 fn a_commit_that_fails_leaves_neither_envelope_nor_receipt() {
     let scene = Scene::new();
-    offer(&scene, &[BIANCHI]);
-    while scene.inbox(BIANCHI).is_empty() {
+    // To three, so that each is delivered to in a step of its own.
+    offer(&scene, &[BIANCHI, VERDI, POSTMASTER]);
+    loop {
         let due = scene.site.store.jobs_due(now(), None, 1).unwrap();
         // Somebody else does the job first: this step's commit must then change nothing.
         let thief = Transaction { at: now(), consume: vec![due[0].id], ..Transaction::default() };
-        if due[0].payload.starts_with(b"{\"Deliver\"") {
+        let payload = String::from_utf8(due[0].payload.clone()).unwrap();
+        if payload.starts_with("{\"Deliver\"")
+            && payload.contains(&format!("\"recipient\":\"{BIANCHI}\""))
+        {
             scene.site.store.commit(thief).unwrap();
             crate::flow::perform(&scene.site, &due[0]).unwrap();
             break;
@@ -144,7 +148,9 @@ fn a_commit_that_fails_leaves_neither_envelope_nor_receipt() {
     }
     scene.run();
     assert!(scene.inbox(BIANCHI).is_empty());
-    assert_eq!(kinds(&scene.certified(ROSSI)), ["accettazione"]);
+    let receipts = scene.certified(ROSSI);
+    assert_eq!(kinds(&receipts), ["accettazione", "avvenuta-consegna", "avvenuta-consegna"]);
+    assert!(receipts.iter().all(|data| data.delivery != Some(address(BIANCHI))));
 }
 
 // PEC-PC-05
@@ -373,7 +379,7 @@ fn a_suspended_sender_has_no_envelope_under_way_lost() {
 fn a_notice_that_panics_holds_up_no_other_and_is_given_at_the_next_look() {
     let signer = Arc::new(Unsteady::new());
     let scene = Scene::signing_by(signer.clone());
-    offer(&scene, &[BIANCHI, VERDI]);
+    offer(&scene, &[BIANCHI, VERDI, POSTMASTER]);
     // Certified, and never taken in charge.
     assert!(scene.step());
     scene.clock.turn_to(now() + SignedDuration::from_hours(12));
@@ -384,5 +390,5 @@ fn a_notice_that_panics_holds_up_no_other_and_is_given_at_the_next_look() {
         let kinds = kinds(&scene.certified(ROSSI));
         late.push(kinds.iter().filter(|kind| **kind == "preavviso-errore-consegna").count());
     }
-    assert_eq!(late, [1, 2, 2]);
+    assert_eq!(late, [2, 3, 3]);
 }

@@ -23,6 +23,7 @@ const NOW: &str = "2026-09-14T07:30:12Z";
 pub(super) const ROSSI: &str = "rossi@pec.alfa.example";
 pub(super) const BIANCHI: &str = "bianchi@pec.alfa.example";
 pub(super) const VERDI: &str = "verdi@pec.beta.example";
+pub(super) const POSTMASTER: &str = "postmaster@pec.alfa.example";
 pub(super) const SERVICE: &str = "ricevute@pec.alfa.example";
 pub(super) const AUTHOR: &str = "posta-certificata@pec.alfa.example";
 pub(super) const BODY: &str = "Si allega istanza.\r\n";
