@@ -20,6 +20,7 @@ use super::codec::{self, Codec};
 use super::disk::{Disk, Real};
 use super::keys::Keys;
 use super::readers::Readers;
+use super::recent::Recent;
 use super::record::{self, Crcs};
 use super::segments::{self, Bytes, Place, Record, Whole};
 use super::spool::{EmbeddedSpooled, Spools};
@@ -309,7 +310,7 @@ impl Files {
     pub(super) fn prepare(
         &self,
         octets: Octets,
-        readers: &Readers,
+        known: (&Recent, &Readers),
     ) -> Result<Prepared, StoreError> {
         let whole = match octets {
             Octets::Stored(blob) => return Ok(Prepared::Stored(blob)),
@@ -327,7 +328,7 @@ impl Files {
                 .map_or(1, |cores| cores.get().min(PARALLEL_MAX)),
         };
         let shares = ranges.chunks(ranges.len().div_ceil(threads).max(1));
-        let share = |ranges: &[Range<usize>]| self.prepare_share(&whole, ranges, readers);
+        let share = |ranges: &[Range<usize>]| self.prepare_share(&whole, ranges, known);
         let mut pieces = Vec::with_capacity(ranges.len());
         if threads == 1 {
             for ranges in shares {
@@ -351,7 +352,7 @@ impl Files {
         &self,
         whole: &Whole,
         ranges: &[Range<usize>],
-        readers: &Readers,
+        (recent, readers): (&Recent, &Readers),
     ) -> Result<Vec<Piece>, StoreError> {
         let mut pieces: Vec<Piece> = ranges
             .iter()
@@ -361,11 +362,15 @@ impl Files {
             })
             .collect();
         // What is there now will be there most often when the writer looks: it is not shrunk twice.
-        let known = readers.read(|db| {
-            pieces.iter().map(|piece| by_hash(db, &piece.hash)).collect::<Result<Vec<_>, _>>()
-        })?;
+        // Of a small message the index is not asked: to shrink what it has costs less than most questions.
+        let known = if Recent::keeps(whole.len()) {
+            recent.knows(pieces.iter().map(|piece| &piece.hash))
+        } else {
+            let is_there = |db: &_, piece: &Piece| Ok(by_hash(db, &piece.hash)?.is_some());
+            readers.read(|db| pieces.iter().map(|piece| is_there(db, piece)).collect())?
+        };
         for (piece, known) in pieces.iter_mut().zip(known) {
-            if known.is_none() {
+            if !known {
                 piece.packed = Some(piece.pack(&self.keys)?);
             }
         }

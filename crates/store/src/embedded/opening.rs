@@ -141,7 +141,9 @@ impl EmbeddedStore {
         let new = octets.iter().map(octets::length).sum();
         // Kept until the answer: then it is written.
         let _taken = (new > 0).then(|| shared.room.take(new));
-        let octets = octets.into_iter().map(|one| shared.files.prepare(one, &shared.readers));
+        let octets = octets
+            .into_iter()
+            .map(|one| shared.files.prepare(one, (&shared.recent, &shared.readers)));
         let octets = octets.collect::<Result<_, _>>()?;
         match &self.commands {
             Some(commands) => write_prepared(&self.shared, commands, octets, run),

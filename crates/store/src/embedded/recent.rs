@@ -4,9 +4,10 @@
 //! Octets never change under their number, and no number is given twice. Whether anything still
 //! refers to them is for the index to say, so whoever reads here asks there first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use super::octets::Hash;
 use super::segments::Whole;
 use crate::BlobId;
 
@@ -15,10 +16,26 @@ use crate::BlobId;
 const OCTETS_MAX: usize = 32 * 1024 * 1024;
 /// Larger ones are read from the disk: a few would take the place of all others.
 const OCTETS_EACH_MAX: usize = 256 * 1024;
+/// Pieces whose hashes are remembered, twice so many at most: those of the last some thousand messages.
+const PIECES_MAX: usize = 32 * 1024;
 
 /// The octets of the last commits.
 #[derive(Default)]
 pub(super) struct Recent(Mutex<Kept>);
+
+/// What a command brought.
+#[derive(Default)]
+pub(super) struct Brought {
+    pub(super) octets: Vec<(BlobId, Whole)>,
+    pub(super) pieces: Vec<Hash>,
+}
+
+impl Brought {
+    pub(super) fn extend(&mut self, other: Self) {
+        self.octets.extend(other.octets);
+        self.pieces.extend(other.pieces);
+    }
+}
 
 #[derive(Default)]
 struct Kept {
@@ -26,6 +43,8 @@ struct Kept {
     /// Oldest first.
     order: VecDeque<BlobId>,
     total: usize,
+    /// Pieces that came last, and those that came before them.
+    pieces: [HashSet<Hash>; 2],
 }
 
 impl Recent {
@@ -34,10 +53,16 @@ impl Recent {
         length <= OCTETS_EACH_MAX
     }
 
-    /// Keeps octets that were committed; the oldest go.
-    pub(super) fn put(&self, new: Vec<(BlobId, Whole)>) {
+    /// Keeps what was committed; the oldest goes.
+    pub(super) fn put(&self, new: Brought) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (blob, whole) in new {
+        for hash in new.pieces {
+            if kept.pieces[0].len() >= PIECES_MAX {
+                kept.pieces[1] = std::mem::take(&mut kept.pieces[0]);
+            }
+            kept.pieces[0].insert(hash);
+        }
+        for (blob, whole) in new.octets {
             kept.total += whole.len();
             kept.order.push_back(blob);
             kept.octets.insert(blob, whole);
@@ -46,6 +71,12 @@ impl Recent {
             let Some(oldest) = kept.order.pop_front() else { return };
             kept.total -= kept.octets.remove(&oldest).map_or(0, |whole| whole.len());
         }
+    }
+
+    /// Which of these pieces came lately, and so are most probably there.
+    pub(super) fn knows<'a>(&self, pieces: impl Iterator<Item = &'a Hash>) -> Vec<bool> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.map(|hash| kept.pieces.iter().any(|known| known.contains(hash))).collect()
     }
 
     /// All octets of a blob, if they are still kept.
@@ -58,8 +89,13 @@ impl Recent {
 mod tests {
     use super::*;
 
-    fn whole(length: usize) -> Whole {
-        Whole::Shared(vec![7; length].into())
+    fn octets(number: u64, length: usize) -> Brought {
+        let whole = Whole::Shared(vec![7; length].into());
+        Brought { octets: vec![(BlobId(number), whole)], pieces: vec![] }
+    }
+
+    fn hash(number: usize) -> Hash {
+        *blake3::hash(&number.to_be_bytes()).as_bytes()
     }
 
     #[test]
@@ -67,12 +103,23 @@ mod tests {
         let recent = Recent::default();
         let last = OCTETS_MAX.div_ceil(OCTETS_EACH_MAX) as u64;
         for number in 1..=last {
-            recent.put(vec![(BlobId(number), whole(OCTETS_EACH_MAX))]);
+            recent.put(octets(number, OCTETS_EACH_MAX));
         }
         assert!((1..=last).all(|number| recent.get(BlobId(number)).is_some()));
-        recent.put(vec![(BlobId(last + 1), whole(1))]);
+        recent.put(octets(last + 1, 1));
         assert!(recent.get(BlobId(1)).is_none() && recent.get(BlobId(2)).is_some());
         assert_eq!(recent.get(BlobId(last + 1)).map(|whole| whole.len()), Some(1));
+    }
+
+    #[test]
+    fn twice_the_pieces_are_known_and_one_past_it_the_oldest_are_not() {
+        let recent = Recent::default();
+        let put = |pieces| recent.put(Brought { octets: vec![], pieces });
+        put((0..2 * PIECES_MAX).map(hash).collect());
+        assert_eq!(recent.knows([hash(0), hash(2 * PIECES_MAX)].iter()), [true, false]);
+        put(vec![hash(2 * PIECES_MAX)]);
+        let asked = [hash(0), hash(PIECES_MAX), hash(2 * PIECES_MAX)];
+        assert_eq!(recent.knows(asked.iter()), [false, true, true]);
     }
 
     #[test]

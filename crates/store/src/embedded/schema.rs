@@ -179,11 +179,11 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     // The page size counts only before the first write.
-    db.pragma_update(None, "page_size", 8192)?;
+    db.pragma_update(None, "page_size", 4096)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     // The writer checkpoints when idle; under load, at 64 MiB of WAL.
-    db.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+    db.pragma_update(None, "wal_autocheckpoint", 16_000)?;
     // After a checkpoint the file gives back what a long reader had made it grow to.
     db.pragma_update(None, "journal_size_limit", 256 * 1024 * 1024)?;
     db.pragma_update(None, "cache_size", -64_000)?;

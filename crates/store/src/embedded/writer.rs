@@ -18,8 +18,8 @@ use rusqlite::Connection;
 use super::Shared;
 use super::disk::{Disk, Step};
 use super::octets::{Hash, Packed, Piece, Prepared, by_hash};
-use super::recent::Recent;
-use super::segments::{AppendError, Record, Segments, Whole};
+use super::recent::{Brought, Recent};
+use super::segments::{AppendError, Record, Segments};
 use super::txn::{Counters, Effects, NewBlob, NewPiece, Placed, Txn, count_piece};
 use crate::{BlobId, StoreError};
 
@@ -70,7 +70,7 @@ struct Ready {
     blobs: Vec<BlobId>,
     new: BTreeMap<u64, NewBlob>,
     /// What of its octets stays in memory for a while.
-    recent: Vec<(BlobId, Whole)>,
+    brought: Brought,
 }
 
 /// The commands of a group, and what of their octets is new.
@@ -118,7 +118,7 @@ struct Done {
     effects: Effects,
     replies: Vec<Reply>,
     segments: Vec<u64>,
-    recent: Vec<(BlobId, Whole)>,
+    brought: Brought,
 }
 
 impl Writer {
@@ -264,7 +264,7 @@ impl Writer {
         let mut ready = Vec::with_capacity(commands.len());
         for command in commands {
             let (mut blobs, mut new) = (Vec::with_capacity(command.octets.len()), BTreeMap::new());
-            let mut recent = Vec::new();
+            let mut brought = Brought::default();
             for prepared in command.octets {
                 let pieces = match prepared {
                     Prepared::New(pieces) => pieces,
@@ -285,6 +285,7 @@ impl Writer {
                 let mut blob = NewBlob { octets: 0, pieces: Vec::with_capacity(pieces.len()) };
                 for piece in pieces {
                     let (hash, octets) = (piece.hash, piece.octets());
+                    brought.pieces.push(hash);
                     let known = match in_group.get(&hash) {
                         Some(number) => Some(*number),
                         None => by_hash(&self.db, &hash).map_err(Failure::Harmless)?,
@@ -308,11 +309,11 @@ impl Writer {
                 self.counters.blob += 1;
                 blobs.push(BlobId(self.counters.blob));
                 if let Some(whole) = whole.filter(|whole| Recent::keeps(whole.len())) {
-                    recent.push((BlobId(self.counters.blob), whole));
+                    brought.octets.push((BlobId(self.counters.blob), whole));
                 }
                 new.insert(self.counters.blob, blob);
             }
-            ready.push(Ready { run: command.run, blobs, new, recent });
+            ready.push(Ready { run: command.run, blobs, new, brought });
         }
         Ok(Sorted { ready, records, new: new_pieces })
     }
@@ -323,7 +324,7 @@ impl Writer {
         placed: &BTreeMap<u64, Placed>,
         done: &mut Done,
     ) -> Result<(), Failure> {
-        let Ready { run, blobs, new, recent } = ready;
+        let Ready { run, blobs, new, brought } = ready;
         let step = |sql| -> Result<(), Failure> {
             let done = self.db.prepare_cached(sql).and_then(|mut step| step.execute([]));
             done.map(|_| ()).map_err(|error| Failure::Harmless(error.into()))
@@ -350,7 +351,7 @@ impl Writer {
         }
         if outcome == Outcome::Kept {
             done.effects.merge(effects);
-            done.recent.extend(recent);
+            done.brought.extend(brought);
         } else {
             self.counters = counters;
             step("ROLLBACK TO command")?;
@@ -410,7 +411,7 @@ impl Writer {
 
     /// After the commit: what nothing refers to goes, listeners hear, callers are answered.
     fn finish(&mut self, done: Done) {
-        self.shared.recent.put(done.recent);
+        self.shared.recent.put(done.brought);
         self.shared.tell(&done.effects.changed);
         done.replies.into_iter().for_each(|reply| reply());
         self.gone.clear();
