@@ -73,7 +73,7 @@ impl EmbeddedStore {
         let shared = Arc::new(Shared {
             files,
             readers: Readers::new(index, options.readers),
-            recent: Recent::default(),
+            recent: Recent::new(options.recent_octets),
             room: octets::Room::default(),
             stuck: compact::Stuck::default(),
             done: Done::default(),

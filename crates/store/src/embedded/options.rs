@@ -11,6 +11,9 @@ pub struct Options {
     pub segment_octets: u64,
     /// Connections for reading, which is how many reads go on at a time.
     pub readers: usize,
+    /// Octets that stay in memory after they were stored: some hundreds of messages as they are on
+    /// average, which is what a second brings.
+    pub recent_octets: usize,
     /// How often upkeep in the background looks for something to do.
     pub upkeep_every: Duration,
     /// How often everything that is stored is read and held against its checksums.
@@ -26,6 +29,7 @@ impl Default for Options {
         Self {
             segment_octets: 256 * 1024 * 1024,
             readers: 8,
+            recent_octets: 32 * 1024 * 1024,
             upkeep_every: Duration::from_secs(60),
             scrub_every: Duration::from_secs(7 * 24 * 3600),
             upkeep_octets_a_second: 8 * 1024 * 1024,

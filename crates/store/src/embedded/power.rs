@@ -24,7 +24,7 @@ use super::disk::Disk;
 use super::disk::Step;
 use super::faults::picture;
 use super::sealed::under;
-use super::tests::noise;
+use super::tests::{noise, small};
 use super::*;
 use crate::contract::*;
 use crate::memory::MemoryStore;
@@ -283,7 +283,7 @@ fn perform(store: &dyn Store, call: &Call) -> Result<(), StoreError> {
 }
 
 fn options(keys: &MasterKeys) -> Options {
-    Options { segment_octets: 32 * 1024, readers: 1, keys: keys.clone(), ..Options::default() }
+    Options { segment_octets: 32 * 1024, readers: 1, keys: keys.clone(), ..small() }
 }
 
 fn temporary() -> TempDir {

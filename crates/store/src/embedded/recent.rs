@@ -11,17 +11,16 @@ use super::octets::Hash;
 use super::segments::Whole;
 use crate::BlobId;
 
-/// What is kept in all: some hundreds of messages as they are on average, which is what a second
-/// brings.
-const OCTETS_MAX: usize = 32 * 1024 * 1024;
 /// Larger ones are read from the disk: a few would take the place of all others.
 const OCTETS_EACH_MAX: usize = 256 * 1024;
 /// Pieces whose hashes are remembered, twice so many at most: those of the last some thousand messages.
 const PIECES_MAX: usize = 32 * 1024;
 
 /// The octets of the last commits.
-#[derive(Default)]
-pub(super) struct Recent(Mutex<Kept>);
+pub(super) struct Recent {
+    octets_max: usize,
+    kept: Mutex<Kept>,
+}
 
 /// What a command brought.
 #[derive(Default)]
@@ -48,6 +47,11 @@ struct Kept {
 }
 
 impl Recent {
+    /// Keeps at most so many octets.
+    pub(super) fn new(octets_max: usize) -> Self {
+        Self { octets_max, kept: Mutex::default() }
+    }
+
     /// Whether octets of this length are kept at all.
     pub(super) const fn keeps(length: usize) -> bool {
         length <= OCTETS_EACH_MAX
@@ -55,7 +59,7 @@ impl Recent {
 
     /// Keeps what was committed; the oldest goes.
     pub(super) fn put(&self, new: Brought) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for hash in new.pieces {
             if kept.pieces[0].len() >= PIECES_MAX {
                 kept.pieces[1] = std::mem::take(&mut kept.pieces[0]);
@@ -67,7 +71,7 @@ impl Recent {
             kept.order.push_back(blob);
             kept.octets.insert(blob, whole);
         }
-        while kept.total > OCTETS_MAX {
+        while kept.total > self.octets_max {
             let Some(oldest) = kept.order.pop_front() else { return };
             kept.total -= kept.octets.remove(&oldest).map_or(0, |whole| whole.len());
         }
@@ -75,13 +79,13 @@ impl Recent {
 
     /// Which of these pieces came lately, and so are most probably there.
     pub(super) fn knows<'a>(&self, pieces: impl Iterator<Item = &'a Hash>) -> Vec<bool> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         pieces.map(|hash| kept.pieces.iter().any(|known| known.contains(hash))).collect()
     }
 
     /// All octets of a blob, if they are still kept.
     pub(super) fn get(&self, blob: BlobId) -> Option<Whole> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).octets.get(&blob).cloned()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).octets.get(&blob).cloned()
     }
 }
 
@@ -100,8 +104,8 @@ mod tests {
 
     #[test]
     fn one_past_the_room_pushes_the_oldest_out() {
-        let recent = Recent::default();
-        let last = OCTETS_MAX.div_ceil(OCTETS_EACH_MAX) as u64;
+        let last = 3;
+        let recent = Recent::new(last as usize * OCTETS_EACH_MAX);
         for number in 1..=last {
             recent.put(octets(number, OCTETS_EACH_MAX));
         }
@@ -113,7 +117,7 @@ mod tests {
 
     #[test]
     fn twice_the_pieces_are_known_and_one_past_it_the_oldest_are_not() {
-        let recent = Recent::default();
+        let recent = Recent::new(0);
         let put = |pieces| recent.put(Brought { octets: vec![], pieces });
         put((0..2 * PIECES_MAX).map(hash).collect());
         assert_eq!(recent.knows([hash(0), hash(2 * PIECES_MAX)].iter()), [true, false]);

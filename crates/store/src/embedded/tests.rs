@@ -9,11 +9,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::assert_refused;
 use crate::contract::*;
-use crate::{FlagChange, Flags};
+use crate::{FlagChange, Flags, SystemFlags};
 
-/// Small segments, so that tests see many.
+/// Small segments, so that tests see many; and what is read is read from the disk.
 pub(super) fn small() -> Options {
-    Options { segment_octets: 64 * 1024, readers: 4, ..Options::default() }
+    Options { segment_octets: 64 * 1024, readers: 4, recent_octets: 0, ..Options::default() }
 }
 
 /// Octets that nothing makes smaller, different for each seed and beginning with it.
@@ -119,7 +119,7 @@ fn dead_segments_are_unlinked() {
 fn damaged_octets_are_not_handed_out() {
     use std::os::unix::fs::FileExt as _;
     let dir = TempDir::new().unwrap();
-    let options = Options { segment_octets: 4 << 20, readers: 1, ..Options::default() };
+    let options = Options { segment_octets: 4 << 20, readers: 1, ..small() };
     let store = EmbeddedStore::open(dir.path(), options).unwrap();
     let anna = holder("anna@pec.example", octets_max(1 << 40));
     store.add_account(anna, at(0)).unwrap();
@@ -251,6 +251,25 @@ fn reads_go_on_while_octets_move() {
         }
         done.store(true, std::sync::atomic::Ordering::SeqCst);
     });
+}
+
+/// What was stored just now is read without the disk, for as long as something refers to it.
+#[test]
+fn what_was_stored_just_now_is_in_memory_and_gone_with_its_message() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { recent_octets: 1 << 20, ..small() };
+    let store = EmbeddedStore::open(dir.path(), options).unwrap();
+    store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    append(&store, MailboxId(1), &noise(1, 900));
+    let segment = segments::path(&dir.path().join("segments"), 1);
+    let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    file.set_len(0).unwrap();
+    assert_eq!(store.read(BlobId(1), 0, 900).unwrap(), noise(1, 900));
+    assert_eq!(store.read(BlobId(1), 890, 2000).unwrap(), noise(1, 900)[890..]);
+    let deleted = FlagChange::Add(Flags { system: SystemFlags::DELETED, ..Flags::default() });
+    store.change_flags(MailboxId(1), &UidSet::all(), &deleted).unwrap();
+    store.expunge(MailboxId(1), None).unwrap();
+    assert!(matches!(store.read(BlobId(1), 0, 9), Err(StoreError::NoSuchMessage)));
 }
 
 /// Nobody asks for it: it is done in the background.
