@@ -85,7 +85,7 @@ impl Bucket {
         let until = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             ensure!(Instant::now() < until, "s3s-fs does not listen: is it installed?");
-            std::thread::sleep(Duration::from_millis(20));
+            crate::wire::pause();
         }
         Ok(())
     }
@@ -105,7 +105,7 @@ impl Bucket {
 impl Drop for Bucket {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
-            eprintln!("{error:#}");
+            crate::say(&format!("{error:#}"));
         }
     }
 }

@@ -74,7 +74,7 @@ impl Postgres {
         let until = Instant::now() + PATIENCE;
         while !self.answers()? {
             ensure!(Instant::now() < until, "PostgreSQL does not listen");
-            std::thread::sleep(Duration::from_millis(20));
+            crate::wire::pause();
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
-            eprintln!("{error:#}");
+            crate::say(&format!("{error:#}"));
         }
     }
 }

@@ -252,7 +252,7 @@ fn without_its_database_a_node_refuses_and_goes_on_after() {
     let until = Instant::now() + PATIENCE;
     while let Err(error) = other.takes_writes() {
         assert!(Instant::now() < until, "{error}");
-        std::thread::sleep(Duration::from_millis(50));
+        scenarios::wire::pause();
     }
 }
 
@@ -295,7 +295,7 @@ fn deaths_of_the_database_lose_nothing_and_double_nothing() {
                         match node.commit(step) {
                             Ok(_) => kept.push(text),
                             Err(StoreError::Unavailable(_)) => {
-                                std::thread::sleep(Duration::from_millis(20));
+                                scenarios::wire::pause();
                             }
                             Err(error) => panic!("{error}"),
                         }
@@ -309,14 +309,14 @@ fn deaths_of_the_database_lose_nothing_and_double_nothing() {
             let until = Instant::now() + PATIENCE;
             while nodes[0].last_record().is_ok_and(|last| last < reached + 20) {
                 assert!(Instant::now() < until, "nothing is written");
-                std::thread::sleep(Duration::from_millis(10));
+                scenarios::wire::pause();
             }
             database.kill().unwrap();
             database.run().unwrap();
             let until = Instant::now() + PATIENCE;
             while nodes.iter().any(|node| node.status(inbox).is_err()) {
                 assert!(Instant::now() < until, "the nodes do not come back");
-                std::thread::sleep(Duration::from_millis(20));
+                scenarios::wire::pause();
             }
         }
         stopping.store(true, std::sync::atomic::Ordering::Relaxed);
