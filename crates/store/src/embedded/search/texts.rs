@@ -425,8 +425,10 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        fs::write(indexes.path(account), b"this is no database, and long enough to be looked at")
-            .unwrap();
+        let path = indexes.path(account);
+        // Closed, so that nothing of it is left in its journal.
+        drop(indexes);
+        fs::write(path, b"this is no database, and long enough to be looked at").unwrap();
         let indexes = Indexes::open(dir.path()).unwrap();
         assert_eq!(indexes.with(account, 9, |texts| texts.indexed_to(MAILBOX)).unwrap(), 0);
     }
