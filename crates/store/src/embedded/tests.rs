@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::assert_refused;
 use crate::contract::*;
-use crate::{FlagChange, Flags, SystemFlags};
+use crate::{FlagChange, Flags};
 
 /// Small segments, so that tests see many; and what is read is read from the disk.
 pub(super) fn small() -> Options {
@@ -266,7 +266,7 @@ fn what_was_stored_just_now_is_in_memory_and_gone_with_its_message() {
     file.set_len(0).unwrap();
     assert_eq!(store.read(BlobId(1), 0, 900).unwrap(), noise(1, 900));
     assert_eq!(store.read(BlobId(1), 890, 2000).unwrap(), noise(1, 900)[890..]);
-    let deleted = FlagChange::Add(Flags { system: SystemFlags::DELETED, ..Flags::default() });
+    let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
     store.change_flags(MailboxId(1), &UidSet::all(), &deleted).unwrap();
     store.expunge(MailboxId(1), None).unwrap();
     assert!(matches!(store.read(BlobId(1), 0, 9), Err(StoreError::NoSuchMessage)));
