@@ -115,7 +115,7 @@ pub fn read(store: &dyn Store, blob: BlobId) -> Result<Reading, StoreError> {
     let mut source = Source::new(store, blob, store.octets(blob)?);
     let digest = source.digest()?.octets().to_vec();
     let texts = Texts::up_to(&mut source, INDEXED_OCTETS_MAX)?;
-    let text = (!texts.cut).then(|| MessageText { header: texts.header, body: texts.body });
+    let text = (!texts.cut).then_some(MessageText { header: texts.header, body: texts.body });
     Ok(Reading { digest, text })
 }
 

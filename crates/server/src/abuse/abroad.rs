@@ -176,7 +176,7 @@ pub(crate) async fn signs_in(site: &Arc<Site>, account: &Account, from: IpAddr) 
         Err(error) => {
             let error = format!("{error:#}");
             tracing::error!(target: "server", account = %account.address, error, reason, "a new country is not written down");
-            freezes.then(|| Denied::Unavailable(error))
+            freezes.then_some(Denied::Unavailable(error))
         }
     }
 }
