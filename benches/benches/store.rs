@@ -6,9 +6,11 @@
 //! go through the whole program; attachments are random, so that nothing but sharing helps them.
 //!
 //! Then durable appends of 20 KB by 1, 8 and 64 writers, next to a bare log in the same folder that
-//! does nothing but write what has gathered, flush it and answer.
+//! does nothing but write what has gathered, flush it and answer; and the same into a store that is
+//! encrypted, and into one that is archived to a folder of the same disk. Last, how long the store of
+//! the last run takes to be opened again, and how long a text is looked for in the index of texts.
 //!
-//! `BENCH_EXCHANGES`, `BENCH_APPENDS` change the load.
+//! `BENCH_EXCHANGES` (0: none), `BENCH_APPENDS`, `BENCH_TEXTS` change the load.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -19,13 +21,15 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use benches::{say, setting};
+use benches::{say, setting, spread};
 use mail::Address;
 use scenarios::{Demo, wire};
-use store::embedded::{self, EmbeddedStore, Options, Stats};
+use store::embedded::{
+    self, EmbeddedStore, KEY_OCTETS, KnownKey, MasterKeys, Options, SecretKey, Stats,
+};
 use store::{
     AccountChange, AccountId, Flags, MailboxId, MailboxName, NewAccount, NewMessage, Octets, Owner,
-    Quota, Role, Store, Timestamp, UidSet,
+    Quota, Role, Store, Summary, Timestamp, UidSet,
 };
 
 const FROM: &str = "mario.rossi@pec.alfa.example";
@@ -42,16 +46,101 @@ fn main() -> anyhow::Result<()> {
         ("text of 1 KB, attachment of 7 KB (10 KB as base64)", 1_000, 7_000),
         ("text of 1 KB, attachment of 1 MB", 1_000, 1_000_000),
     ] {
-        exchange(what, exchanges, text, attachment)?;
+        if exchanges > 0 {
+            exchange(what, exchanges, text, attachment)?;
+        }
     }
     let appends = setting("BENCH_APPENDS", 20_000);
     for writers in WRITERS {
         let folder = tempfile::tempdir()?;
         let bare = bare_log(folder.path(), writers, appends)?;
-        let stored = appended(&folder.path().join("store"), writers, appends)?;
         say(
-            &format!("appends of 20 KB a second, {writers} writers: bare log, store, ratio"),
-            format!("{bare:.0}, {stored:.0}, {:.2}", stored / bare),
+            &format!("appends of 20 KB a second, {writers} writers: bare log"),
+            format!("{bare:.0}"),
+        );
+        let archive = Some(folder.path().join("archive"));
+        for (what, options) in [
+            ("store", Options::default()),
+            ("encrypted store", Options { keys: keys(), ..Options::default() }),
+            ("archived store", Options { archive, ..Options::default() }),
+        ] {
+            let store = folder.path().join(what);
+            let stored = appended(&store, options, writers, appends)?;
+            say(
+                &format!("    {what}, as a part of the bare log"),
+                format!("{stored:.0}, {:.2}", stored / bare),
+            );
+        }
+        if writers == WRITERS[WRITERS.len() - 1] {
+            reopened(&folder.path().join("store"), appends)?;
+        }
+    }
+    searched(setting("BENCH_TEXTS", 20_000))
+}
+
+fn keys() -> MasterKeys {
+    let key = KnownKey::new(&SecretKey([7; KEY_OCTETS]));
+    MasterKeys { current: Some(Arc::new(key)), earlier: Vec::new() }
+}
+
+/// Opens a store a few times.
+fn reopened(folder: &Path, messages: usize) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        let began = Instant::now();
+        let store = EmbeddedStore::open(folder, Options::default())?;
+        times.push(began.elapsed());
+        drop(store);
+    }
+    if let Some((least, median, most)) = spread(times) {
+        let [least, median, most] = [least, median, most].map(|time| time.as_secs_f64() * 1000.0);
+        say(
+            &format!("opening a store of {messages} messages, ms (min median max)"),
+            format!("{least:.1} {median:.1} {most:.1}"),
+        );
+    }
+    Ok(())
+}
+
+/// Fills an index of texts, and looks for a word that one of them has.
+fn searched(texts: usize) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let store = EmbeddedStore::open(folder.path(), Options::default())?;
+    let inbox = inbox(&store)?;
+    let mut chance = Chance(4711);
+    for from in (0..texts).step_by(1000) {
+        let some = (from..texts.min(from + 1000)).map(|number| new(format!("{number}").into()));
+        store.append_all(inbox, some.collect())?;
+    }
+    let all = store.summaries(inbox, &UidSet::all(), usize::MAX)?;
+    let began = Instant::now();
+    let mut octets = 0;
+    for (batch, some) in all.chunks(200).enumerate() {
+        let text = |one: &Summary| {
+            (one.blob, Some(format!("parola{:06} {}", one.uid.0, chance.prose(3_000))))
+        };
+        let some_texts: Vec<_> = some.iter().map(text).collect();
+        octets +=
+            some_texts.iter().filter_map(|(_, text)| text.as_ref()).map(String::len).sum::<usize>();
+        let last = some.last().with_context(|| format!("batch {batch} is empty"))?;
+        store.index_texts(inbox, last.uid, some_texts)?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
+    let rate = octets as f64 / 1e6 / began.elapsed().as_secs_f64();
+    say("texts indexed, MB a second", format!("{rate:.1}"));
+    let mut times = Vec::new();
+    for number in (1..=texts).step_by((texts / 500).max(1)) {
+        let word = format!("parola{number:06}");
+        let began = Instant::now();
+        let found = store.find_text(inbox, &word)?.context("the index does not tell")?;
+        times.push(began.elapsed());
+        anyhow::ensure!(!found.blobs.is_empty(), "{word} is not found");
+    }
+    if let Some((least, median, most)) = spread(times) {
+        let [least, median, most] = [least, median, most].map(|time| time.as_secs_f64() * 1000.0);
+        say(
+            &format!("a word of one of {texts} texts of 3 KB, ms (min median max)"),
+            format!("{least:.2} {median:.2} {most:.2}"),
         );
     }
     Ok(())
@@ -260,8 +349,19 @@ fn race(
     Ok(done.into_inner() as f64 / began.elapsed().as_secs_f64())
 }
 
-fn appended(folder: &Path, writers: usize, appends: usize) -> anyhow::Result<f64> {
-    let store = EmbeddedStore::open(folder, Options::default())?;
+fn appended(
+    folder: &Path,
+    options: Options,
+    writers: usize,
+    appends: usize,
+) -> anyhow::Result<f64> {
+    let store = EmbeddedStore::open(folder, options)?;
+    let inbox = inbox(&store)?;
+    race(writers, appends, &|_, text| Ok(store.append(inbox, new(text)).map(drop)?))
+}
+
+/// The INBOX of a new account.
+fn inbox(store: &EmbeddedStore) -> anyhow::Result<MailboxId> {
     let account = NewAccount {
         address: Address::parse(FROM)?,
         user_id: None,
@@ -272,8 +372,7 @@ fn appended(folder: &Path, writers: usize, appends: usize) -> anyhow::Result<f64
         ordinary_mail: None,
     };
     let account = store.add_account(account, Timestamp::now())?;
-    let inbox = store.mailbox(account, &MailboxName::inbox())?.id;
-    race(writers, appends, &|_, text| Ok(store.append(inbox, new(text)).map(drop)?))
+    Ok(store.mailbox(account, &MailboxName::inbox())?.id)
 }
 
 /// Octets, and who waits for them to be on disk.

@@ -8,7 +8,7 @@ use std::process::Output;
 use anyhow::{Context, ensure};
 use scenarios::ledger::ACCOUNTS;
 use scenarios::load::message;
-use scenarios::{Demo, process};
+use scenarios::{Demo, process, tools};
 
 const MARIO: &str = ACCOUNTS[0];
 const COMUNE: &str = ACCOUNTS[3];
@@ -174,5 +174,41 @@ fn a_store_is_encrypted_and_asks_for_its_key() -> anyhow::Result<()> {
     ensure!(demo.stop()?.success());
     configure("key = \"next.key\"")?;
     printed(&data, &["check"])?;
+    Ok(())
+}
+
+#[test]
+fn a_store_is_put_back_to_a_moment() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    ensure!(Demo::start(&data)?.stop()?.success());
+    let config = data.join("ceralacca.toml");
+    let text = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, format!("{text}\n[store]\narchive = \"../archive\"\n"))?;
+    let demo = Demo::start(&data)?;
+    send(&demo, 0..3)?;
+    let messages = figure(&data, "messages")?;
+    let now = tools::run(tools::tool("date", "coreutils")?.args(["-u", "+%FT%T.%NZ"]))?.ok()?;
+    let moment = now.trim().to_owned();
+    send(&demo, 3..5)?;
+    demo.kill()?;
+
+    let (archive, back) = (folder.path().join("archive"), folder.path().join("back"));
+    let [archive, back_name] = [&archive, &back].map(|path| path.display().to_string());
+    let restore = ["store", "restore", "--from", &archive, "--to", &moment, &back_name];
+    let restored = process::run(&restore, "")?;
+    ensure!(restored.status.success() && restored.stderr.is_empty(), "{restored:?}");
+    let said = String::from_utf8(restored.stdout)?;
+    ensure!(said.ends_with(&format!(" is in {back_name}\n")) && !said.contains("gap"), "{said}");
+    let again = process::run(&restore, "")?;
+    ensure!(again.status.code() == Some(1), "{again:?}");
+    std::fs::remove_dir_all(data.join("store"))?;
+    std::fs::rename(&back, data.join("store"))?;
+    printed(&data, &["check"])?;
+    ensure!(figure(&data, "messages")? == messages);
+    let demo = Demo::start(&data)?;
+    ensure!(demo.imap_as(COMUNE)?.messages("INBOX")?.len() == 3);
+    send(&demo, 5..6)?;
+    ensure!(demo.stop()?.success());
     Ok(())
 }

@@ -480,6 +480,8 @@ pub(crate) struct Storing {
     pub(crate) key: Option<PathBuf>,
     /// Those before it.
     pub(crate) earlier_keys: Vec<PathBuf>,
+    /// Where what the store was at every commit is kept.
+    pub(crate) archive: Option<PathBuf>,
 }
 
 /// The whole configuration. Paths are absolute.

@@ -141,7 +141,9 @@ pub(crate) fn store(config: &Config) -> anyhow::Result<EmbeddedStore> {
     if !directory.is_dir() {
         bail!("there is no store in {}: make one with `ceralacca init`", directory.display());
     }
-    let options = Options { keys: master_key::load(config)?, ..Options::default() };
+    let keys = master_key::load(config)?;
+    let archive = config.storing.archive.clone();
+    let options = Options { keys, archive, ..Options::default() };
     EmbeddedStore::open(&directory, options).or_else(|error| {
         // Any answer will do, and so will one that cannot be had: nobody is behind a socket only
         // where there is no server.

@@ -16,6 +16,7 @@
 
 mod accounts;
 mod annotations;
+mod archive;
 mod backup;
 mod check;
 mod codec;
@@ -37,18 +38,23 @@ mod quarantine;
 mod readers;
 mod recent;
 mod record;
+mod restore;
 mod schema;
 mod seals;
 mod search;
 mod segments;
 mod spool;
 mod stats;
+mod stream;
 mod tracker;
 mod txn;
 mod upgrade;
 mod upkeep;
+mod wal;
 mod writer;
 
+#[cfg(test)]
+mod archived;
 #[cfg(test)]
 mod care;
 #[cfg(test)]
@@ -77,6 +83,7 @@ pub use self::check::{Checked, Part, Seen, check};
 pub use self::keys::{KEY_OCTETS, KnownKey, MasterKey, MasterKeys, SecretKey};
 pub use self::options::Options;
 pub use self::pieces::{PIECE_OCTETS_MAX, cut};
+pub use self::restore::{Restored, restore};
 pub use self::stats::{Stats, stats};
 
 use self::octets::Files;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use store::Timestamp;
 
 use super::ConfigFile;
 
@@ -31,6 +32,13 @@ pub(crate) enum StoreCommand {
     /// To restore, stop the server and copy the folder back. Keys and configuration are not in it.
     #[command(after_help = "Example: ceralacca store backup /mnt/backup/store-2026-11-27")]
     Backup(StoreBackup),
+    /// Put a store back to what it was at some time, from its archive (store.archive)
+    ///
+    /// It makes a folder, and needs neither the store nor the configuration. To use it, stop the
+    /// server, put the folder in the place of the store, and run `store check`.
+    #[command(after_help = "Example: ceralacca store restore --from /mnt/archive --to \
+                            2026-11-27T15:00:00+01:00 /var/lib/ceralacca/store.back")]
+    Restore(StoreRestore),
 }
 
 #[derive(Debug, Args)]
@@ -70,4 +78,20 @@ pub(crate) struct StoreBackup {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreRestore {
+    /// The archive: what store.archive named
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// The last commit at or before this, with an offset: 2026-11-27T15:00:00+01:00
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: Timestamp,
+    /// A folder that is not there yet
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use store::embedded::{self, Checked, MasterKeys, Part, Seen, Stats};
+use store::Timestamp;
+use store::embedded::{self, Checked, MasterKeys, Part, Restored, Seen, Stats};
 
 use super::{plain, say};
 use crate::args::StoreCommand;
@@ -52,6 +53,19 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<bool> {
             let to = backup.folder.display();
             let text = format!("{copied} octets and their index are copied to {to}");
             say(backup.json, &Copied { folder: &backup.folder, octets: copied }, &text)
+        }
+        StoreCommand::Restore(restore) => {
+            let mut shown = Progress::new("copied");
+            let (from, to) = (restore.from.display(), restore.folder.display());
+            let back =
+                embedded::restore(&restore.from, restore.to, &restore.folder, &mut |done, all| {
+                    shown.at(done, all)
+                })
+                .with_context(|| format!("the archive {from} cannot be put back"))?;
+            shown.end();
+            let Restored { commit, time, missing, octets } = back;
+            let answer = PutBack { folder: &restore.folder, time, commit, missing, octets };
+            say(restore.json, &answer, &put_back(&back, &to.to_string()))
         }
     }
 }
@@ -193,6 +207,26 @@ struct Compacted {
 struct Copied<'a> {
     folder: &'a Path,
     octets: u64,
+}
+
+/// What it reads of a store that was put back.
+#[derive(Serialize)]
+struct PutBack<'a> {
+    folder: &'a Path,
+    time: Timestamp,
+    commit: u64,
+    missing: u64,
+    octets: u64,
+}
+
+fn put_back(back: &Restored, to: &str) -> String {
+    let mut text =
+        format!("the store as it was after its last commit, of {}, is in {to}", back.time);
+    if back.missing > 0 {
+        let missing = back.missing;
+        text += &format!("; the archive lacks the {missing} commits that came next: a gap");
+    }
+    text
 }
 
 /// The figures as a program reads them.

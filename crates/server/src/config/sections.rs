@@ -90,8 +90,9 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         let line = section.line_of("earlier_keys");
         reader.complain(line, what.into(), "write key too".into());
     }
+    let archive = section.get("archive", |v| read_path(v, folder));
     section.finish();
-    let storing = Storing { key, earlier_keys };
+    let storing = Storing { key, earlier_keys, archive };
 
     let mut section = root.section("log");
     let log = LogConfig {

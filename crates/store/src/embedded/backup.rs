@@ -11,6 +11,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use super::archive;
 use super::keys::Keys;
 use super::octets::Files;
 use super::opening::known_segments;
@@ -47,6 +48,16 @@ pub(super) fn open(pin: &Path) -> io::Result<File> {
 /// [`StoreError::Medium`], [`StoreError::NoSpace`]: then there is no folder `to`, and one that is
 /// called so and `.incomplete` may be removed.
 pub fn backup(dir: &Path, to: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u64, StoreError> {
+    let part = begin(to)?;
+    let pin = Pin::hold(dir)?;
+    let copied = copy(dir, &part, tell)?;
+    drop(pin);
+    finish(&part, to)?;
+    Ok(copied)
+}
+
+/// Makes the folder in which the folder `to` is begun.
+pub(super) fn begin(to: &Path) -> Result<PathBuf, StoreError> {
     let exists = |path: &Path| {
         StoreError::Medium(format!("{} is there already: name another folder", path.display()))
     };
@@ -57,15 +68,37 @@ pub fn backup(dir: &Path, to: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u
     name.push(".incomplete");
     let part = to.with_file_name(name);
     match DirBuilder::new().mode(0o700).create(&part) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists(&part)),
-        made => made?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&part)),
+        made => Ok(made.map(|()| part)?),
     }
-    let pin = Pin::hold(dir)?;
-    let copied = copy(dir, &part, tell)?;
-    drop(pin);
-    fs::rename(&part, to)?;
-    flush_dir(&parent(to))?;
-    Ok(copied)
+}
+
+/// Gives it its name, when all in it is flushed.
+pub(super) fn finish(part: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(part, to)?;
+    Ok(flush_dir(&parent(to))?)
+}
+
+/// Copies to `to` those of the octets with a file of their own that are not there yet.
+pub(super) fn copy_large(
+    dir: &Path,
+    to: &Path,
+    db: &rusqlite::Connection,
+) -> Result<(), StoreError> {
+    let (from, target) = (Files::view(dir, Keys::default()), Files::view(to, Keys::default()));
+    let mut progress = Progress { done: 0, total: 0, tell: &mut |_, _| {} };
+    for (blob, _) in large(db)? {
+        let ((_, source), (folder, copy)) = (from.large_path(blob), target.large_path(blob));
+        if !copy.exists() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            let part = copy.with_extension("part");
+            segments::remove(&part)?;
+            copy_file(&source, &part, None, &mut progress)?;
+            fs::rename(&part, &copy)?;
+            flush_dir(&folder)?;
+        }
+    }
+    Ok(())
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -81,6 +114,8 @@ fn copy(dir: &Path, part: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u64, 
         return Err(StoreError::Medium("the folder's name must be UTF-8".into()));
     };
     schema::viewer(&dir.join("index.db"))?.execute("VACUUM INTO ?", [text])?;
+    // What is made of a copy is a history of its own.
+    archive::forget(&rusqlite::Connection::open(&index)?)?;
     File::open(&index)?.sync_all()?;
     // What is encrypted is copied as it is.
     let (from, target) = (Files::view(dir, Keys::default()), Files::view(part, Keys::default()));
@@ -113,7 +148,7 @@ fn copy(dir: &Path, part: &Path, tell: &mut dyn FnMut(u64, u64)) -> Result<u64, 
 }
 
 /// Octets with a file of their own.
-fn large(db: &rusqlite::Connection) -> Result<Vec<(u64, u64)>, StoreError> {
+pub(super) fn large(db: &rusqlite::Connection) -> Result<Vec<(u64, u64)>, StoreError> {
     let mut get = db.prepare("SELECT id, stored FROM pieces WHERE segment = 0 ORDER BY id")?;
     let rows = get.query_map([], |row| {
         Ok((row.get(0).map(i64::cast_unsigned)?, row.get(1).map(i64::cast_unsigned)?))
@@ -121,14 +156,14 @@ fn large(db: &rusqlite::Connection) -> Result<Vec<(u64, u64)>, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-struct Progress<'a> {
-    done: u64,
-    total: u64,
-    tell: &'a mut dyn FnMut(u64, u64),
+pub(super) struct Progress<'a> {
+    pub(super) done: u64,
+    pub(super) total: u64,
+    pub(super) tell: &'a mut dyn FnMut(u64, u64),
 }
 
 /// Copies the first octets of a file, or all, and makes the copy certain.
-fn copy_file(
+pub(super) fn copy_file(
     from: &Path,
     to: &Path,
     octets: Option<u64>,

@@ -368,7 +368,7 @@ fn forget_unused(db: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn chance<const N: usize>() -> Result<[u8; N], StoreError> {
+pub(super) fn chance<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut octets = [0; N];
     rand::fill(&mut octets).map_err(|_| StoreError::Medium("there is no chance".into()))?;
     Ok(octets)

@@ -7,6 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 
+use super::archive::{self, Archiving};
 use super::disk::{Disk, Real};
 use super::keys::Keys;
 use super::octets::{Files, Prepared};
@@ -60,6 +61,13 @@ impl EmbeddedStore {
         {
             segments.seal(*last);
         }
+        let archive = match &options.archive {
+            Some(folder) => Some(Archiving::open(dir, &db, folder)?),
+            None => {
+                archive::forget(&db)?;
+                None
+            }
+        };
         let mut gone = Vec::new();
         // Unless somebody copies them: then they stay until the next time.
         if let Some(_unpinned) = files.unpinned()? {
@@ -95,6 +103,7 @@ impl EmbeddedStore {
             shared: Arc::clone(&shared),
             gone,
             unlink: Unlink::default(),
+            archive,
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".into())

@@ -1,5 +1,6 @@
 //! What may be chosen when a store is opened, and what is usual.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::MasterKeys;
@@ -22,6 +23,8 @@ pub struct Options {
     pub upkeep_octets_a_second: u64,
     /// The master keys: none, and the store is not encrypted.
     pub keys: MasterKeys,
+    /// Where what the store was at every commit is kept: a folder on another disk. `None`: nowhere.
+    pub archive: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -34,6 +37,7 @@ impl Default for Options {
             scrub_every: Duration::from_secs(7 * 24 * 3600),
             upkeep_octets_a_second: 8 * 1024 * 1024,
             keys: MasterKeys::default(),
+            archive: None,
         }
     }
 }

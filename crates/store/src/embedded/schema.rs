@@ -206,8 +206,8 @@ pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
             )));
         }
     }
-    let keys = super::keys::TABLES;
-    db.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} {keys} {DERIVED} COMMIT;"))?;
+    let (keys, history) = (super::keys::TABLES, super::archive::TABLES);
+    db.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} {keys} {history} {DERIVED} COMMIT;"))?;
     Ok(db)
 }
 

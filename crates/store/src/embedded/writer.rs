@@ -16,6 +16,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::Shared;
+use super::archive::Archiving;
 use super::disk::{Disk, Step};
 use super::octets::{Hash, Packed, Piece, Prepared, by_hash};
 use super::recent::{Brought, Recent};
@@ -103,12 +104,15 @@ pub(super) struct Writer {
     pub(super) gone: Vec<u64>,
     /// What nothing refers to any more, and is still there.
     pub(super) unlink: Unlink,
+    /// Hears of each commit, where the store is archived.
+    pub(super) archive: Option<Archiving>,
 }
 
 /// Files to unlink, when nobody copies them.
 #[derive(Default)]
 pub(super) struct Unlink {
-    segments: Vec<u64>,
+    /// Each with the commit that it went in, where the store is archived.
+    segments: Vec<(u64, u64)>,
     files: Vec<u64>,
 }
 
@@ -171,7 +175,12 @@ impl Writer {
             Ok(done) => {
                 // A crash is all that can come between, and a test wants to be it.
                 match self.disk.step(Step::Committed) {
-                    Ok(()) => self.finish(done),
+                    Ok(()) => {
+                        if let Some(archive) = &mut self.archive {
+                            archive.committed(self.segments.ends());
+                        }
+                        self.finish(done);
+                    }
                     Err(error) => shared.fault.set(&mut failure_kept, &error.into(), true),
                 }
             }
@@ -394,6 +403,9 @@ impl Writer {
             db.prepare_cached("DELETE FROM doomed WHERE blob = ?")?
                 .execute([blob.cast_signed()])?;
         }
+        if self.archive.is_some() {
+            Archiving::count(db)?;
+        }
         self.counters.save(db)
     }
 
@@ -416,7 +428,8 @@ impl Writer {
         done.replies.into_iter().for_each(|reply| reply());
         self.gone.clear();
         self.unlink.files.extend(done.effects.doomed);
-        self.unlink.segments.extend(done.segments);
+        let commit = self.archive.as_ref().map_or(0, Archiving::last);
+        self.unlink.segments.extend(done.segments.into_iter().map(|segment| (commit, segment)));
         self.unlink();
     }
 
@@ -433,9 +446,17 @@ impl Writer {
                 return;
             }
         };
-        let Unlink { segments, files } = std::mem::take(&mut self.unlink);
+        let files = std::mem::take(&mut self.unlink.files);
         self.gone = self.unlink_large(&files);
-        for segment in segments {
+        // Of what the archive has not yet, it is to have the rest.
+        let archived =
+            |commit: u64| self.archive.as_ref().is_none_or(|archive| archive.has(commit));
+        let (gone, kept) = std::mem::take(&mut self.unlink.segments)
+            .into_iter()
+            .partition(|(commit, _)| archived(*commit));
+        self.unlink.segments = kept;
+        let gone: Vec<(u64, u64)> = gone;
+        for (_, segment) in gone {
             if let Err(error) = self.segments.unlink(segment) {
                 tracing::warn!(%error, segment, "a segment stays until the next start");
             }
