@@ -89,7 +89,7 @@ impl Line {
     /// Lets go of all that waits: it would lack what comes between.
     fn break_off(&self, why: &dyn std::fmt::Display) {
         if !self.broken.swap(true, Ordering::AcqRel) {
-            tracing::error!(error = %why, "the archive has a gap: another generation is begun as soon as it can be");
+            tracing::error!(error = %why, "the archive has a gap");
         }
         let mut waiting = self.lock();
         waiting.items.clear();
