@@ -160,8 +160,38 @@ pub fn ours(bodies: &Bodies) -> anyhow::Result<f64> {
         }
         watch.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?
     })?;
+    let (_, page) = demo.page("/metrics")?;
+    let window = |of: f64| quantile(&page, "ceralacca_relay_commit_seconds", of);
+    let (median, most) = (window(0.5)?, window(0.99)?);
+    crate::say(
+        "ms from a host's 250 to the commit, median and 99 of 100",
+        format!("{:.1}, {:.1}", median * 1e3, most * 1e3),
+    );
     demo.kill()?;
     Ok(rate(MESSAGES * DOMAINS, took))
+}
+
+/// In how many seconds that part of what a histogram counted was done; within a bucket as if all were
+/// spread evenly.
+#[expect(clippy::cast_precision_loss, reason = "counts of one run")]
+fn quantile(page: &str, name: &str, part: f64) -> anyhow::Result<f64> {
+    let start = format!("{name}_bucket{{le=\"");
+    let buckets = page.lines().filter_map(|line| line.strip_prefix(&start)?.split_once("\"} "));
+    let buckets: Vec<(f64, u64)> = buckets
+        .map(|(end, count)| Ok((end.replace("+Inf", "inf").parse()?, count.trim().parse()?)))
+        .collect::<anyhow::Result<_>>()?;
+    let all = buckets.last().map_or(0, |(_, count)| *count);
+    anyhow::ensure!(all > 0, "nothing counted as {name}");
+    let wanted = all as f64 * part;
+    let (mut from, mut below) = (0.0, 0);
+    for (end, count) in buckets {
+        if count as f64 >= wanted && count > below {
+            let share = (wanted - below as f64) / (count - below) as f64;
+            return Ok(if end.is_finite() { from + (end - from) * share } else { from });
+        }
+        (from, below) = (end, count);
+    }
+    Ok(from)
 }
 
 /// Postfix's, in one run.
@@ -187,4 +217,20 @@ pub fn theirs(bodies: &Bodies, demo: &Demo) -> anyhow::Result<f64> {
         watch.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?
     })?;
     Ok(rate(MESSAGES * DOMAINS, took))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn a_quantile_lies_within_its_bucket() {
+        let page = "x_bucket{le=\"0.001\"} 0\nx_bucket{le=\"0.002\"} 50\n\
+                    x_bucket{le=\"0.01\"} 90\nx_bucket{le=\"+Inf\"} 100\nx_sum 1\n";
+        for (part, secs) in [(0.25, 0.0015), (0.5, 0.002), (0.7, 0.006), (0.99, 0.01)] {
+            let found = quantile(page, "x", part).unwrap();
+            assert!((found - secs).abs() < 1e-9, "{part}: {found}");
+        }
+        assert!(quantile(page, "y", 0.5).is_err());
+    }
 }

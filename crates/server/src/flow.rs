@@ -40,6 +40,7 @@ mod signed;
 #[cfg(test)]
 mod tests;
 mod virus;
+pub(crate) mod wishes;
 
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub(crate) enum Task {
         receipt: PecId,
         /// What the sender asks to be told of ordinary recipients.
         #[serde(default)]
-        wishes: access::Wishes,
+        wishes: wishes::Wishes,
     },
     /// The notice for one that was not.
     Refuse {

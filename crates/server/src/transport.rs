@@ -470,9 +470,12 @@ impl Connection {
         }
         let blob = job.blob.context("the job has no octets")?;
         let site = self.site.clone();
-        let octets = blocking(move || site.store.octets(blob)).await?;
-        let octets = match octets {
-            Ok(octets) => octets,
+        let begun = blocking(move || {
+            let octets = site.store.octets(blob)?;
+            Ok((octets, site.store.read(blob, 0, octets.min(peer::PIECE_OCTETS))?))
+        });
+        let (octets, first) = match begun.await? {
+            Ok(begun) => begun,
             // Cancelled, or done by somebody else: with the job went its hold on the octets.
             Err(store::StoreError::NoSuchMessage) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -493,7 +496,7 @@ impl Connection {
             require_tls: relay.wishes.require_tls,
             parameters: relay.wishes.mail.clone(),
         };
-        let verdicts = peer.send(&self.site, outgoing, blob).await;
+        let verdicts = peer.send(&self.site, outgoing, blob, first).await;
         // What the peer has now is sent again if we end before the commit: `docs/crash-states.md`.
         let answered = std::time::Instant::now();
         let committed = || {

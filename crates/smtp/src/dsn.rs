@@ -124,6 +124,19 @@ impl fmt::Display for RecipientDsn {
     }
 }
 
+/// What xtext stands for (RFC 3461 §4); nothing when that is not printable ASCII, and has no place in
+/// a field of a report then.
+pub fn decoded(xtext: &str) -> Option<String> {
+    let (mut text, mut rest) = (String::with_capacity(xtext.len()), xtext);
+    while let Some((plain, coded)) = rest.split_once('+') {
+        text.push_str(plain);
+        text.push(char::from(u8::from_str_radix(coded.get(..2)?, 16).ok()?));
+        rest = &coded[2..];
+    }
+    text.push_str(rest);
+    text.chars().all(|c| matches!(c, ' '..='~')).then_some(text)
+}
+
 /// `xtext = *( xchar / hexchar )`, RFC 3461 §4.
 pub(crate) fn is_xtext(value: &str) -> bool {
     let upper_hex = |b: Option<u8>| matches!(b, Some(b'0'..=b'9' | b'A'..=b'F'));
@@ -171,6 +184,23 @@ mod tests {
         let orcpt = Some("rfc822;Bob@Big-Bucks.example".to_owned());
         let recipient = RecipientDsn { notify: Some(Notify::NEVER), orcpt };
         assert_eq!(recipient.to_string(), " NOTIFY=NEVER ORCPT=rfc822;Bob@Big-Bucks.example");
+    }
+
+    #[test]
+    fn xtext_is_decoded_where_it_stays_on_its_line() {
+        for (xtext, text) in [
+            ("", Some("")),
+            ("QQ314159", Some("QQ314159")),
+            ("+2Ba+3D+20+7E", Some("+a= ~")),
+            ("a+0D+0ATo:", None),
+            ("+C3+A8", None),
+            ("+7F", None),
+            ("+", None),
+            ("a+2", None),
+            ("+2\u{e8}", None),
+        ] {
+            assert_eq!(decoded(xtext).as_deref(), text, "{xtext}");
+        }
     }
 
     #[test]

@@ -391,7 +391,7 @@ fn relay(to: &str, content: crate::flow::dispatch::Content) -> store::NewJob {
         domain: to.domain().to_string(),
         recipients: vec![crate::flow::dispatch::RelayRecipient { address: to, last: None }],
         content,
-        wishes: crate::flow::access::Wishes::default(),
+        wishes: crate::flow::wishes::Wishes::default(),
         account: anna,
     };
     let payload = serde_json::to_vec(&crate::flow::Task::Relay(relay)).unwrap();

@@ -3,7 +3,6 @@
 //! One commit holds the original's octets, its PEC msgid and time, its log records, the tracker's
 //! entries and the job that goes on; `250` follows it (PEC-AP-29).
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,10 +11,10 @@ use mail::Address;
 use pec::access::{self, Draft, Limits};
 use pec::exchange::Exchange;
 use pec::moment::Moment;
-use serde::{Deserialize, Serialize};
-use smtp::{Dsn, RecipientDsn, Reply};
+use smtp::Reply;
 use store::{Follow, Octets, Source, Spool, StoreError, Timestamp, Transaction};
 
+use super::wishes::Wishes;
 use super::{Task, commit, fresh_id, record, sent, virus};
 use crate::antivirus::{ScanError, Verdict};
 use crate::site::Site;
@@ -26,28 +25,6 @@ pub(crate) struct Submitted {
     pub(crate) forward_paths: Vec<Address>,
     pub(crate) wishes: Wishes,
     pub(crate) trace: Trace,
-}
-
-/// What its sender asks to be told of it (RFC 3461 §4), as the parameters that said so: for the hosts
-/// of ordinary recipients. Of certified ones the receipts tell.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Wishes {
-    /// RET and ENVID, each with a space before it.
-    pub(crate) mail: String,
-    /// RFC 8689.
-    pub(crate) require_tls: bool,
-    /// NOTIFY and ORCPT, likewise, of each recipient who has any.
-    pub(crate) recipients: BTreeMap<String, String>,
-}
-
-impl Wishes {
-    pub(crate) fn new(dsn: &Dsn, recipients: &[(&Address, &RecipientDsn)]) -> Self {
-        let wished = recipients
-            .iter()
-            .filter(|(_, dsn)| **dsn != RecipientDsn::default())
-            .map(|(address, dsn)| (address.to_string(), dsn.to_string()));
-        Self { mail: dsn.to_string(), require_tls: dsn.require_tls, recipients: wished.collect() }
-    }
 }
 
 /// How it came in, for the trace field.

@@ -19,6 +19,7 @@ use store::{
 
 use super::dispatch::{self, Content, Parcel};
 use super::signed::sign;
+use super::wishes::Wishes;
 use super::{Task, account_of, bounce, commit, fresh_id, fresh_token, octets_of, record};
 use crate::config::OrdinaryMail;
 use crate::keywords;
@@ -45,6 +46,9 @@ pub(crate) struct Anomaly {
     pub(crate) at: Moment,
     /// What else the log shall say.
     pub(crate) notes: Vec<String>,
+    /// What its sender asks to be told.
+    #[serde(default)]
+    pub(crate) wishes: Wishes,
 }
 
 /// A message that is found not to be certified.
@@ -52,9 +56,9 @@ pub(super) struct Message<'a> {
     pub(super) octets: &'a [u8],
     pub(super) reverse_path: &'a ReversePath,
     pub(super) forward_paths: &'a [Address],
-    /// Its sender has a report of who does not get it, but of these recipients. Nothing: he has none,
-    /// for nobody vouches that he is its sender.
-    pub(super) report: Option<&'a [Address]>,
+    /// Its sender has a report of who does not get it, as he wishes. Nothing: he has none, for nobody
+    /// vouches that he is its sender.
+    pub(super) report: Option<&'a Wishes>,
     pub(super) reason: AnomalyReason,
     pub(super) at: Moment,
     pub(super) notes: Vec<String>,
@@ -79,7 +83,7 @@ pub(super) fn divert(
     for recipient in forward_paths {
         match placement(site, reason, reverse_path, recipient, received.len())? {
             Ok(placement) => {
-                let reported = report.is_some_and(|unwanted| !unwanted.contains(recipient));
+                let reported = report.is_some_and(|wishes| wishes.wants_failure(recipient));
                 placements.push(Placement { reported, ..placement });
             }
             Err(reply) => {
@@ -99,6 +103,7 @@ pub(super) fn divert(
             reason,
             at,
             notes,
+            wishes: report.cloned().unwrap_or_default(),
         });
         step.enqueue.push(task.queued(octets)?);
     }
@@ -286,8 +291,15 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
             transaction.enqueue = dispatch::relays(site, &parcel, source)?;
         }
         let (path, source) = (&anomaly.reverse_path, Source::New(transaction.octets.len()));
-        let report =
-            bounce::report_outside(site, path, &lost, &received, source, &mut transaction)?;
+        let report = bounce::report_outside(
+            site,
+            path,
+            &lost,
+            &anomaly.wishes,
+            &received,
+            source,
+            &mut transaction,
+        )?;
         transaction.octets.extend(report.map(Octets::Inline));
         let kind = if taken.is_empty() { "rifiuto" } else { "anomalia" };
         transaction.log = vec![record.clone().event(kind).taken(&taken).build()];

@@ -15,6 +15,7 @@ use store::{Job, Octets, Source, Transaction};
 use super::anomaly;
 use super::dispatch::{Content, Parcel, Relay, relays, with_return_path};
 use super::fresh_id;
+use super::wishes::Wishes;
 use crate::site::Site;
 
 /// Octets of the original's header that a report brings back: more than any that is written.
@@ -46,7 +47,7 @@ pub(crate) fn report(
         }
         None => Vec::new(),
     };
-    let octets = compose(site, sender, pec::text::UNDELIVERED, failed, &header, at);
+    let octets = compose(site, sender, pec::text::UNDELIVERED, failed, &relay.wishes, &header, at);
     let path = ReversePath::Null;
     let source = Source::New(step.octets.len());
     let placed = Octets::Inline(with_return_path(&path, &octets).into());
@@ -79,6 +80,7 @@ pub(super) fn report_outside(
     site: &Site,
     reverse_path: &ReversePath,
     failed: &[(Address, String)],
+    wishes: &Wishes,
     message: &[u8],
     source: Source,
     step: &mut Transaction,
@@ -90,7 +92,7 @@ pub(super) fn report_outside(
     let at = Moment::of(step.at);
     let end = message.len().min(usize::try_from(HEADER_OCTETS_MAX).unwrap_or(usize::MAX));
     let header = seven_bit(&header_of(&message[..end]));
-    let octets = compose(site, sender, pec::text::NOT_TAKEN, failed, &header, at);
+    let octets = compose(site, sender, pec::text::NOT_TAKEN, failed, wishes, &header, at);
     let parcel = Parcel {
         reverse_path: &ReversePath::Null,
         recipients: std::slice::from_ref(sender),
@@ -134,6 +136,7 @@ fn compose(
     sender: &Address,
     opening: &str,
     failed: &[(Address, String)],
+    wishes: &Wishes,
     header: &[u8],
     at: Moment,
 ) -> Vec<u8> {
@@ -142,12 +145,20 @@ fn compose(
     let date = at.header();
     let id = fresh_id(site, at);
     let mut text = String::new();
-    let mut status = format!("Reporting-MTA: dns; {host}\r\n");
+    let mut status = String::new();
+    if let Some(envelope) = wishes.envelope() {
+        status.push_str(&format!("Original-Envelope-Id: {envelope}\r\n"));
+    }
+    status.push_str(&format!("Reporting-MTA: dns; {host}\r\n"));
     for (address, why) in failed {
         let why = printable(why);
         text.push_str(&format!("  {address}\r\n    {why}\r\n"));
+        status.push_str("\r\n");
+        if let Some(original) = wishes.original(address) {
+            status.push_str(&format!("Original-Recipient: {original}\r\n"));
+        }
         status.push_str(&format!(
-            "\r\nFinal-Recipient: rfc822; {address}\r\nAction: failed\r\nStatus: {}\r\n\
+            "Final-Recipient: rfc822; {address}\r\nAction: failed\r\nStatus: {}\r\n\
              Diagnostic-Code: x-ceralacca; {why}\r\n",
             status_in(&why)
         ));

@@ -9,9 +9,9 @@ use pec::exchange::PecId;
 use pec::{envelope, receipt};
 use store::{Job, Octets, Source, StoreError, Transaction};
 
-use super::access::Wishes;
 use super::dispatch::{Content, Onward, Parcel, hand_over_as_wished, is_of_a_mailbox};
 use super::signed::{seal, sign};
+use super::wishes::Wishes;
 use super::{author_path, commit, fresh, fresh_token, octets_of, place_or_queue};
 use crate::site::Site;
 

@@ -20,9 +20,9 @@ use pec::moment::Moment;
 use serde::{Deserialize, Serialize};
 use store::{Lane, NewJob, Octets, Source, StoreError, Transaction, Urgency};
 
-use super::access::Wishes;
 use super::origin::{self, Own};
 use super::signed::Signed;
+use super::wishes::Wishes;
 use super::{Task, commit, incoming, notify};
 use crate::site::Site;
 

@@ -30,6 +30,7 @@ use smtp::Reply;
 use store::{Octets, Source, Spool, Transaction};
 
 use super::access::Refusal;
+use super::wishes::Wishes;
 use super::{Arrived, Task, anomaly, bounce, commit, fresh_id, origin};
 use crate::antivirus::Verdict;
 use crate::site::Site;
@@ -56,8 +57,8 @@ pub(crate) struct Received {
     pub(crate) reverse_path: ReversePath,
     /// All of domains that we manage; never empty.
     pub(crate) forward_paths: Vec<Address>,
-    /// Those of them of whose failure the sender does not want to hear (RFC 3461 §4.1).
-    pub(crate) unreported: Vec<Address>,
+    /// What its sender asks to be told.
+    pub(crate) wishes: Wishes,
     pub(crate) arrival: Arrival,
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn take(
     if Message::lenient(&message).all("Received").nth(HOPS_MAX).is_some() {
         return Err(Refusal::Say(smtp::reply::LOOP));
     }
-    let Received { reverse_path, forward_paths, unreported, arrival } = received;
+    let Received { reverse_path, forward_paths, wishes, arrival } = received;
     let at = Moment::of(site.clock.now());
     let id = fresh_id(site, at);
     let mut notes = vec![match &arrival.tls {
@@ -141,7 +142,7 @@ pub(crate) fn take(
                 octets: &message,
                 reverse_path: &reverse_path,
                 forward_paths: &forward_paths,
-                report: vouched.then_some(&unreported[..]),
+                report: vouched.then_some(&wishes),
                 reason,
                 at,
                 notes,
@@ -153,13 +154,14 @@ pub(crate) fn take(
             }
             // Somebody does, and he will not be there when he reads the report.
             if vouched {
-                let wanted = refused.into_iter().filter(|(to, _)| !unreported.contains(to));
+                let wanted = refused.into_iter().filter(|(to, _)| wishes.wants_failure(to));
                 let failed: Vec<_> = wanted.map(|(to, why)| (to, why.to_string())).collect();
                 let placed = Source::New(1);
                 report = bounce::report_outside(
                     site,
                     &reverse_path,
                     &failed,
+                    &wishes,
                     &message,
                     placed,
                     &mut transaction,

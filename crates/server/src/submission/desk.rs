@@ -13,6 +13,7 @@ use super::blocking;
 use crate::abuse::{self, Deed};
 use crate::authenticate;
 use crate::drive::Connection;
+use crate::flow::wishes::Wishes;
 use crate::flow::{access, reception};
 use crate::limits::{CountedSession, has_room_for_receipts};
 use crate::login::Denied;
@@ -352,7 +353,7 @@ impl Desk {
         let dsn = std::mem::take(&mut self.dsn);
         let recipients_dsn = std::mem::take(&mut self.recipients_dsn);
         let asked: Vec<_> = forward_paths.iter().zip(&recipients_dsn).collect();
-        let wishes = access::Wishes::new(&dsn, &asked);
+        let wishes = Wishes::new(&dsn, &asked);
         // Several messages of 100 MB at once shall not exhaust the memory.
         let bearer = if self.account.is_some() { Bearer::Account } else { Bearer::Stranger };
         let Some(memory) = self.site.memory.room_for(octets, bearer).await else {
@@ -384,16 +385,7 @@ impl Desk {
                     tls: trace.tls,
                     authenticate,
                 };
-                // RFC 3461 §4.1: who asks for NOTIFY without FAILURE is told of none.
-                let unasked = |dsn: &RecipientDsn| dsn.notify.is_some_and(|asked| !asked.failure);
-                let unreported = forward_paths
-                    .iter()
-                    .zip(&recipients_dsn)
-                    .filter(|(_, dsn)| unasked(dsn))
-                    .map(|(to, _)| to.clone())
-                    .collect();
-                let received =
-                    reception::Received { reverse_path, forward_paths, unreported, arrival };
+                let received = reception::Received { reverse_path, forward_paths, wishes, arrival };
                 blocking(move || {
                     let _memory = memory;
                     reception::take(&site, received, spool)

@@ -119,9 +119,7 @@ pub(super) fn conclude(
 
 /// Whether the sender is told of a recipient's failure by a report.
 fn is_reported(site: &Site, relay: &Relay, recipient: &Address) -> bool {
-    // RFC 3461 §4.1: who asks for NOTIFY without FAILURE is not told of one.
-    let wished = relay.wishes.recipients.get(&recipient.to_string());
-    if wished.is_some_and(|asked| asked.contains("NOTIFY=") && !asked.contains("FAILURE")) {
+    if !relay.wishes.wants_failure(recipient) {
         return false;
     }
     let ordinary = pec::RecipientKind::Ordinary;

@@ -33,7 +33,7 @@ const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
 /// Octets taken from a socket at once: replies are short.
 const READ_OCTETS: usize = 4 * 1024;
 /// Octets of a message that are in memory at once for a connection, and in one chunk (RFC 3030).
-const PIECE_OCTETS: u64 = 256 * 1024;
+pub(super) const PIECE_OCTETS: u64 = 256 * 1024;
 
 enum Stream {
     Clear(TcpStream),
@@ -197,25 +197,30 @@ impl Peer {
         }
     }
 
-    /// Sends a message. The verdicts, one for each recipient, are there the moment the peer has
-    /// answered, before anything else is said to it.
+    /// Sends a message, of which the first [`PIECE_OCTETS`] are at hand: of most that is all, and
+    /// nothing is read while the peer waits. The verdicts, one for each recipient, are there the moment
+    /// it has answered, before anything else is said to it.
     pub(super) async fn send(
         &mut self,
         site: &Arc<Site>,
         message: Outgoing,
         blob: BlobId,
+        first: Vec<u8>,
     ) -> Vec<Verdict> {
         let count = message.recipients.len();
         let octets = message.octets;
         self.client.send(message);
-        let mut sent = 0;
+        let (mut sent, mut first) = (0, Some(first));
         loop {
             match self.next(None).await {
                 Ok(Event::Done(verdicts)) => return verdicts,
                 Ok(Event::Content) => {
                     let end = octets.min(sent + PIECE_OCTETS);
                     let here = site.clone();
-                    let piece = blocking(move || here.store.read(blob, sent, end)).await;
+                    let piece = match first.take() {
+                        Some(first) => Ok(Ok(first)),
+                        None => blocking(move || here.store.read(blob, sent, end)).await,
+                    };
                     match piece {
                         Ok(Ok(piece)) => {
                             sent = end;

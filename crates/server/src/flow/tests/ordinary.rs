@@ -5,6 +5,7 @@ use store::{AccountChange, LogFilter, Quota};
 
 use super::scene::{AUTHOR, BIANCHI, ROSSI, SERVICE, Scene, VERDI, address, message};
 use crate::flow::reception::{self, Arrival, Authenticated, Received};
+use crate::flow::wishes::Wishes;
 use crate::flow::{Task, octets_of};
 
 const STRANGER: &str = "info@ordinaria.example";
@@ -142,7 +143,17 @@ fn bring_asked(scene: &Scene, from: &str, to: &[&str], unreported: &[&str], vouc
             from => ReversePath::Address(address(from)),
         },
         forward_paths: to.iter().copied().map(address).collect(),
-        unreported: unreported.iter().copied().map(address).collect(),
+        wishes: Wishes {
+            mail: " ENVID=QQ+3D1".to_owned(),
+            recipients: to
+                .iter()
+                .map(|of| match unreported.contains(of) {
+                    true => ((*of).to_owned(), " NOTIFY=NEVER".to_owned()),
+                    false => ((*of).to_owned(), format!(" NOTIFY=FAILURE ORCPT=rfc822;x+2B{of}")),
+                })
+                .collect(),
+            ..Wishes::default()
+        },
         arrival: Arrival {
             hello: "mx.example.org".to_owned(),
             peer: [192, 0, 2, 25].into(),
@@ -182,7 +193,10 @@ fn the_sender_of_ordinary_mail_has_a_report_of_who_does_not_take_it() {
     for part in [
         "From: Mail Delivery System <postmaster@pec.alfa.example>\r\nTo: <info@ordinaria.example>\r\n",
         "Content-Type: multipart/report; report-type=delivery-status;",
-        "Final-Recipient: rfc822; verdi@pec.beta.example\r\nAction: failed\r\nStatus: 5.7.1\r\n\
+        // RFC 3464 §2.2.1, §2.3.1
+        "Original-Envelope-Id: QQ=1\r\nReporting-MTA: dns; pec.alfa.example\r\n\r\n\
+         Original-Recipient: rfc822;x+verdi@pec.beta.example\r\n\
+         Final-Recipient: rfc822; verdi@pec.beta.example\r\nAction: failed\r\nStatus: 5.7.1\r\n\
          Diagnostic-Code: x-ceralacca; 550 5.7.1 This mailbox takes certified mail only\r\n",
         "Final-Recipient: rfc822; nessuno@pec.beta.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
         "Subject: Perch??\r\n",
@@ -223,5 +237,10 @@ fn who_took_it_and_had_no_room_in_the_end_is_reported_too() {
     }
     let [(_, report)] = &reports(&scene)[..] else { panic!("not one report") };
     assert!(report.contains("552 5.2.2 The mailbox is full"), "{report}");
+    for part in
+        ["Original-Envelope-Id: QQ=1", "Original-Recipient: rfc822;x+verdi@pec.beta.example"]
+    {
+        assert!(report.contains(part), "no {part} in {report}");
+    }
     assert_eq!((scene.inbox(BIANCHI).len(), scene.inbox(VERDI).len()), (2, 0));
 }

@@ -16,10 +16,11 @@ use pec::exchange::PecId;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use store::{LogFilter, Octets, Source, Transaction};
 
-use super::scene::{BIANCHI, ROSSI, Scene, address, message, now, offer};
+use super::scene::{BIANCHI, ROSSI, Scene, address, message, now};
 use crate::config::{OrdinaryMail, Route};
 use crate::flow::dispatch::{Content, Parcel, relays};
 use crate::flow::octets_of;
+use crate::flow::wishes::Wishes;
 
 const DOMAIN: &str = "altrove.example";
 const TO: &str = "c@altrove.example";
@@ -467,7 +468,14 @@ fn a_user_gets_a_report_about_ordinary_recipients_only() {
     let scene = Scene::new();
     let host = Host::start();
     route(&scene, host.address);
-    let id = offer(&scene, &[BIANCHI, TO]);
+    let wishes = Wishes {
+        mail: " RET=HDRS ENVID=QQ314159".to_owned(),
+        recipients: [(TO.to_owned(), " ORCPT=rfc822;Capo+2Bx@altrove.example".to_owned())].into(),
+        ..Wishes::default()
+    };
+    let to = [BIANCHI, TO];
+    let submitted = scene.submit_wishing(ROSSI, &to, &message(ROSSI, &to, "Offerta"), wishes);
+    let id = submitted.ok().unwrap();
     scene.run();
     host.next(Script {
         instead: vec![("RCPT", "550 5.1.1 <c>: nobody\r\n".trim_end().to_owned())],
@@ -481,7 +489,9 @@ fn a_user_gets_a_report_about_ordinary_recipients_only() {
     for part in [
         "ANOMALIA MESSAGGIO: Mancato recapito di un messaggio",
         "Content-Type: multipart/report; report-type=delivery-status;",
-        "Final-Recipient: rfc822; c@altrove.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+        "Original-Envelope-Id: QQ314159\r\nReporting-MTA: dns; pec.alfa.example\r\n\r\n\
+         Original-Recipient: rfc822;Capo+x@altrove.example\r\n\
+         Final-Recipient: rfc822; c@altrove.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
         "to RCPT: 550 5.1.1 <c>: nobody",
         &format!("Message-ID: <{id}>"),
     ] {

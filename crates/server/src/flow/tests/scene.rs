@@ -15,8 +15,9 @@ use store::{
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::flow::access::{self, Submitted, Trace, Wishes};
+use crate::flow::access::{self, Submitted, Trace};
 use crate::flow::reception::{self, Arrival, Received};
+use crate::flow::wishes::Wishes;
 use crate::site::Site;
 
 const NOW: &str = "2026-09-14T07:30:12Z";
@@ -165,12 +166,23 @@ impl Scene {
         to: &[&str],
         message: &str,
     ) -> Result<String, access::Refusal> {
+        self.submit_wishing(from, to, message, Wishes::default())
+    }
+
+    /// The same, of a sender who asks to be told this and that.
+    pub(super) fn submit_wishing(
+        &self,
+        from: &str,
+        to: &[&str],
+        message: &str,
+        wishes: Wishes,
+    ) -> Result<String, access::Refusal> {
         let mut spool = self.site.store.spool().unwrap();
         spool.write(message.as_bytes()).unwrap();
         let submitted = Submitted {
             reverse_path: address(from),
             forward_paths: to.iter().copied().map(address).collect(),
-            wishes: Wishes::default(),
+            wishes,
             trace: Trace {
                 hello: "pc.example".to_owned(),
                 peer: [192, 0, 2, 10].into(),
@@ -190,7 +202,7 @@ impl Scene {
                 from => ReversePath::Address(address(from)),
             },
             forward_paths: to.iter().copied().map(address).collect(),
-            unreported: Vec::new(),
+            wishes: Wishes::default(),
             arrival: Arrival {
                 hello: "mx.example.org".to_owned(),
                 peer: [192, 0, 2, 25].into(),

@@ -14,7 +14,8 @@ use super::smith::{Forge, moment};
 use super::world::{self, Fate, World, at};
 use crate::antivirus::tests::Told;
 use crate::antivirus::{Antivirus, Place};
-use crate::flow::access::{self, Refusal, Submitted, Trace, Wishes};
+use crate::flow::access::{self, Refusal, Submitted, Trace};
+use crate::flow::wishes::Wishes;
 use crate::flow::{Task, perform};
 use crate::quarantine;
 

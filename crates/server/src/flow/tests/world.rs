@@ -22,8 +22,9 @@ use crate::antivirus::Place;
 use crate::antivirus::tests::Told;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::flow::access::{self, Submitted, Trace, Wishes};
+use crate::flow::access::{self, Submitted, Trace};
 use crate::flow::reception::{self, Arrival, Received};
+use crate::flow::wishes::Wishes;
 use crate::flow::{Task, dispatch, octets_of};
 use crate::site::Site;
 
@@ -225,7 +226,7 @@ impl World {
         let received = Received {
             reverse_path: reverse_path.clone(),
             forward_paths: recipients.to_vec(),
-            unreported: Vec::new(),
+            wishes: Wishes::default(),
             arrival: Arrival {
                 hello: "mx.example.org".to_owned(),
                 peer: [192, 0, 2, 25].into(),
