@@ -28,8 +28,8 @@ use store::embedded::{
     self, EmbeddedStore, KEY_OCTETS, KnownKey, MasterKeys, Options, SecretKey, Stats,
 };
 use store::{
-    AccountChange, AccountId, Flags, MailboxId, MailboxName, NewAccount, NewMessage, Octets, Owner,
-    Quota, Role, Store, Summary, Timestamp, UidSet,
+    AccountChange, AccountId, Flags, MailboxId, MailboxName, MessageText, NewAccount, NewMessage,
+    Octets, Owner, Quota, Role, Store, Summary, Timestamp, UidSet, Within,
 };
 
 const FROM: &str = "mario.rossi@pec.alfa.example";
@@ -117,11 +117,12 @@ fn searched(texts: usize) -> anyhow::Result<()> {
     let mut octets = 0;
     for (batch, some) in all.chunks(200).enumerate() {
         let text = |one: &Summary| {
-            (one.blob, Some(format!("parola{:06} {}", one.uid.0, chance.prose(3_000))))
+            let body = format!("parola{:06} {}", one.uid.0, chance.prose(3_000));
+            (one.blob, Some(MessageText { header: String::new(), body }))
         };
         let some_texts: Vec<_> = some.iter().map(text).collect();
         octets +=
-            some_texts.iter().filter_map(|(_, text)| text.as_ref()).map(String::len).sum::<usize>();
+            some_texts.iter().flat_map(|(_, text)| text).map(|text| text.body.len()).sum::<usize>();
         let last = some.last().with_context(|| format!("batch {batch} is empty"))?;
         store.index_texts(inbox, last.uid, some_texts)?;
     }
@@ -132,9 +133,10 @@ fn searched(texts: usize) -> anyhow::Result<()> {
     for number in (1..=texts).step_by((texts / 500).max(1)) {
         let word = format!("parola{number:06}");
         let began = Instant::now();
-        let found = store.find_text(inbox, &word)?.context("the index does not tell")?;
+        let found =
+            store.find_text(inbox, &word, Within::Body)?.context("the index does not tell")?;
         times.push(began.elapsed());
-        anyhow::ensure!(!found.blobs.is_empty(), "{word} is not found");
+        anyhow::ensure!(!found.sure.is_empty(), "{word} is not found");
     }
     if let Some((least, median, most)) = spread(times) {
         let [least, median, most] = [least, median, most].map(|time| time.as_secs_f64() * 1000.0);

@@ -275,7 +275,7 @@ fn a_store_goes_on_without_its_archive() {
     fs::rename(&folder, &aside).unwrap();
     fs::write(&folder, b"no folder").unwrap();
     load(&store, 1, 4);
-    let segments = super::tests::files(&place.path("store/segments"));
+    let segments = tests::files(&place.path("store/segments"));
     drop(store);
     fs::remove_file(&folder).unwrap();
     fs::rename(&aside, &folder).unwrap();
