@@ -60,11 +60,16 @@ impl Place {
         refused.replace(self.root.path().to_str().unwrap(), "")
     }
 
-    /// The folder of the only history, and of a generation in it.
-    fn generation(&self, number: u64) -> PathBuf {
+    /// The folder of the only history, and of a generation in it; nothing as long as none was begun.
+    fn begun(&self, number: u64) -> Option<PathBuf> {
         let histories: Vec<_> = fs::read_dir(self.path("archive")).unwrap().collect();
-        assert_eq!(histories.len(), 1);
-        histories[0].as_ref().unwrap().path().join(format!("{number:08}"))
+        assert!(histories.len() <= 1);
+        let history = histories.first()?.as_ref().unwrap();
+        Some(history.path().join(format!("{number:08}")))
+    }
+
+    fn generation(&self, number: u64) -> PathBuf {
+        self.begun(number).unwrap()
     }
 
     /// Waits until all that was committed is archived.
@@ -74,7 +79,8 @@ impl Place {
         let last: u64 = db.query_row(get, [], |row| row.get(0).map(i64::cast_unsigned)).unwrap();
         let began = std::time::Instant::now();
         loop {
-            let head = stream::read_head(&self.generation(generation)).unwrap();
+            let begun = self.begun(generation);
+            let head = begun.and_then(|folder| stream::read_head(&folder).unwrap());
             match head.filter(|head| head.commit >= last) {
                 Some(head) => return head,
                 None => assert!(began.elapsed() < Duration::from_secs(60)),
