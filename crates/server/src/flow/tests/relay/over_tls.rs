@@ -10,6 +10,8 @@ use super::*;
 const RECORD_MORE: usize = 5 + 1 + 16;
 /// Of the handshake every so manieth octet is a place to cut: nothing of the message is said there yet.
 const HANDSHAKE_STEP: usize = 19;
+/// Signatures of ECDSA in DER have up to two octets more or fewer, and tickets too.
+const HANDSHAKE_VARIES: usize = 6;
 
 fn tls(scene: &Scene) -> Arc<ServerConfig> {
     let (chain, key) = scene.tls_pair();
@@ -74,8 +76,10 @@ fn a_connection_over_tls_that_is_cut_loses_nothing_and_doubles_nothing_but_in_th
         // Lengths of signatures and tickets differ a little.
         cut += if cut + 4 * HANDSHAKE_STEP < stood { HANDSHAKE_STEP } else { 1 };
     }
-    // The window is as long as the record of the answer, and nothing before it.
-    assert_eq!(doubled, "250 2.0.0 taken\r\n".len() + RECORD_MORE);
+    // The window is as long as the record of the answer, and nothing before it. Of one connection: each
+    // counts its octets anew, from a handshake that may be a few longer or shorter than the last.
+    let window = "250 2.0.0 taken\r\n".len() + RECORD_MORE;
+    assert!(doubled.abs_diff(window) <= HANDSHAKE_VARIES, "{doubled} {window}");
     assert!(cut > stood + 200 && in_clear > 50, "{cut} {stood} {in_clear}");
     assert!(events(&scene).iter().all(|(event, _)| event == "trasmissione"));
     assert_eq!(events(&scene).len(), cuts + 1);
