@@ -381,10 +381,14 @@ impl Store for EmbeddedStore {
         up_to: Uid,
         texts: Vec<(BlobId, Option<MessageText>)>,
     ) -> Result<(), StoreError> {
-        let there = |blob| self.shared.readers.read(|db| octets::octets(db, blob));
+        let there = |blob| match self.shared.readers.read(|db| octets::octets(db, blob)) {
+            Ok(_) => Ok(true),
+            Err(StoreError::NoSuchMessage) => Ok(false),
+            Err(error) => Err(error),
+        };
         self.in_texts(mailbox, |index| {
             index.add(mailbox, up_to, &texts)?;
-            index.prune(&|blob| there(blob).is_ok())
+            index.prune(&there)
         })
         .map(drop)
     }

@@ -94,6 +94,14 @@ impl Abroad {
         (!is_first).then_some(country)
     }
 
+    /// As if an account had not signed in from there: what was to follow could not be done.
+    fn unnote(&self, account: AccountId, country: Country) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = seen.get_mut(&account) {
+            places.retain(|(known, _)| *known != country);
+        }
+    }
+
     /// Writes down where accounts were, if that has changed.
     ///
     /// # Errors
@@ -174,6 +182,7 @@ pub(crate) async fn signs_in(site: &Arc<Site>, account: &Account, from: IpAddr) 
     match done {
         Ok(()) => freezes.then_some(Denied::Suspended),
         Err(error) => {
+            site.abroad.unnote(account.id, country);
             let error = format!("{error:#}");
             tracing::error!(target: "server", account = %account.address, error, reason, "a new country is not written down");
             freezes.then_some(Denied::Unavailable(error))

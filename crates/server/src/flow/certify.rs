@@ -52,13 +52,21 @@ pub(super) fn certify(
         hand_over_as_wished(site, &parcel, wishes, &envelope, onward, &mut transaction)?;
         Ok(transaction)
     };
-    // Within this provider the other points follow in this commit, where their mailboxes can take it.
-    match commit(site, with_receipt(true, Onward::AtOnce)?, "certify") {
-        Err(error) if is_of_a_mailbox(&error) || matches!(error, StoreError::Marked) => {
-            commit_receipt(site, |placed| with_receipt(placed, Onward::Queued), "certify")
+    // Within this provider the other points follow in this commit, where they can; what keeps them from it
+    // holds up nothing that the access point owes.
+    let at_once = with_receipt(true, Onward::AtOnce);
+    let Err(error) = at_once.and_then(|step| Ok(commit(site, step, "certify")?)) else {
+        return Ok(());
+    };
+    match error.downcast_ref::<StoreError>() {
+        Some(StoreError::JobGone(_)) => return Err(error),
+        Some(error) if is_of_a_mailbox(error) => {}
+        _ => {
+            let why = format!("{error:#}");
+            tracing::warn!(target: "flow", %why, "a message of ours goes on in steps of its own");
         }
-        done => Ok(done?),
     }
+    commit_receipt(site, |placed| with_receipt(placed, Onward::Queued), "certify")
 }
 
 /// The notice goes to the sender's mailbox, and nothing else happens (PEC-AP-10, PEC-NA).

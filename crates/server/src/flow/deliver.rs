@@ -100,6 +100,8 @@ pub(super) fn add_at_once(
 ) -> anyhow::Result<bool> {
     let Ok(account) = find_account(site, recipient)? else { return Ok(false) };
     let handing = Handing::new(site, envelope, octets, recipient, account)?;
+    // Nothing is recorded earlier than the receipt that attests it.
+    transaction.at = transaction.at.max(handing.at.instant());
     handing.add(site, placed, Onward::AtOnce, transaction)?;
     Ok(true)
 }

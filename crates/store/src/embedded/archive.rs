@@ -263,7 +263,7 @@ impl Archive {
         while let Some(items) = self.next() {
             for item in items {
                 let done = match item {
-                    Batch::Base(db, head) => self.begin(&db, head),
+                    Batch::Base(db, head) => self.begin(db, head),
                     Batch::Commits(commits) => self.write(commits),
                 };
                 if let Err(error) = done {
@@ -306,39 +306,58 @@ impl Archive {
     }
 
     /// Begins a generation with the index that a connection sees.
-    fn begin(&mut self, db: &Connection, head: Head) -> Result<(), StoreError> {
+    fn begin(&mut self, db: Box<Connection>, head: Head) -> Result<(), StoreError> {
         self.generation = None;
-        let segments = self.history.join("segments");
-        DirBuilder::new().recursive(true).mode(0o700).create(&segments)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(self.history.join("segments"))?;
         let number = stream::generations(&self.history)?.last().map_or(1, |(last, _)| last + 1);
         let folder = self.history.join(format!("{number:08}"));
         DirBuilder::new().mode(0o700).create(&folder)?;
+        let begun = self.fill(&folder, db, head);
+        if begun.is_err()
+            && let Err(error) = fs::remove_dir_all(&folder)
+        {
+            tracing::warn!(%error, folder = %folder.display(), "a generation that failed stays in the archive");
+        }
+        self.generation = Some(begun?);
+        tracing::info!(folder = %folder.display(), "the archive has another generation");
+        self.line.done.fetch_max(head.commit, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Copies what a generation begins with.
+    fn fill(
+        &self,
+        folder: &Path,
+        db: Box<Connection>,
+        head: Head,
+    ) -> Result<Generation, StoreError> {
+        let segments = self.history.join("segments");
         let index = folder.join("index.db");
         {
             let mut copy = Connection::open(&index)?;
-            let step = Backup::new(db, &mut copy)?.step(-1)?;
+            let step = Backup::new(&db, &mut copy)?.step(-1)?;
             if step != StepResult::Done {
                 return Err(StoreError::Medium(format!("the index is not copied: {step:?}")));
             }
         }
-        for (segment, end) in known_segments(db)? {
+        let (known, large) = (known_segments(&db)?, backup::large(&db)?);
+        // As long as it is open, the WAL of the store grows.
+        drop(db);
+        for (segment, end) in known {
             self.copy_segment(segment, end)?;
         }
-        backup::copy_large(&self.store, &self.history, db)?;
+        backup::copy_large(&self.store, &self.history, &large)?;
         flush_dir(&segments)?;
         let copied = File::open(&index)?;
         copied.sync_all()?;
         let commits = File::options().write(true).create_new(true).open(folder.join("commits"))?;
         commits.sync_all()?;
-        stream::write_base(&folder, head, stream::hash_of(&copied)?)?;
-        stream::write_head(&folder, head)?;
-        for folder in [&folder, &self.history, &parent(&self.history)] {
+        stream::write_base(folder, head, stream::hash_of(&copied)?)?;
+        stream::write_head(folder, head)?;
+        for folder in [folder, &self.history, &parent(&self.history)] {
             flush_dir(folder)?;
         }
-        tracing::info!(folder = %folder.display(), "the archive has another generation");
-        self.generation = Some(Generation { folder, commits, head });
-        self.line.done.fetch_max(head.commit, Ordering::AcqRel);
-        Ok(())
+        Ok(Generation { folder: folder.to_owned(), commits, head })
     }
 
     fn write(&mut self, batch: Vec<Commit>) -> Result<(), StoreError> {
@@ -349,7 +368,9 @@ impl Archive {
         for (segment, end) in ends {
             self.copy_segment(segment, end)?;
         }
-        let Some(generation) = &mut self.generation else { return Ok(()) };
+        let Some(generation) = &mut self.generation else {
+            return Err(StoreError::Medium("the archive has no generation to go on with".into()));
+        };
         let Some(last) = batch.last() else { return Ok(()) };
         let frame = stream::frame(&batch)?;
         generation.commits.write_all_at(&frame, generation.head.length)?;

@@ -80,14 +80,10 @@ pub(super) fn finish(part: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 /// Copies to `to` those of the octets with a file of their own that are not there yet.
-pub(super) fn copy_large(
-    dir: &Path,
-    to: &Path,
-    db: &rusqlite::Connection,
-) -> Result<(), StoreError> {
+pub(super) fn copy_large(dir: &Path, to: &Path, large: &[(u64, u64)]) -> Result<(), StoreError> {
     let (from, target) = (Files::view(dir, Keys::default()), Files::view(to, Keys::default()));
     let mut progress = Progress { done: 0, total: 0, tell: &mut |_, _| {} };
-    for (blob, _) in large(db)? {
+    for &(blob, _) in large {
         let ((_, source), (folder, copy)) = (from.large_path(blob), target.large_path(blob));
         if !copy.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;

@@ -134,9 +134,9 @@ impl EmbeddedStore {
         mailbox: MailboxId,
         work: impl FnOnce(&mut search::Texts) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let (account, last_blob) = self.shared.readers.read(|db| {
-            Ok((mailboxes::Numbers::load(db, mailbox)?.account, Counters::load(db)?.blob))
-        })?;
+        let readers = &self.shared.readers;
+        let account = readers.read(|db| Ok(mailboxes::Numbers::load(db, mailbox)?.account))?;
+        let last_blob = || readers.read(|db| Ok(Counters::load(db)?.blob));
         self.texts.as_ref().map(|texts| texts.with(account, last_blob, work)).transpose()
     }
 

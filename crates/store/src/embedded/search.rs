@@ -44,25 +44,30 @@ impl Indexes {
         self.dir.join(format!("{:02x}", account.0 % 256)).join(format!("{:08x}.db", account.0))
     }
 
-    /// Does something with the index of an account. `last_blob` is the last number given to octets: an
-    /// index that knows higher ones is of another store, one that was put back from a copy.
+    /// Does something with the index of an account. `last_blob` is the last number given to octets, asked
+    /// when nobody else is at the index: one that knows higher ones is of another store, one that was put
+    /// back from a copy.
     pub(super) fn with<T>(
         &self,
         account: AccountId,
-        last_blob: u64,
+        last_blob: impl FnOnce() -> Result<u64, StoreError>,
         work: impl FnOnce(&mut Texts) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let texts = self.take(account)?;
         let mut texts = lock(&texts);
-        if texts.last_blob()? > last_blob {
-            tracing::warn!(
-                account = account.0,
-                "an index of texts is of a later store: begun anew"
-            );
-            texts.begin_anew()?;
-        }
-        texts.now = last_blob;
-        match work(&mut texts) {
+        let last_blob = last_blob()?;
+        let done = texts.last_blob().and_then(|known| {
+            if known > last_blob {
+                tracing::warn!(
+                    account = account.0,
+                    "an index of texts is of a later store: begun anew"
+                );
+                texts.begin_anew()?;
+            }
+            texts.now = last_blob;
+            work(&mut texts)
+        });
+        match done {
             Err(error) if texts.is_damaged() => {
                 tracing::warn!(account = account.0, %error, "an index of texts is damaged: begun anew");
                 texts.begin_anew()?;

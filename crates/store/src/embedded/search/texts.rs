@@ -144,7 +144,7 @@ impl Texts {
     /// Takes out what is not there any more, once that is half of it.
     pub(in super::super) fn prune(
         &mut self,
-        is_there: &dyn Fn(BlobId) -> bool,
+        is_there: &dyn Fn(BlobId) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         let get = "SELECT (SELECT count(*) FROM texts), pruned FROM state";
         let (count, pruned): (i64, i64) =
@@ -158,7 +158,7 @@ impl Texts {
             let mut get = txn.prepare("SELECT blob FROM texts")?;
             let blobs = get.query_map([], |row| row.get::<_, i64>(0))?;
             for blob in blobs.collect::<Result<Vec<_>, _>>()? {
-                if !is_there(BlobId(blob.cast_unsigned())) {
+                if !is_there(BlobId(blob.cast_unsigned()))? {
                     txn.prepare_cached("DELETE FROM places WHERE rowid = ?")?.execute([blob])?;
                     txn.prepare_cached("DELETE FROM texts WHERE blob = ?")?.execute([blob])?;
                     left -= 1;
@@ -362,10 +362,14 @@ mod tests {
         let account = AccountId(300);
         let use_it = |work: &mut dyn FnMut(&mut Texts)| {
             indexes
-                .with(account, 99, |texts| {
-                    work(texts);
-                    Ok(())
-                })
+                .with(
+                    account,
+                    || Ok(99),
+                    |texts| {
+                        work(texts);
+                        Ok(())
+                    },
+                )
                 .unwrap();
         };
         let many = (0..=words::WORDS_MAX).map(|number| format!("{number} ")).collect::<String>();
@@ -408,7 +412,8 @@ mod tests {
         });
         // Opened again it is the same; where the store is an earlier one it is begun anew.
         let indexes = Indexes::open(dir.path()).unwrap();
-        let to = |last| indexes.with(account, last, |texts| texts.indexed_to(MAILBOX)).unwrap();
+        let to =
+            |last| indexes.with(account, || Ok(last), |texts| texts.indexed_to(MAILBOX)).unwrap();
         assert_eq!((to(99), to(98), to(99)), (4, 0, 0));
         indexes.remove(account).unwrap();
         assert!(!indexes.path(account).exists());
@@ -420,17 +425,21 @@ mod tests {
         let account = AccountId(1);
         let indexes = Indexes::open(dir.path()).unwrap();
         indexes
-            .with(account, 9, |texts| {
-                add(texts, 1, &[(1, Some(("testo", "")))]);
-                Ok(())
-            })
+            .with(
+                account,
+                || Ok(9),
+                |texts| {
+                    add(texts, 1, &[(1, Some(("testo", "")))]);
+                    Ok(())
+                },
+            )
             .unwrap();
         let path = indexes.path(account);
         // Closed, so that nothing of it is left in its journal.
         drop(indexes);
         fs::write(path, b"this is no database, and long enough to be looked at").unwrap();
         let indexes = Indexes::open(dir.path()).unwrap();
-        assert_eq!(indexes.with(account, 9, |texts| texts.indexed_to(MAILBOX)).unwrap(), 0);
+        assert_eq!(indexes.with(account, || Ok(9), |texts| texts.indexed_to(MAILBOX)).unwrap(), 0);
     }
 
     #[test]
@@ -438,24 +447,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let indexes = Indexes::open(dir.path()).unwrap();
         indexes
-            .with(AccountId(1), 99_999, |texts| {
-                let many: Vec<_> = (1..=STALE_MAX as u64)
-                    .map(|blob| (blob, Some(("testo", if blob == 9 { "unico" } else { "" }))))
-                    .collect();
-                add(texts, 1, &many);
-                texts.prune(&|blob| blob.0 < 3).unwrap();
-                assert_eq!(found(texts, "testo").unwrap().0.len(), STALE_MAX as usize);
-                assert_eq!(known(texts), ["testo", "unico"]);
-                add(texts, 2, &[(5_000, Some(("testo", ""))), (5_001, None)]);
-                texts.prune(&|blob| blob.0 < 3 || blob.0 == 5_001).unwrap();
-                assert_eq!(found(texts, "testo").unwrap(), (vec![1, 2], vec![5_001]));
-                // And words that are nowhere any more.
-                assert_eq!(known(texts), ["testo"]);
-                assert_eq!(found(texts, "unico").unwrap(), (vec![], vec![5_001]));
-                add(texts, 3, &[(5_002, Some(("unico", "")))]);
-                assert_eq!(found(texts, "unico").unwrap(), (vec![5_002], vec![5_001]));
-                Ok(())
-            })
+            .with(
+                AccountId(1),
+                || Ok(99_999),
+                |texts| {
+                    let many: Vec<_> = (1..=STALE_MAX as u64)
+                        .map(|blob| (blob, Some(("testo", if blob == 9 { "unico" } else { "" }))))
+                        .collect();
+                    add(texts, 1, &many);
+                    texts.prune(&|blob| Ok(blob.0 < 3)).unwrap();
+                    assert_eq!(found(texts, "testo").unwrap().0.len(), STALE_MAX as usize);
+                    assert_eq!(known(texts), ["testo", "unico"]);
+                    add(texts, 2, &[(5_000, Some(("testo", ""))), (5_001, None)]);
+                    texts.prune(&|blob| Ok(blob.0 < 3 || blob.0 == 5_001)).unwrap();
+                    assert_eq!(found(texts, "testo").unwrap(), (vec![1, 2], vec![5_001]));
+                    // And words that are nowhere any more.
+                    assert_eq!(known(texts), ["testo"]);
+                    assert_eq!(found(texts, "unico").unwrap(), (vec![], vec![5_001]));
+                    add(texts, 3, &[(5_002, Some(("unico", "")))]);
+                    assert_eq!(found(texts, "unico").unwrap(), (vec![5_002], vec![5_001]));
+                    Ok(())
+                },
+            )
             .unwrap();
     }
 }
