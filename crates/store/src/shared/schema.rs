@@ -71,6 +71,10 @@ CREATE INDEX blobs_object ON blobs (object);
 -- Objects in which a blob died, and when.
 CREATE TABLE garbage (object TEXT COLLATE \"C\" PRIMARY KEY, since TIMESTAMPTZ NOT NULL);
 CREATE INDEX garbage_since ON garbage (since);
+-- One row of each transaction for a while: that it was kept, for who lost the answer. Its number would not do,
+-- for a database that died may give the number of one that was lost to another.
+CREATE TABLE verdicts (token BIGINT PRIMARY KEY, made TIMESTAMPTZ NOT NULL DEFAULT now());
+CREATE INDEX verdicts_made ON verdicts (made);
 -- What was made of octets, for speed, and the texts in them by account: they go with them.
 CREATE TABLE digests (blob BIGINT PRIMARY KEY, digest BYTEA NOT NULL);
 CREATE TABLE texts (

@@ -7,6 +7,7 @@
 //! two calls do stand in each other's way the database breaks one off, and it is done again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,7 @@ pub(super) fn write<T>(
     loop {
         tries += 1;
         let mut again = false;
+        let token = RandomState::new().hash_one((node, tries)).cast_signed();
         let ended = pool.with(|db| {
             let mut txn = Txn {
                 db,
@@ -170,6 +172,7 @@ pub(super) fn write<T>(
             let ended = db.numbered_transaction(|| {
                 let done = work(&mut txn)?;
                 txn.settle(node, channel)?;
+                txn.db.execute("INSERT INTO verdicts (token) VALUES ($1)", &[&token])?;
                 Ok((done, std::mem::take(&mut txn.changed)))
             });
             again = db.take_again();
@@ -178,7 +181,7 @@ pub(super) fn write<T>(
         match ended {
             Ok(Ended::Kept(done)) => return Ok(done),
             Ok(Ended::Unknown { number, made, error }) => {
-                return verdict(pool, &number).map_or(Err(error), |()| Ok(made));
+                return verdict(pool, &number, token).map_or(Err(error), |()| Ok(made));
             }
             Err(_) if again && tries < TRIES_MAX => {
                 // Whoever won is done by then; each node waits another while.
@@ -189,18 +192,25 @@ pub(super) fn write<T>(
     }
 }
 
-/// Whether the transaction of this number, whose answer was lost, was kept.
-fn verdict(pool: &Pool, transaction: &str) -> Option<()> {
+/// Whether the transaction that left this token, and whose answer was lost, was kept. By its number is only
+/// asked whether it goes on still.
+fn verdict(pool: &Pool, transaction: &str, token: i64) -> Option<()> {
     let until = Instant::now() + VERDICT_TIME_MAX;
     while Instant::now() < until {
         let told = pool.with(|db| {
+            let find = "SELECT 1 FROM verdicts WHERE token = $1";
+            let is_there = || Ok(db.first(find, &[&token])?.is_some());
+            if is_there()? {
+                return Ok(Some(true));
+            }
             let row = db.first("SELECT txid_status($1::text::bigint)", &[&transaction])?;
-            row.map_or(Ok(None), |row| get::<Option<String>>(&row, 0))
+            let status = row.map_or(Ok(None), |row| get::<Option<String>>(&row, 0))?;
+            if status.as_deref() == Some("in progress") { Ok(None) } else { is_there().map(Some) }
         });
-        match told.as_ref().map(Option::as_deref) {
-            Ok(Some("committed")) => return Some(()),
-            Ok(Some("in progress")) | Err(_) => thread::sleep(Duration::from_millis(200)),
-            Ok(_) => return None,
+        match told {
+            Ok(Some(true)) => return Some(()),
+            Ok(Some(false)) => return None,
+            Ok(None) | Err(_) => thread::sleep(Duration::from_millis(200)),
         }
     }
     None

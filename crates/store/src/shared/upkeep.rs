@@ -40,6 +40,7 @@ pub(super) fn sweep(
 ) -> Result<Compacted, StoreError> {
     let mut compacted = Compacted::default();
     pool.with(|db| {
+        db.execute("DELETE FROM verdicts WHERE made < now() - interval '1 hour'", &[])?;
         let old = "SELECT object FROM garbage WHERE since < now() - make_interval(secs => $1)
                    ORDER BY since LIMIT $2";
         for row in db.query(old, &[&REST_SECS, &AT_ONCE])? {
