@@ -133,6 +133,18 @@ impl Demo {
         Self::spawn(command, data)
     }
 
+    /// As [`start`](Self::start), with its log written to this file.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_logging_to(data: &Path, log: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new(program()?);
+        command.arg("demo").arg("--data").arg(data).env("RUST_LOG", "debug");
+        command.args(["--port-base", &free_port_base()?.to_string(), "--json"]);
+        Self::spawn_logging_to(command, data, log)
+    }
+
     /// Starts `ceralacca serve` on the provider that `init` made in this folder.
     ///
     /// # Errors
@@ -144,9 +156,12 @@ impl Demo {
         Self::spawn(command, data)
     }
 
-    fn spawn(mut command: Command, data: &Path) -> anyhow::Result<Self> {
-        let log = data.with_extension("log");
-        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+    fn spawn(command: Command, data: &Path) -> anyhow::Result<Self> {
+        Self::spawn_logging_to(command, data, &data.with_extension("log"))
+    }
+
+    fn spawn_logging_to(mut command: Command, data: &Path, log: &Path) -> anyhow::Result<Self> {
+        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
@@ -165,17 +180,17 @@ impl Demo {
             Err(_) => {
                 child.kill()?;
                 child.wait()?;
-                bail!("not ready after {START_WAIT:?}: {}", tail(&log));
+                bail!("not ready after {START_WAIT:?}: {}", tail(log));
             }
         };
         if line.is_empty() {
             let status = child.wait()?;
-            bail!("ended with {status} before it was ready: {}", tail(&log));
+            bail!("ended with {status} before it was ready: {}", tail(log));
         }
         let ready: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
         let ca = ready["ca"].as_str().context("no ca in the ready line")?;
         let tls = wire::trusting(&std::fs::read(ca)?)?;
-        Ok(Self { child, ready, data: data.to_owned(), tls, log })
+        Ok(Self { child, ready, data: data.to_owned(), tls, log: log.to_owned() })
     }
 
     /// The address of a listener, by its name in the ready line.
@@ -272,6 +287,9 @@ impl Drop for Demo {
 }
 
 fn tail(log: &Path) -> String {
+    if !log.is_file() {
+        return "its log is not in a file".to_owned();
+    }
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")

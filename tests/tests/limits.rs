@@ -290,7 +290,9 @@ fn a_full_disk_refuses_and_forgets_nothing() -> anyhow::Result<()> {
         }
     };
     let data = disk.0.path().join("demo");
-    let demo = Demo::start(&data)?;
+    // Its log has room all the while, and is read below.
+    let elsewhere = tempfile::NamedTempFile::new()?;
+    let demo = Demo::start_logging_to(&data, elsewhere.path())?;
     open_service_mailbox(&data, SERVICE_PASSWORD)?;
     let ledger = Ledger::default();
     let mut serial = 0;
@@ -338,6 +340,22 @@ fn a_full_disk_refuses_and_forgets_nothing() -> anyhow::Result<()> {
     let tally = ledger.prove(&demo, SERVICE_PASSWORD)?;
     println!("{tally:?}");
     ensure!(tally.acknowledged >= 6);
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_log_that_cannot_be_written_takes_nothing_else_with_it() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    // Every line of it fails: no space left on device.
+    let demo = Demo::start_logging_to(&data, Path::new("/dev/full"))?;
+    let mut smtp = demo.submit_as(MARIO)?;
+    smtp.submit(MARIO, &[COMUNE], &message(MARIO, &[COMUNE], "<muto@cliente.example>", 200))?;
+    demo.imap_as(COMUNE)?.wait_for_count("INBOX", 1)?;
+    // Acceptance and delivery came back too: both points and the signing process go on.
+    demo.imap_as(MARIO)?.wait_for_count("INBOX", 2)?;
+    ensure!(demo.page("/ready")?.0 == 200);
     ensure!(demo.stop()?.success());
     Ok(())
 }
