@@ -30,12 +30,15 @@ fuzz_target!(|octets: &[u8]| {
             let size = options.size.map_or_else(String::new, |size| format!(" SIZE={size}"));
             let body = if options.eight_bit { " BODY=8BITMIME" } else { "" };
             let tls = if options.dsn.require_tls { " REQUIRETLS" } else { "" };
-            format!("MAIL FROM:<{path}>{size}{body}{tls}{}", options.dsn)
+            let utf8 = if options.utf8 { " SMTPUTF8" } else { "" };
+            format!("MAIL FROM:<{path}>{size}{body}{tls}{utf8}{}", options.dsn)
         }
-        Command::Rcpt { path: ForwardPath::Postmaster, dsn } => {
+        // What was beyond ASCII is written in A-labels, and is another command then.
+        Command::Rcpt { beyond_ascii: true, .. } => return,
+        Command::Rcpt { path: ForwardPath::Postmaster, dsn, .. } => {
             format!("RCPT TO:<postmaster>{dsn}")
         }
-        Command::Rcpt { path: ForwardPath::Address(address), dsn } => {
+        Command::Rcpt { path: ForwardPath::Address(address), dsn, .. } => {
             format!("RCPT TO:<{address}>{dsn}")
         }
         Command::Bdat { octets, last } => {

@@ -45,6 +45,7 @@ fn play(choice: u8, no: u8, stream: &[u8], segment_max: usize) -> Seen {
         size_max: SIZE_MAX,
         recipients_max: RECIPIENTS_MAX,
         eight_bit: choice & 4 == 0,
+        utf8: choice & 8 == 0,
         mechanisms: Mechanism::ALL.to_vec(),
         starttls: choice & 2 == 0,
     };

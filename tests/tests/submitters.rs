@@ -1,5 +1,6 @@
 //! Programs that submit mail for other programs: msmtp, nodemailer and lettre, by STARTTLS and by
-//! implicit TLS, each with the mechanisms it has. Each message gets its two receipts.
+//! implicit TLS, each with the mechanisms it has. Each message gets its two receipts. Python's
+//! smtplib writes headers in UTF-8.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
@@ -158,4 +159,56 @@ fn lettre_sends_by_starttls_and_by_tls_and_keeps_a_connection() {
     all_arrived(&demo, 4);
     let error = transport("submissions", Mechanism::Plain, "sbagliata").send(&message).unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("credentials"), "{error}");
+}
+
+/// What a header says in UTF-8 is certified in encoded words, and says the same.
+// PEC-FMT-10
+#[test]
+fn smtplib_sends_a_header_in_utf_8_where_it_is_announced() {
+    const SCRIPT: &str = "
+import email.message, email.policy, smtplib, ssl, sys
+ca, port, user, password, to = sys.argv[1:]
+smtp = smtplib.SMTP_SSL('localhost', int(port), context=ssl.create_default_context(cafile=ca))
+smtp.ehlo()
+assert smtp.has_extn('smtputf8') and smtp.has_extn('8bitmime'), smtp.esmtp_features
+smtp.login(user, password)
+message = email.message.EmailMessage(policy=email.policy.SMTPUTF8)
+message['From'] = user
+message['To'] = 'Città di Forlì <' + to + '>'
+message['Subject'] = 'Perché la città tace'
+message.set_content('Già fatto.', cte='8bit')
+message.add_attachment(b'x', maintype='application', subtype='pdf', filename='perché.pdf')
+octets = message.as_bytes()
+assert 'Subject: Perché la città tace\\r\\n'.encode() in octets, octets
+smtp.sendmail(user, [to], octets, mail_options=['SMTPUTF8', 'BODY=8BITMIME'])
+try:
+    smtp.sendmail(user, ['nicolò@pec.beta.example'], octets, mail_options=['SMTPUTF8'])
+except smtplib.SMTPRecipientsRefused as error:
+    print(list(error.recipients.values()))
+smtp.quit()
+";
+    let folder = tempfile::tempdir().unwrap();
+    let changes = [("[limits]\n", "[limits]\nutf8 = true\n")];
+    let demo = Demo::start_changed(&folder.path().join("demo"), &changes, "").unwrap();
+    let mut python = tool("python3", "python3").unwrap();
+    python.args(["-B", "-c", SCRIPT, ca(&demo), &port(&demo, "submissions").to_string()]);
+    let refused = run(python.args([MARIO, PASSWORD, COMUNE])).unwrap().ok().unwrap();
+    assert_eq!(
+        refused.trim(),
+        "[(553, b'5.6.7 What an address has before its @ must be ASCII here')]"
+    );
+    all_arrived(&demo, 1);
+    let (_, envelope) = demo.imap_as(COMUNE).unwrap().messages("INBOX").unwrap().remove(0);
+    let envelope = String::from_utf8(envelope).unwrap();
+    assert!(envelope.is_ascii());
+    for line in [
+        "Subject: POSTA CERTIFICATA: =?utf-8?Q?Perch=C3=A9_la_citt=C3=A0?= tace\r\n",
+        "\r\nTo: =?utf-8?Q?Citt=C3=A0_di_Forl=C3=AC?= <comune@pec.beta.example>\r\n",
+        "\r\nSubject: =?utf-8?Q?Perch=C3=A9_la_citt=C3=A0?= tace\r\n",
+        " with UTF8SMTPSA id\r\n ",
+        "filename*=UTF-8''perch%C3%A9.pdf\r\n",
+        "\r\nGi=C3=A0 fatto.\r\n",
+    ] {
+        assert!(envelope.contains(line), "{line:?} is not in {envelope}");
+    }
 }

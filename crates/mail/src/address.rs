@@ -57,6 +57,22 @@ impl Domain {
         Ok(Self(text.to_ascii_lowercase()))
     }
 
+    /// As [`parse`](Self::parse), of a name that may have U-labels (RFC 5890 §2.3.2.1): they become
+    /// A-labels, as all that travels has them.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse); a label that IDNA does not allow is [`AddressError::Domain`].
+    pub fn from_unicode(text: &str) -> Result<Self, AddressError> {
+        if text.is_ascii() {
+            return Self::parse(text);
+        }
+        if text.len() > DOMAIN_OCTETS_MAX {
+            return Err(AddressError::TooLong);
+        }
+        Self::parse(&idna::domain_to_ascii(text).map_err(|_| AddressError::Domain)?)
+    }
+
     /// The name, in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -99,6 +115,24 @@ impl Address {
             return Err(AddressError::TooLong);
         }
         Ok(Self { local: canonical_local(local)?, domain: Domain::parse(domain)? })
+    }
+
+    /// As [`parse`](Self::parse), of an address whose domain may have U-labels, as RFC 6531 §3.3
+    /// lets them stand in a path.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse): the local part is ASCII here too.
+    pub fn from_unicode(text: &str) -> Result<Self, AddressError> {
+        let at = text.rfind('@').ok_or(AddressError::Shape)?;
+        let (local, domain) = (&text[..at], &text[at + 1..]);
+        if text.is_ascii() || domain.is_empty() {
+            return Self::parse(text);
+        }
+        if text.len() + "<>".len() > PATH_OCTETS_MAX {
+            return Err(AddressError::TooLong);
+        }
+        Self::parse(&format!("{local}@{}", Domain::from_unicode(domain)?))
     }
 
     /// The local part, as written.
@@ -229,6 +263,26 @@ mod tests {
             assert_eq!(address.to_string(), expected);
             assert_eq!(Address::parse(expected), Ok(address));
         }
+    }
+
+    #[test]
+    fn a_domain_beyond_ascii_becomes_what_travels() {
+        for (text, expected) in [
+            ("Mario@Citt\u{e0}.example", Ok("Mario@xn--citt-3na.example")),
+            ("mario@b.example", Ok("mario@b.example")),
+            ("nicol\u{f2}@b.example", Err(AddressError::LocalPart)),
+            ("nicol\u{f2}@citt\u{e0}.example", Err(AddressError::LocalPart)),
+            ("a@\u{e8}..example", Err(AddressError::Domain)),
+            ("a@\u{200b}\u{e8} .example", Err(AddressError::Domain)),
+            ("citt\u{e0}.example", Err(AddressError::Shape)),
+            ("a@", Err(AddressError::Shape)),
+        ] {
+            let read = Address::from_unicode(text).map(|address| address.to_string());
+            assert_eq!(read.as_deref().map_err(|error| *error), expected, "{text}");
+        }
+        let long = |octets: usize| format!("a@{}", "\u{e8}".repeat(octets / 2));
+        assert_eq!(Address::from_unicode(&long(254)), Err(AddressError::TooLong));
+        assert_eq!(Domain::from_unicode(&"\u{e8}".repeat(128)), Err(AddressError::TooLong));
     }
 
     #[test]

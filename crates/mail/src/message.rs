@@ -9,6 +9,7 @@ mod date;
 mod field;
 mod words;
 
+pub(crate) use address_list::strict as strict_address_list;
 pub use address_list::{ADDRESSES_MAX, ListItem, NamedAddress, lenient_address_list};
 pub use charset::decode_charset;
 pub(crate) use field::without_controls;

@@ -2,7 +2,8 @@
 //!
 //! Doubt D-10 of the PEC specification: between providers all is 7-bit (PEC-FMT-10), and a
 //! `message/rfc822` part cannot be encoded as a whole (RFC 2046 §5.2.1), so what comes with 8-bit
-//! octets is converted before it becomes the original message (RFC 6152 §3 describes the task).
+//! octets is converted before it becomes the original message (RFC 6152 §3 describes the task). So
+//! are header fields in UTF-8 (RFC 6532), where a form in ASCII says the same.
 //! Not here: line ends. They are taken as CRLF, as the incoming side of SMTP makes sure.
 
 use std::ops::Range;
@@ -11,14 +12,17 @@ use crate::encoding::{base64_lines, decode_base64, decode_quoted_printable, quot
 use crate::message::FieldLines;
 use crate::mime::{self, Kind, Part, Structure};
 
+mod header;
+
 /// Octets of a line at most, its line end aside: RFC 5322 §2.1.1, RFC 5321 §4.5.3.1.6.
 pub const LINE_OCTETS_MAX: usize = 998;
 
 /// Why a message cannot be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SevenBitError {
-    /// Octets above 127 in a header field.
-    #[error("a header field has octets above 127")]
+    /// Octets above 127 in a header field that are no UTF-8, or stand where nothing says them in
+    /// ASCII: the local part of an address, an identifier, a boundary.
+    #[error("a header field has octets above 127 that cannot be encoded")]
     Header,
     /// The part is inside a `multipart/signed` (or is one): converting it would break a signature.
     #[error("a signed part has octets above 127")]
@@ -46,11 +50,12 @@ fn has_long_line(octets: &[u8]) -> bool {
 }
 
 /// Converts the leaf parts that have 8-bit octets or over-long lines (quoted-printable for text,
-/// base64 for the rest), and leaves every other octet as it is.
+/// base64 for the rest) and the header fields in UTF-8, and leaves every other octet as it is.
 ///
 /// A part that is encoded already, and still has such octets or lines, is encoded anew. Of a
 /// converted part only the body and the Content-Transfer-Encoding field change; a message of one
-/// such part also gets the MIME-Version field that it lacks (RFC 2045 §4).
+/// such part also gets the MIME-Version field that it lacks (RFC 2045 §4). Of an address list in
+/// UTF-8 the names of groups and the comments go.
 ///
 /// # Errors
 ///
@@ -66,7 +71,11 @@ pub fn make_seven_bit(octets: &[u8]) -> Result<Vec<u8>, SevenBitError> {
     let mut edits = Vec::new();
     for (index, part) in structure.parts.iter().enumerate() {
         if !octets[part.header.clone()].is_ascii() {
-            return Err(SevenBitError::Header);
+            // The header of what is signed is outside of the signature; those inside of it are not.
+            if part.parent.is_some_and(|parent| is_signed(&structure, parent)) {
+                return Err(SevenBitError::Signed);
+            }
+            encode_header(part, octets, &mut edits)?;
         }
         let body = &octets[part.body.clone()];
         if part.kind != Kind::Leaf || is_seven_bit(body) {
@@ -79,6 +88,7 @@ pub fn make_seven_bit(octets: &[u8]) -> Result<Vec<u8>, SevenBitError> {
         edit_header(&structure, part, octets, name, &mut edits);
         edits.push(Edit { range: part.body.clone(), octets: encoded });
     }
+    edits.sort_by_key(|edit| edit.range.start);
     let converted = apply(octets, &edits);
     // What is left stands where nothing can be encoded: preamble, epilogue, a header line.
     if is_seven_bit(&converted) { Ok(converted) } else { Err(SevenBitError::Octets) }
@@ -125,6 +135,24 @@ fn encode(
         "base64" if body.is_ascii() => Ok(in_base64(&decode_base64(body))),
         _ => Err(SevenBitError::Octets),
     }
+}
+
+/// The fields of a part that are beyond ASCII.
+fn encode_header(part: &Part, octets: &[u8], edits: &mut Vec<Edit>) -> Result<(), SevenBitError> {
+    let mut lines = FieldLines::new(&octets[part.header.clone()]);
+    while let Some(line) = lines.next() {
+        let end = part.header.end - lines.rest().len();
+        match line {
+            Some(field) if field.octets.is_ascii() => {}
+            Some(field) => {
+                let octets = header::ascii_field(&field).ok_or(SevenBitError::Header)?;
+                edits.push(Edit { range: end - field.octets.len()..end, octets });
+            }
+            // Whether a line that is no field is ASCII shows at the end.
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// Octets that take the place of a range.
@@ -305,13 +333,34 @@ mod tests {
     }
 
     #[test]
+    fn header_fields_in_utf_8_are_encoded_beside_a_body_that_is() {
+        assert_eq!(
+            converted(
+                "Subject: citt\u{e0}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                 Content-Transfer-Encoding: 8bit\r\nX-B: \u{e8}\r\n\r\ngi\u{e0}\r\n"
+            )
+            .unwrap(),
+            "Subject: =?utf-8?Q?citt=C3=A0?=\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Transfer-Encoding: quoted-printable\r\nX-B: =?utf-8?B?w6g=?=\r\n\
+             MIME-Version: 1.0\r\n\r\ngi=C3=A0\r\n"
+        );
+        // The header of a signed message is not what is signed.
+        let signed = "Subject: \u{e8}\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n\
+                      --b\r\n\r\nciao\r\n--b--\r\n";
+        let expected = signed.replace('\u{e8}', "=?utf-8?B?w6g=?=");
+        assert_eq!(converted(signed).unwrap(), expected);
+    }
+
+    #[test]
     fn what_cannot_be_converted_is_refused() {
         let long = "x".repeat(999);
         let plain = "\r\nciao";
         let one_leaf = |fields: &str, body: &str| format!("{fields}\r\n\r\n{body}");
         for (message, expected) in [
-            (one_leaf("Subject: \u{e8}", "ciao"), SevenBitError::Header),
-            (nested("X-A: \u{e8}\r\n\r\n", "", plain, false), SevenBitError::Header),
+            (one_leaf("To: \u{e8}@b.example", "ciao"), SevenBitError::Header),
+            (nested("Content-ID: \u{e8}\r\n\r\n", "", plain, false), SevenBitError::Header),
+            (nested("X-A: \u{e8}\r\n\r\n", "", plain, true), SevenBitError::Signed),
+            (one_leaf("no field \u{e8}", "ciao"), SevenBitError::Octets),
             (nested("\r\n\u{e8}", "", plain, true), SevenBitError::Signed),
             (nested(plain, "\r\n\u{e8}", plain, true), SevenBitError::Signed),
             (one_leaf("Content-Type: multipart/signed", "\u{e8}"), SevenBitError::Signed),

@@ -119,7 +119,7 @@ pub enum Refusal {
     Form,
     /// A field that may stand once stands twice (PEC-AP-09).
     Repeated(&'static str),
-    /// Octets above 127 in a header (PEC-FMT-10).
+    /// Octets above 127 in a header, where no form in ASCII says the same (PEC-FMT-10).
     HeaderNotAscii,
     /// Octets above 127 in what is signed, where they cannot be converted.
     SignedNotAscii,
@@ -289,20 +289,21 @@ fn check<'a>(
     if !limits.allow(draft.octets.len(), recipients.len()) {
         return Err(Refusal::Size);
     }
-    let message = Message::parse(draft.octets).map_err(|error| match error {
+    let form = |error| match error {
         MessageError::HeaderTooLong | MessageError::TooManyFields | MessageError::NotAField => {
             Refusal::Form
         }
-    })?;
-    if !message.header().is_ascii() {
-        return Err(Refusal::HeaderNotAscii);
-    }
+    };
+    // Before anything is converted: how much there is to convert is bounded here.
+    let came = Message::parse(draft.octets).map_err(form)?;
     // A bare CR or a NUL would not be the same to all who read it.
     let control = |b: &u8| b.is_ascii_control() && !b"\r\n\t".contains(b);
     let bare_cr = |pair: &[u8]| pair[0] == b'\r' && pair[1] != b'\n';
-    if message.header().iter().any(control) || message.header().windows(2).any(bare_cr) {
+    if came.header().iter().any(control) || came.header().windows(2).any(bare_cr) {
         return Err(Refusal::Form);
     }
+    let octets = in_seven_bits(draft.octets)?;
+    let message = Message::parse(&octets).map_err(form)?;
     let repeated = |name: &&&str| message.all(name).nth(1).is_some();
     if let Some(name) = ONCE.iter().find(repeated) {
         return Err(Refusal::Repeated(name));
@@ -311,10 +312,15 @@ fn check<'a>(
     if let Some(recipient) = recipients.iter().find(|r| provider.is_service_address(&r.address)) {
         return Err(Refusal::ServiceAddress(recipient.address.clone()));
     }
-    if sevenbit::is_seven_bit(draft.octets) {
-        return Ok(Cow::Borrowed(draft.octets));
+    Ok(octets)
+}
+
+/// What is certified travels in 7 bits (PEC-FMT-10): all that is looked at is what will be.
+fn in_seven_bits(octets: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
+    if sevenbit::is_seven_bit(octets) {
+        return Ok(Cow::Borrowed(octets));
     }
-    sevenbit::make_seven_bit(draft.octets).map(Cow::Owned).map_err(|error| match error {
+    sevenbit::make_seven_bit(octets).map(Cow::Owned).map_err(|error| match error {
         SevenBitError::Header => Refusal::HeaderNotAscii,
         SevenBitError::Signed => Refusal::SignedNotAscii,
         SevenBitError::Structure => Refusal::Structure,

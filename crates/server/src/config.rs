@@ -367,6 +367,9 @@ pub(crate) struct Limits {
     /// Whether 8BITMIME is announced: certified mail travels in 7 bits, and what comes in 8 is
     /// converted before it is certified, or refused (doubt D-10).
     pub(crate) eight_bit: bool,
+    /// Whether SMTPUTF8 is announced too: what a header says in UTF-8 is encoded before it is
+    /// certified, and domains become A-labels (the same doubt).
+    pub(crate) utf8: bool,
     /// From here SMTP refuses, announced as SIZE.
     pub(crate) refuse_above_octets: u64,
     /// APPENDLIMIT (RFC 7889 §2).
@@ -406,6 +409,7 @@ impl Default for Limits {
             message_octets: 30 * 1024 * 1024,
             recipients: 500,
             eight_bit: false,
+            utf8: false,
             refuse_above_octets: 100 * 1024 * 1024,
             append_octets: 100 * 1024 * 1024,
             receipt_reserve: 1024 * 1024,

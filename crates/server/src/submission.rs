@@ -39,6 +39,7 @@ fn settings(site: &Site, role: Role) -> Arc<Settings> {
         size_max: config.limits.refuse_above_octets,
         recipients_max: config.limits.recipients,
         eight_bit: config.limits.eight_bit,
+        utf8: config.limits.utf8,
         mechanisms: Mechanism::EVERYWHERE.to_vec(),
         starttls: true,
     })

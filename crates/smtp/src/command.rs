@@ -47,6 +47,8 @@ pub enum Command {
     Rcpt {
         /// Whom it is for.
         path: ForwardPath,
+        /// Whether the address was written beyond ASCII, RFC 6531 §3.3: for the session to allow.
+        beyond_ascii: bool,
         /// What its sender asks to be told of it.
         dsn: RecipientDsn,
     },
@@ -82,6 +84,8 @@ pub struct MailOptions {
     pub size: Option<u64>,
     /// `BODY=8BITMIME`, RFC 6152 §3.
     pub eight_bit: bool,
+    /// `SMTPUTF8`, RFC 6531 §3.4: what follows may be beyond ASCII.
+    pub utf8: bool,
     /// RET, ENVID and REQUIRETLS.
     pub dsn: Dsn,
 }
@@ -101,9 +105,12 @@ impl fmt::Debug for Command {
             Self::Mail { path, options } => {
                 f.debug_struct("Mail").field("path", path).field("options", options).finish()
             }
-            Self::Rcpt { path, dsn } => {
-                f.debug_struct("Rcpt").field("path", path).field("dsn", dsn).finish()
-            }
+            Self::Rcpt { path, beyond_ascii, dsn } => f
+                .debug_struct("Rcpt")
+                .field("path", path)
+                .field("beyond_ascii", beyond_ascii)
+                .field("dsn", dsn)
+                .finish(),
             Self::Data => f.write_str("Data"),
             Self::Bdat { octets, last } => {
                 f.debug_struct("Bdat").field("octets", octets).field("last", last).finish()
@@ -208,12 +215,17 @@ fn after_keyword<'a>(arguments: &'a [u8], keyword: &str) -> Result<&'a [u8], Rep
     }
 }
 
+/// The parameters of MAIL that are known, whether the session takes them or not.
+const MAIL_PARAMETERS: [&str; 7] =
+    ["SIZE", "BODY", "AUTH", "RET", "ENVID", "REQUIRETLS", "SMTPUTF8"];
+
 fn mail(arguments: &[u8]) -> Result<Command, Reply> {
     let (path, parameters) = split_path(arguments, &reply::BAD_SENDER)?;
+    let beyond_ascii = !path.is_ascii();
     let path = if path.is_empty() {
         ReversePath::Null
     } else {
-        ReversePath::Address(address(path).ok_or(reply::BAD_SENDER)?)
+        ReversePath::Address(address(path, &reply::BAD_SENDER)?)
     };
     let mut options = MailOptions::default();
     let mut body = false;
@@ -238,22 +250,24 @@ fn mail(arguments: &[u8]) -> Result<Command, Reply> {
                 once(&mut dsn.envid, good.then(|| value.to_owned()))?;
             }
             None if is("REQUIRETLS") && !dsn.require_tls => dsn.require_tls = true,
-            _ if ["SIZE", "BODY", "AUTH", "RET", "ENVID", "REQUIRETLS"].into_iter().any(is) => {
-                return Err(reply::BAD_SYNTAX);
-            }
-            // SMTPUTF8 among them: it is not announced.
+            None if is("SMTPUTF8") && !options.utf8 => options.utf8 = true,
+            _ if MAIL_PARAMETERS.into_iter().any(is) => return Err(reply::BAD_SYNTAX),
             _ => return Err(reply::UNKNOWN_PARAMETER),
         }
+    }
+    if beyond_ascii && !options.utf8 {
+        return Err(reply::ADDRESS_NOT_ASCII);
     }
     Ok(Command::Mail { path, options })
 }
 
 fn rcpt(arguments: &[u8]) -> Result<Command, Reply> {
     let (path, parameters) = split_path(arguments, &reply::BAD_RECIPIENT)?;
+    let beyond_ascii = !path.is_ascii();
     let path = if path.eq_ignore_ascii_case("postmaster") {
         ForwardPath::Postmaster
     } else {
-        ForwardPath::Address(address(path).ok_or(reply::BAD_RECIPIENT)?)
+        ForwardPath::Address(address(path, &reply::BAD_RECIPIENT)?)
     };
     let mut dsn = RecipientDsn::default();
     for (keyword, value) in self::parameters(parameters)? {
@@ -268,7 +282,7 @@ fn rcpt(arguments: &[u8]) -> Result<Command, Reply> {
             _ => return Err(reply::UNKNOWN_PARAMETER),
         }
     }
-    Ok(Command::Rcpt { path, dsn })
+    Ok(Command::Rcpt { path, beyond_ascii, dsn })
 }
 
 /// Sets what a parameter says, when it says something and for the first time.
@@ -320,24 +334,28 @@ fn split_path<'a>(arguments: &'a [u8], bad: &Reply) -> Result<(&'a str, &'a [u8]
     if path.len() + 2 > PATH_OCTETS_MAX || rest.first().is_some_and(|octet| !is_blank(*octet)) {
         return Err(bad.clone());
     }
-    if !path.is_ascii() {
-        return Err(reply::ADDRESS_NOT_ASCII);
-    }
     Ok((std::str::from_utf8(path).map_err(|_| bad.clone())?, rest))
 }
 
 /// An address; a source route in front is checked and ignored, RFC 5321 §4.1.1.3 and appendix C.
-fn address(path: &str) -> Option<Address> {
+///
+/// Its domain may have U-labels, RFC 6531 §3.3. Not its local part, which §3.5 lets us refuse: no
+/// certified mail could name it (doubt D-10).
+fn address(path: &str, bad: &Reply) -> Result<Address, Reply> {
     let mailbox = if path.starts_with('@') {
-        let (route, mailbox) = path.split_once(':')?;
+        let (route, mailbox) = path.split_once(':').ok_or_else(|| bad.clone())?;
         for hop in route.split(',') {
-            Domain::parse(hop.strip_prefix('@')?).ok()?;
+            let hop = hop.strip_prefix('@').ok_or_else(|| bad.clone())?;
+            Domain::from_unicode(hop).map_err(|_| bad.clone())?;
         }
         mailbox
     } else {
         path
     };
-    Address::parse(mailbox).ok()
+    if mailbox.rsplit_once('@').is_some_and(|(local, _)| !local.is_ascii()) {
+        return Err(reply::LOCAL_PART_NOT_ASCII);
+    }
+    Address::from_unicode(mailbox).map_err(|_| bad.clone())
 }
 
 /// `Mail-parameters = esmtp-param *(SP esmtp-param)`, `esmtp-param = keyword ["=" value]`.
@@ -388,7 +406,7 @@ mod tests {
 
     fn to(address: &str) -> Command {
         let path = ForwardPath::Address(Address::parse(address).unwrap());
-        Command::Rcpt { path, dsn: RecipientDsn::default() }
+        Command::Rcpt { path, beyond_ascii: false, dsn: RecipientDsn::default() }
     }
 
     fn with(change: impl FnOnce(&mut MailOptions)) -> Command {
@@ -401,7 +419,11 @@ mod tests {
     fn told(notify: Option<&str>, orcpt: Option<&str>) -> Command {
         let notify = notify.map(|text| Notify::parse(text).unwrap());
         let path = ForwardPath::Address(Address::parse("a@b.example").unwrap());
-        Command::Rcpt { path, dsn: RecipientDsn { notify, orcpt: orcpt.map(str::to_owned) } }
+        Command::Rcpt {
+            path,
+            beyond_ascii: false,
+            dsn: RecipientDsn { notify, orcpt: orcpt.map(str::to_owned) },
+        }
     }
 
     fn auth(mechanism: &str, initial: Option<&str>) -> Command {
@@ -412,8 +434,11 @@ mod tests {
     #[test]
     fn good_commands() {
         let sized = |size| with(|options| options.size = Some(size));
-        let postmaster =
-            Command::Rcpt { path: ForwardPath::Postmaster, dsn: RecipientDsn::default() };
+        let postmaster = Command::Rcpt {
+            path: ForwardPath::Postmaster,
+            beyond_ascii: false,
+            dsn: RecipientDsn::default(),
+        };
         let table = [
             ("EHLO client.example", Command::Ehlo("client.example".to_owned())),
             ("ehlo [192.0.2.1]  ", Command::Ehlo("[192.0.2.1]".to_owned())),
@@ -443,6 +468,7 @@ mod tests {
             ("MAIL FROM:<a@b.example> ENVID=q+3D1", with(|o| o.dsn.envid = Some("q+3D1".into()))),
             ("MAIL FROM:<a@b.example> RequireTLS", with(|o| o.dsn.require_tls = true)),
             ("MAIL FROM:<a@b.example> BODY=8bitmime", with(|o| o.eight_bit = true)),
+            ("MAIL FROM:<a@b.example> smtputf8", with(|o| o.utf8 = true)),
             ("RCPT TO:<a@b.example> NOTIFY=NEVER", told(Some("NEVER"), None)),
             (
                 "RCPT TO:<a@b.example> orcpt=rfc822;x@y.example notify=DELAY,success",
@@ -509,7 +535,13 @@ mod tests {
             ("MAIL FROM:<@c.example:>", BAD_SENDER),
             ("MAIL FROM:<@:a@b.example>", BAD_SENDER),
             ("MAIL FROM:<c.example:a@b.example>", BAD_SENDER),
-            ("MAIL FROM:<\u{e0}@b.example>", ADDRESS_NOT_ASCII),
+            ("MAIL FROM:<\u{e0}@b.example>", LOCAL_PART_NOT_ASCII),
+            ("MAIL FROM:<\u{e0}@b.example> SMTPUTF8", LOCAL_PART_NOT_ASCII),
+            ("RCPT TO:<\u{e0}@b.example>", LOCAL_PART_NOT_ASCII),
+            ("MAIL FROM:<a@citt\u{e0}.example>", ADDRESS_NOT_ASCII),
+            ("MAIL FROM:<a@\u{e0} .example> SMTPUTF8", BAD_SENDER),
+            ("MAIL FROM:<a@b.example> SMTPUTF8 SMTPUTF8", BAD_SYNTAX),
+            ("MAIL FROM:<a@b.example> SMTPUTF8=1", BAD_SYNTAX),
             ("MAIL FROM:<a@b.example> SIZE", BAD_SYNTAX),
             ("MAIL FROM:<a@b.example> SIZE=", BAD_SYNTAX),
             ("MAIL FROM:<a@b.example> SIZE=-1", BAD_SYNTAX),
@@ -518,7 +550,6 @@ mod tests {
             ("MAIL FROM:<a@b.example> =1", BAD_SYNTAX),
             ("MAIL FROM:<a@b.example> AUTH=a+3", BAD_SYNTAX),
             ("MAIL FROM:<a@b.example> AUTH=a+3d", BAD_SYNTAX),
-            ("MAIL FROM:<a@b.example> SMTPUTF8", UNKNOWN_PARAMETER),
             ("MAIL FROM:<a@b.example> BODY=BINARYMIME", UNKNOWN_PARAMETER),
             ("MAIL FROM:<a@b.example> BODY=7BIT BODY=7BIT", BAD_SYNTAX),
             ("MAIL FROM:<a@b.example> RET=ALL", BAD_SYNTAX),

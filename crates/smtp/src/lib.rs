@@ -16,8 +16,8 @@
 //!
 //! RFC 5321 with SIZE (RFC 1870), PIPELINING (RFC 2920), ENHANCEDSTATUSCODES (RFC 2034), STARTTLS
 //! (RFC 3207), AUTH (RFC 4954), CHUNKING (RFC 3030), DSN (RFC 3461), LIMITS (RFC 9422) and REQUIRETLS
-//! (RFC 8689); submission as RFC 6409 and RFC 8314 have it. 8BITMIME (RFC 6152) is announced where
-//! the operator wants it; on purpose not SMTPUTF8, because certified mail travels in 7 bits.
+//! (RFC 8689); submission as RFC 6409 and RFC 8314 have it. 8BITMIME (RFC 6152) and SMTPUTF8
+//! (RFC 6531) are announced where the operator wants them, because certified mail travels in 7 bits.
 //! Not here: who may send what to whom. That is asked of the shell, question by question.
 
 pub mod client;

@@ -213,9 +213,15 @@ pub const BAD_SENDER: Reply =
 /// The forward-path does not parse.
 pub const BAD_RECIPIENT: Reply =
     Reply::new(501, Status(5, 1, 3), "Bad recipient address: RCPT TO:<local-part@domain>");
-/// RFC 6531 §3.5.
-pub const ADDRESS_NOT_ASCII: Reply =
-    Reply::new(553, Status(5, 6, 7), "Addresses must be ASCII: SMTPUTF8 is not offered");
+/// RFC 6531 §3.5, in a transaction that did not say SMTPUTF8.
+pub const ADDRESS_NOT_ASCII: Reply = Reply::new(
+    553,
+    Status(5, 6, 7),
+    "Address beyond ASCII: say SMTPUTF8 in MAIL, where EHLO announced it",
+);
+/// RFC 6531 §3.5, whatever was said.
+pub const LOCAL_PART_NOT_ASCII: Reply =
+    Reply::new(553, Status(5, 6, 7), "What an address has before its @ must be ASCII here");
 /// Verbs we know and do not do.
 pub const NOT_IMPLEMENTED: Reply = Reply::new(502, Status(5, 5, 1), "Command not implemented");
 /// RFC 5321 §4.1.1.11.
@@ -388,7 +394,7 @@ pub const TOO_MANY_SESSIONS: Reply = Reply::new(
 );
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 75] = [
+pub const ALL: [&Reply; 76] = [
     &NOT_SCANNED,
     &TOO_LARGE_TO_SCAN,
     &INFECTED,
@@ -420,6 +426,7 @@ pub const ALL: [&Reply; 75] = [
     &BAD_SENDER,
     &BAD_RECIPIENT,
     &ADDRESS_NOT_ASCII,
+    &LOCAL_PART_NOT_ASCII,
     &NOT_IMPLEMENTED,
     &UNKNOWN_PARAMETER,
     &NOT_SMTP,

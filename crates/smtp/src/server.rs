@@ -73,7 +73,7 @@ enum State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Open {
     Sasl,
-    Mail,
+    Mail { utf8: bool },
     Recipient,
     Data,
     EndOfData,
@@ -88,6 +88,8 @@ struct Hello {
 #[derive(Default)]
 struct Transaction {
     recipients: usize,
+    /// Whether its MAIL said SMTPUTF8.
+    utf8: bool,
     /// Once the first chunk has a spool.
     chunks: Option<Content>,
 }
@@ -212,8 +214,16 @@ impl Session {
         self.authenticated
     }
 
-    /// The word for `with` in a Received field: RFC 3848.
+    /// The word for `with` in a Received field: RFC 3848, RFC 6531 §4.3.
     pub fn protocol(&self) -> &'static str {
+        if self.transaction.as_ref().is_some_and(|transaction| transaction.utf8) {
+            return match (self.tls, self.authenticated) {
+                (false, false) => "UTF8SMTP",
+                (true, false) => "UTF8SMTPS",
+                (false, true) => "UTF8SMTPA",
+                (true, true) => "UTF8SMTPSA",
+            };
+        }
         match (
             self.hello.as_ref().is_some_and(|hello| hello.extended),
             self.tls,
@@ -246,8 +256,8 @@ impl Session {
         match (open, answer) {
             (Open::Sasl, Answer::Sasl(answer)) => self.sasl_answered(answer),
             (Open::Sasl, _) => self.sasl_answered(SaslAnswer::Failure(reply::AUTH_UNAVAILABLE)),
-            (Open::Mail, Answer::Accept) => {
-                self.transaction = Some(Transaction::default());
+            (Open::Mail { utf8 }, Answer::Accept) => {
+                self.transaction = Some(Transaction { utf8, ..Transaction::default() });
                 self.send(&reply::SENDER_OK);
             }
             (Open::Recipient, Answer::Accept) => {
@@ -359,7 +369,7 @@ impl Session {
             Command::StartTls => self.start_tls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             Command::Mail { path, options } => self.mail(path, options),
-            Command::Rcpt { path, dsn } => self.rcpt(path, dsn),
+            Command::Rcpt { path, beyond_ascii, dsn } => self.rcpt(path, beyond_ascii, dsn),
             Command::Data => self.data(),
             Command::Bdat { octets, last } => self.bdat(octets, last),
             Command::Rset => {
@@ -392,8 +402,11 @@ impl Session {
             // RFC 9422 §4.
             format!("LIMITS RCPTMAX={}", self.settings.recipients_max),
         ];
-        if self.settings.eight_bit {
+        if self.takes_eight_bit() {
             lines.push("8BITMIME".to_owned());
+        }
+        if self.settings.utf8 {
+            lines.push("SMTPUTF8".to_owned());
         }
         if !self.tls && self.settings.starttls {
             lines.push("STARTTLS".to_owned());
@@ -517,8 +530,14 @@ impl Session {
         }
     }
 
+    /// RFC 6531 §3.1: who takes UTF-8 takes 8 bits.
+    fn takes_eight_bit(&self) -> bool {
+        self.settings.eight_bit || self.settings.utf8
+    }
+
     fn mail(&mut self, path: ReversePath, options: MailOptions) {
-        let unannounced = (options.eight_bit && !self.settings.eight_bit)
+        let unannounced = (options.eight_bit && !self.takes_eight_bit())
+            || (options.utf8 && !self.settings.utf8)
             || (options.dsn.require_tls && !self.tls);
         if let Some(reply) = self.closed_door() {
             self.bad(&reply);
@@ -531,11 +550,11 @@ impl Session {
         } else if options.size.is_some_and(|size| size > self.settings.size_max) {
             self.refuse(&reply::TOO_LARGE);
         } else {
-            self.ask(Open::Mail, Question::Mail { path, options });
+            self.ask(Open::Mail { utf8: options.utf8 }, Question::Mail { path, options });
         }
     }
 
-    fn rcpt(&mut self, path: ForwardPath, dsn: RecipientDsn) {
+    fn rcpt(&mut self, path: ForwardPath, beyond_ascii: bool, dsn: RecipientDsn) {
         if let Some(reply) = self.closed_door() {
             self.bad(&reply);
             return;
@@ -546,6 +565,9 @@ impl Session {
             Some(transaction) if transaction.chunks.is_some() => self.bad(&reply::CHUNKS_BEGUN),
             Some(transaction) if transaction.recipients >= self.settings.recipients_max => {
                 self.refuse(&reply::TOO_MANY_RECIPIENTS);
+            }
+            Some(transaction) if beyond_ascii && !transaction.utf8 => {
+                self.bad(&reply::ADDRESS_NOT_ASCII);
             }
             Some(_) => self.ask(Open::Recipient, Question::Recipient { path, dsn }),
         }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub recipients_max: usize,
     /// Whether 8BITMIME is announced (doubt D-10 of certified mail: not by default).
     pub eight_bit: bool,
+    /// Whether SMTPUTF8 is announced, and 8BITMIME with it as RFC 6531 §3.1 wants (the same doubt).
+    pub utf8: bool,
     /// In the order in which they are announced. None: AUTH is not offered. Those that a connection
     /// adds, [`Session::offer`](crate::Session::offer).
     pub mechanisms: Vec<Mechanism>,

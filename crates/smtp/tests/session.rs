@@ -17,6 +17,7 @@ fn session(role: Role, tls: bool) -> Session {
         size_max: 1000,
         recipients_max: 100,
         eight_bit: false,
+        utf8: false,
         mechanisms: Mechanism::EVERYWHERE.to_vec(),
         starttls: true,
     };

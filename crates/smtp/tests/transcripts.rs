@@ -121,11 +121,12 @@ fn connect(listener: &str, limits: &[&str], place: &str) -> Shell {
     };
     let mut settings = settings(role);
     settings.eight_bit = limits.contains(&"8 bits");
+    settings.utf8 = limits.contains(&"UTF-8 in its header");
     for limit in limits {
         match limit.split_once(' ') {
             Some((count, "octets")) => settings.size_max = count.parse().unwrap(),
             Some((count, "recipients")) => settings.recipients_max = count.parse().unwrap(),
-            Some(("8", "bits")) => {}
+            Some(("8", "bits") | ("UTF-8", _)) => {}
             _ => panic!("{place}: no limit is called {limit:?}"),
         }
     }

@@ -97,7 +97,7 @@ fn each_check_has_its_sentence() {
         (ok.clone() + "\nX: a\0b", FORM),
         (ok.clone() + "\nX: a\rBcc: b", FORM),
         (
-            ok.clone() + "\nSubject: città",
+            ok.clone() + "\nReferences: <città@b.example>",
             "l'intestazione del messaggio contiene caratteri non codificati a 7 bit",
         ),
     ] {
@@ -244,6 +244,15 @@ fn eight_bit_text_is_made_safe_before_it_is_certified_or_refused() {
     let text = String::from_utf8(submission.original().to_vec()).unwrap();
     assert!(text.contains("Si allega gi=C3=A0 istanza."));
     let signed = with(&eight, "multipart/mixed", "multipart/signed");
+    let subject = with(SUBMITTED, "\r\nTo:", "\r\nX-Ufficio: citt\u{e0}\r\nTo:");
+    let submission = submit(&subject, &ALL, &Limits::default()).unwrap();
+    let text = String::from_utf8(submission.original().to_vec()).unwrap();
+    assert!(text.contains("\r\nX-Ufficio: =?utf-8?Q?citt=C3=A0?=\r\nTo:"), "{text}");
+    assert_eq!(
+        reason(&with(SUBMITTED, "\r\nTo:", "\r\nReply-To: nicol\u{f2}@b.example\r\nTo:"), &ALL)
+            .as_deref(),
+        Some("l'intestazione del messaggio contiene caratteri non codificati a 7 bit")
+    );
     assert_eq!(
         reason(&signed, &ALL).as_deref(),
         Some("il messaggio firmato contiene caratteri non codificati a 7 bit")

@@ -425,6 +425,7 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
     set(&mut read.message_octets, section.get("message_octets", product));
     set(&mut read.recipients, section.get("recipients", recipients));
     set(&mut read.eight_bit, section.get("eight_bit", read_bool));
+    set(&mut read.utf8, section.get("utf8", read_bool));
     set(&mut read.refuse_above_octets, section.get("refuse_above_octets", octets));
     set(&mut read.append_octets, section.get("append_octets", octets));
     set(&mut read.receipt_reserve, section.get("receipt_reserve", read_size));

@@ -131,7 +131,7 @@ fn what_may_send_how_much_and_whom_to_ask() {
     let config = with(
         "[dns]\nnameservers = [\"192.0.2.53\", \"127.0.0.1:5353\"]\n\
          [ordinary_mail]\nspf = \"record\"\ntrusted = []\n\
-         [limits]\naccount_messages = [1, 2, 0]\neight_bit = true\n\
+         [limits]\naccount_messages = [1, 2, 0]\neight_bit = true\nutf8 = true\n\
          [listen]\nproxy_from = [\"192.0.2.0/24\"]\n\
          [abuse]\nburst = 7\nnight = \"22-6\"\ncountries = \"nets.csv\"\nnew_country = \"suspend\"\n\
          [machines.\"robot@pec.alfa.example\"]\nnetworks = [\"192.0.2.7\"]\n\
@@ -144,7 +144,7 @@ fn what_may_send_how_much_and_whom_to_ask() {
     assert!(!config.authentication.trusts([127, 0, 0, 1].into()));
     assert!(with("").authentication.trusts([127, 0, 0, 1].into()));
     assert_eq!(config.limits.account_messages, Rate([1, 2, 0]));
-    assert!(config.limits.eight_bit && config.listen.proxy_from.len() == 1);
+    assert!(config.limits.eight_bit && config.limits.utf8 && config.listen.proxy_from.len() == 1);
     let hours: Vec<i8> = (0..24).filter(|hour| config.abuse.is_night(*hour)).collect();
     assert_eq!((config.abuse.burst, hours), (7, vec![0, 1, 2, 3, 4, 5, 22, 23]));
     let rule = CountryRule { file: "/etc/nets.csv".into(), freeze: true };

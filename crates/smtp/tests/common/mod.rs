@@ -24,6 +24,7 @@ pub(crate) fn settings(role: Role) -> Settings {
         size_max: 10_000,
         recipients_max: 100,
         eight_bit: false,
+        utf8: false,
         mechanisms: vec![Mechanism::Plain, Mechanism::Login, Mechanism::ScramSha256],
         starttls: true,
     }
