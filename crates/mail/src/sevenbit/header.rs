@@ -1,5 +1,5 @@
 //! A header field that says something beyond ASCII (RFC 6532 §3), written in ASCII: encoded words in
-//! what people read (RFC 2047), A-labels in domains (RFC 5891 §4.4), RFC 2231 §4 in parameters.
+//! what people read (RFC 2047), A-labels in domains (RFC 5890 §2.3.2.1), RFC 2231 §4 in parameters.
 //!
 //! What the field says stays. A field in which no such form is allowed is not written anew.
 
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn what_has_no_place_for_it_is_not_written() {
         for field in [
-            // The local part of an address travels as it is or not at all (RFC 6530 §4.2).
+            // The local part of an address travels as it is or not at all.
             "To: nicol\u{f2}@b.example",
             "To: a@\u{e8}\u{2024}.example; x",
             "Message-ID: <\u{e8}@b.example>",
