@@ -274,7 +274,17 @@ fn an_authority_that_was_down_stamps_later() {
     let authority = Authority::start(data.clone());
     let more = format!("\n[timestamp]\nauthority = \"{}\"\n", authority.url);
     let demo = Demo::start_changed(&data, &[], &more).unwrap();
-    submit(&demo, &[VERDI], "Prova");
+    let id = submit(&demo, &[VERDI], "Prova");
+    // What no seal covers proves nothing where the log is not.
+    let history = folder.path().join("history.json");
+    let text = history.to_str().unwrap();
+    done(&data, &["log", "export", "--message-id", &id, "-o", text]);
+    let (status, said, _) = run(&data, &["log", "verify", text]);
+    let first = said.lines().next().unwrap();
+    assert_eq!((status, first.split(':').next()), (Some(1), Some("NOT proved")), "{said}");
+    let (status, said, _) = run(&data, &["log", "verify", text, "--json"]);
+    assert_eq!(status, Some(1));
+    assert!(said.starts_with(r#"{"verdict":"not proved","#), "{said}");
     let said = done(&data, &["log", "seal"]);
     assert!(said.starts_with("the log is sealed, up to seal 1; its time stamp is asked"), "{said}");
     let found = told(&data, &["log", "verify", "--json"]);

@@ -6,6 +6,7 @@
 
 pub mod brief;
 mod header;
+pub mod mandate;
 mod text;
 
 use mail::{Address, Message};

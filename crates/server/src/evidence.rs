@@ -34,6 +34,9 @@ use crate::material;
 use crate::seal::history::History;
 use crate::verify::{Ground, holds};
 
+/// How often the log is sealed for one bundle at most: a message has few records at a time.
+const SEALINGS_MAX: usize = 5;
+
 /// Makes a bundle. `false`: it was refused, and the reason is printed.
 ///
 /// # Errors
@@ -43,12 +46,8 @@ pub(crate) fn run(asked: &args::Evidence) -> anyhow::Result<bool> {
     let config = Config::load(&asked.config.path())?;
     let now = Timestamp::now();
     let mut reach = Reach::new(&config);
-    // What happened today is not sealed yet, and shall prove itself too.
-    if let Response::Refused { text } = reach.seal_log()? {
-        writeln!(std::io::stderr(), "ceralacca: {text}")?;
-    }
     let message_id = asked.message_id.clone();
-    let history = match reach.ask(Request::LogHistory { message_id: message_id.clone() })? {
+    let history = match sealed_history(&mut reach, &message_id)? {
         Response::History { history } => history,
         other => return control::refused(other),
     };
@@ -60,6 +59,12 @@ pub(crate) fn run(asked: &args::Evidence) -> anyhow::Result<bool> {
         index: Some(material::index(&config)?.0),
     };
     let messages = messages(&mut reach, &message_id, &ground, now)?;
+    if messages.is_empty() {
+        bail!(
+            "no message of {} is kept any more: `ceralacca log export` takes its records out",
+            plain(&message_id)
+        );
+    }
     let made = assemble(&identificativo, &history, &records, messages, &ground, now)?;
     let output = asked.output.clone().unwrap_or_else(|| default_name(&identificativo));
     let mut archive = Cursor::new(Vec::new());
@@ -67,6 +72,27 @@ pub(crate) fn run(asked: &args::Evidence) -> anyhow::Result<bool> {
     write(&output, archive.get_ref())?;
     tell(&output, &made.manifest, history.records.len(), asked.json)?;
     Ok(true)
+}
+
+/// The records of a message, all of them under a seal: what happened today shall prove itself too, and
+/// a record without a seal proves nothing. While a message is under way its next record may come
+/// between the seal and the look.
+fn sealed_history(reach: &mut Reach<'_>, message_id: &str) -> anyhow::Result<Response> {
+    for _ in 0..SEALINGS_MAX {
+        if let refused @ Response::Refused { .. } = reach.seal_log()? {
+            return Ok(refused);
+        }
+        let request = Request::LogHistory { message_id: message_id.to_owned() };
+        match reach.ask(request)? {
+            Response::History { history }
+                if history.records.iter().any(|record| record.seal.is_none()) => {}
+            other => return Ok(other),
+        }
+    }
+    bail!(
+        "{} is under way, and its records come faster than they are sealed: try again",
+        plain(message_id)
+    )
 }
 
 #[derive(Serialize)]
@@ -125,9 +151,9 @@ fn default_name(identificativo: &str) -> PathBuf {
 }
 
 /// A message that holds.
-struct Kept {
-    kind: &'static str,
-    octets: Vec<u8>,
+pub(crate) struct Kept {
+    pub(crate) kind: &'static str,
+    pub(crate) octets: Vec<u8>,
 }
 
 /// The messages that are still there and hold, by their identifiers. Anybody can put a message with
@@ -169,12 +195,17 @@ fn read(reach: &mut Reach<'_>, blob: u64) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 /// A bundle's files, in their order.
-struct Made {
-    manifest: Manifest,
-    files: Vec<(String, Vec<u8>)>,
+pub(crate) struct Made {
+    pub(crate) manifest: Manifest,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
 }
 
-fn assemble(
+/// Puts a bundle together.
+///
+/// # Errors
+///
+/// When there is no index, or a record cannot be read.
+pub(crate) fn assemble(
     identificativo: &str,
     history: &History,
     records: &[LogRecord],

@@ -15,6 +15,7 @@ use pec::inspect::{examine, with_crlf};
 use pec::providers::Index;
 use pec::reduce::Hashed;
 use pec::verification::brief::{self, Hashes};
+use pec::verification::mandate::mandate;
 use pec::verification::{self, Check, Known, Verification};
 use pec::{DeliveryForm, ReceiptKind};
 use serde::Serialize;
@@ -282,7 +283,9 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
         (Some((entity, signature)), Some(certificate)) => {
             check("PEC-PR-01", true, "the message has a signature with its certificate".to_owned());
             if let Some(index) = &ground.index {
-                look_at_origin(index, certificate, &found, &mut check, &mut notes);
+                let author = examination.author();
+                let by = (certificate, author.as_ref());
+                look_at_origin(index, by, &found, &mut check, &mut notes);
             } else {
                 notes.push("no index of providers: who signed was not looked up".to_owned());
                 unproved.push("who signed it (needs --index)");
@@ -326,7 +329,7 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
 
 fn look_at_origin(
     index: &Index,
-    certificate: &Certificate,
+    (certificate, author): (&Certificate, Option<&mail::Address>),
     found: &Verification,
     check: &mut impl FnMut(&'static str, bool, String),
     notes: &mut Vec<String>,
@@ -337,6 +340,11 @@ fn look_at_origin(
         return;
     }
     check("PEC-PR-02", true, "the signer is a provider of the index".to_owned());
+    let mandate = mandate(index, &records, author, found.certification.as_ref());
+    for Check { rule, ok, text } in mandate.checks {
+        check(rule, ok, text);
+    }
+    notes.extend(mandate.notes);
     if let Some(data) = &found.certification
         && records.iter().all(|record| record.name.trim() != data.provider.trim())
     {

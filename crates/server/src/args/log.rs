@@ -82,7 +82,7 @@ pub(crate) struct LogVerify {
     /// Print one object of JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Let notes count: a seal without its time stamp, records that are not sealed yet
+    /// Let notes count, as a seal without its time stamp
     #[arg(long)]
     pub(crate) strict: bool,
     #[command(flatten)]

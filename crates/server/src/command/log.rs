@@ -132,9 +132,8 @@ fn verify(asked: &LogVerify) -> anyhow::Result<bool> {
         }
         (None, None) => bail!("no configuration: name it with --config"),
     };
-    let is_all = asked.file.is_none() && asked.day.is_none();
-    let holds = found.faults.is_empty()
-        && !(asked.strict && (!found.notes.is_empty() || found.unsealed > 0 && !is_all));
+    let verdict = verdict(&found, asked.file.is_some(), asked.strict);
+    let holds = verdict == VALID;
     let mut out = std::io::stdout().lock();
     if asked.json {
         #[derive(Serialize)]
@@ -143,9 +142,18 @@ fn verify(asked: &LogVerify) -> anyhow::Result<bool> {
             #[serde(flatten)]
             found: &'a Found,
         }
-        let verdict = if holds { "valid" } else { "invalid" };
         writeln!(out, "{}", serde_json::to_string(&Answer { verdict, found: &found })?)?;
         return Ok(holds);
+    }
+    let Found { seals, records, unsealed, .. } = &found;
+    if verdict == NOT_PROVED {
+        let all = records + unsealed;
+        writeln!(out, "NOT proved: {unsealed} of {all} records, which no seal covers")?;
+    } else {
+        writeln!(
+            out,
+            "{verdict}: {records} records under {seals} seals, {unsealed} not sealed yet"
+        )?;
     }
     for finding in &found.faults {
         writeln!(out, "WRONG  {}", plain(&finding.text))?;
@@ -153,10 +161,22 @@ fn verify(asked: &LogVerify) -> anyhow::Result<bool> {
     for note in &found.notes {
         writeln!(out, "note   {}", plain(note))?;
     }
-    let verdict = if holds { "valid" } else { "invalid" };
-    let Found { seals, records, unsealed, .. } = found;
-    writeln!(out, "{verdict}: {records} records under {seals} seals, {unsealed} not sealed yet")?;
     Ok(holds)
+}
+
+const VALID: &str = "valid";
+const INVALID: &str = "invalid";
+const NOT_PROVED: &str = "not proved";
+
+/// What is said of a log, or of a history that was taken out of one. In a log, what was written since
+/// the last seal is as it should be; in a file nobody but its writer vouches for it.
+fn verdict(found: &Found, is_file: bool, strict: bool) -> &'static str {
+    match found {
+        Found { faults, .. } if !faults.is_empty() => INVALID,
+        Found { unsealed, .. } if is_file && *unsealed > 0 => NOT_PROVED,
+        Found { notes, .. } if strict && !notes.is_empty() => INVALID,
+        Found { .. } => VALID,
+    }
 }
 
 /// The history in a file: alone, or in an evidence bundle.
@@ -294,6 +314,31 @@ mod tests {
             r#""errore":null,"errore_esteso":null,"msgid":null,"notes":[]}"#,
         );
         assert_eq!(json(&record()).unwrap(), expected);
+    }
+
+    // PEC-LOG-03: in the log there may be what is not sealed yet, in a file it proves nothing
+    #[test]
+    fn what_no_seal_covers_is_not_proved_in_a_file() {
+        let found = |unsealed, notes: &[&str], faults: &[&str]| Found {
+            unsealed,
+            notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+            faults: faults
+                .iter()
+                .map(|text| check::Finding { seal: None, record: None, text: (*text).to_owned() })
+                .collect(),
+            ..Found::default()
+        };
+        for (found, is_file, strict, expected) in [
+            (found(0, &[], &[]), true, true, VALID),
+            (found(1, &[], &[]), true, false, NOT_PROVED),
+            (found(1, &["note"], &[]), true, true, NOT_PROVED),
+            (found(1, &[], &["fault"]), true, false, INVALID),
+            (found(1, &[], &[]), false, true, VALID),
+            (found(0, &["note"], &[]), false, false, VALID),
+            (found(0, &["note"], &[]), false, true, INVALID),
+        ] {
+            assert_eq!(verdict(&found, is_file, strict), expected, "{found:?}");
+        }
     }
 
     #[test]

@@ -191,7 +191,8 @@ impl History {
         self.records.iter().map(read).collect()
     }
 
-    /// Looks at every proof, signature and time stamp.
+    /// Looks at every proof, signature and time stamp. What no seal covers is counted and noted, and
+    /// proves nothing: whoever asks must say so.
     pub(crate) fn check(&self, believed: Believed<'_>) -> Found {
         let mut found = Found::default();
         let mut statements = BTreeMap::new();
@@ -240,14 +241,15 @@ impl History {
                 found.fault(Some(seal), Some(number), text);
             }
         }
-        if found.unsealed > 0 {
+        if let Some(first) = self.records.iter().find(|proved| proved.seal.is_none()) {
             found.note(format!(
-                "records that no seal covers yet: {} (their interval had not ended)",
-                found.unsealed
+                "no seal covers {} of the records, the first is {}: nothing proves them, anybody can \
+                 have written them",
+                found.unsealed, first.number
             ));
         }
         if self.records.is_empty() {
-            found.note("the log has no record of this message");
+            found.fault(None, None, "there is no record of the log");
         }
         found
     }

@@ -49,13 +49,11 @@ pub(super) fn report(
     let believed = Believed { signers: &ground.trust, stampers: &ground.stampers };
     look_at_history(&mut found, history.check(believed));
     let page = pec::evidence::page(&story::of(&manifest, &history)?);
-    if manifest.program == env!("CARGO_PKG_VERSION") {
-        let same = bundle.read(PAGE)? == page.as_bytes();
-        let text = if same { "says what the other files say" } else { "says something else" };
-        found.check("PEC-LOG-02", same, format!("{PAGE} {text}"));
-    } else {
-        found.note(format!("{PAGE} is by version {} and was not compared", manifest.program));
-    }
+    // Whatever version the manifest tells: whoever wrote the page may have written that too. How the
+    // page is made belongs to the format of the bundle.
+    let same = bundle.read(PAGE)? == page.as_bytes();
+    let text = if same { "says what the other files say" } else { "says something else" };
+    found.check("PEC-LOG-02", same, format!("{PAGE} {text}"));
     for missing in &manifest.missing {
         found.note(format!("not in the bundle: {missing}"));
     }
@@ -219,17 +217,29 @@ fn look_at_messages(
             certified = Some(looked_at.certified);
         }
     }
-    let other = records.iter().filter_map(|record| record.identificativo.as_ref());
-    if let Some(other) = other.into_iter().find(|of| **of != manifest.identificativo) {
+    if manifest.files.iter().all(|listed| listed.message_id.is_none()) {
+        found.check("PEC-LOG-02", false, "there is no message in the bundle".to_owned());
+    }
+    let mut told = records.iter().filter_map(|record| record.identificativo.as_ref()).peekable();
+    if told.peek().is_none() {
+        let text = format!("{HISTORY} has no record of {}", manifest.identificativo);
+        found.check("PEC-LOG-01", false, text);
+    }
+    if let Some(other) = told.find(|of| **of != manifest.identificativo) {
         found.check("PEC-LOG-01", false, format!("a record is about another message, {other}"));
     }
     Ok(certified)
 }
 
-/// What was found out about the log's records.
+/// What was found out about the log's records. `evidence` seals before it writes, so none of them is
+/// without a seal in a bundle that it made.
 fn look_at_history(found: &mut Found, history: crate::seal::check::Found) {
     for finding in history.faults {
         found.check("PEC-LOG-03", false, format!("{HISTORY}: {}", finding.text));
+    }
+    if history.unsealed > 0 {
+        let text = format!("{HISTORY}: records that no seal covers: {}", history.unsealed);
+        found.check("PEC-LOG-03", false, text);
     }
     if found.checks.iter().all(|check| check.ok || check.rule != "PEC-LOG-03") {
         let text = format!(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 
+mod bundles;
 mod mutations;
 mod signed;
 mod world;

@@ -2,7 +2,7 @@
 
 use mail::Message;
 
-use super::signed::{Apart, ground_with_a};
+use super::signed::{Apart, ground_with_a, ground_with_a_alone};
 use super::*;
 
 /// Every example that is signed, by its name.
@@ -236,6 +236,29 @@ fn every_mutation_is_refused_for_the_right_reason() {
     }
     println!("{} mutations of the 17 examples are refused, each for its reason", names.len());
     assert!(names.len() >= 60, "{}", names.len());
+}
+
+/// PEC-PR-27 PEC-PR-02: a provider of the index that speaks for another's users, whatever it signs. One
+/// address that nobody manages is a note.
+#[test]
+fn a_provider_that_speaks_for_the_users_of_another_is_refused() {
+    for (name, octets) in examples().iter().skip(2) {
+        let octets = Apart::of(octets).sign();
+        assert_eq!(looked_at(&octets, &ground_with_a()).verdict, VALID, "{name}");
+        let report = looked_at(&octets, &ground_with_a_alone());
+        let rules = match &name[..2] {
+            // Nothing in it is certified.
+            "17" => vec![],
+            "04" => vec!["PEC-PR-02"],
+            _ => vec!["PEC-PR-27"],
+        };
+        assert_eq!(wrong(&report), rules, "{name}: {:?}", report.checks);
+    }
+    let octets = Apart::of(ACCEPTANCE).data("@pec.rossi.example", "@pec.nessuno.example").sign();
+    let report = looked_at(&octets, &ground_with_a_alone());
+    let note = "no provider of the index manages pec.nessuno.example".to_owned();
+    assert!(report.notes.contains(&note), "{:?}", report.notes);
+    assert!(!wrong(&report).contains(&"PEC-PR-27"));
 }
 
 /// PEC-PR-02 PEC-PR-03: who signed counts, whatever is signed.

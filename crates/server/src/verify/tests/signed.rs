@@ -7,14 +7,25 @@ use pec::providers::ProviderRecord;
 
 use super::*;
 
-const A: &[u8] = include_bytes!("../../../../../certs/provider-a.pem");
-const A_KEY: &[u8] = include_bytes!("../../../../../certs/provider-a.key");
-const OWN_CA: &[u8] = include_bytes!("../../../../../certs/ca.pem");
+pub(super) const A: &[u8] = include_bytes!("../../../../../certs/provider-a.pem");
+pub(super) const A_KEY: &[u8] = include_bytes!("../../../../../certs/provider-a.key");
+pub(super) const OWN_CA: &[u8] = include_bytes!("../../../../../certs/ca.pem");
 const OWN_CRL: &[u8] = include_bytes!("../../../../../certs/crl.pem");
 pub(super) const A_ADDRESS: &str = "posta-certificata@a.example";
 
-/// Whom those believe who know provider A too.
+/// Whom those believe who know provider A too, and for whom it signs in the name of all others
+/// (PEC-IDX-13): who may speak for whom is looked at elsewhere.
 pub(super) fn ground_with_a() -> Ground {
+    let Ground { index, .. } = ground_with_a_alone();
+    let mut records = index.unwrap().records().to_vec();
+    for record in &mut records {
+        record.certificates = vec![Certificate::from_pem(A).unwrap().to_der().to_vec()];
+    }
+    Ground { index: Some(Index::new(records, None).unwrap()), ..ground_with_a_alone() }
+}
+
+/// The same, and it speaks for its own domain.
+pub(super) fn ground_with_a_alone() -> Ground {
     let authorities = Certificate::all_from_pem(OWN_CA).unwrap();
     let mut records = Index::from_ldif(INDEX).unwrap().0.records().to_vec();
     records.push(ProviderRecord {
