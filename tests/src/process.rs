@@ -12,7 +12,7 @@ use crate::demo::program;
 use crate::{Demo, wire};
 
 /// How long the queue may take to empty once nothing new comes.
-const SETTLE_WAIT: Duration = Duration::from_secs(180);
+const SETTLE_WAIT: Duration = Duration::from_secs(600);
 /// The account that take-charge receipts go to.
 pub const SERVICE_MAILBOX: &str = "ricevute@pec.alfa.example";
 
