@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use mail::{Address, ReversePath};
 use pec::incoming::{Class, Routing, SignedBy};
-use pec::providers::ProviderRecord;
+use pec::providers::{Index, ProviderRecord};
 use pec::{Draft, Fresh, Limits, Moment, PecId, Provider, RecipientKind};
 
 fuzz_target!(|octets: &[u8]| {
@@ -49,7 +49,9 @@ fuzz_target!(|octets: &[u8]| {
                 description: None,
             };
             let emails = [provider.author.to_string()];
-            let signed_by = SignedBy { records: &[&record], emails: &emails };
+            let index = Index::default();
+            let signed_by =
+                SignedBy { records: &[&record], emails: &emails, index: &index, strict_author: false };
             let reverse_path = ReversePath::Address(sender.clone());
             let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
             match pec::judge(&pec::examine(&octets), Ok(signed_by), &routing) {

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use mail::{Address, Domain, ReversePath};
 use pec::incoming::{Class, Routing, SignedBy};
-use pec::providers::ProviderRecord;
+use pec::providers::{Index, ProviderRecord};
 use pec::reduce::{Hashed, reduce};
 
 fuzz_target!(|octets: &[u8]| {
@@ -30,7 +30,9 @@ fuzz_target!(|octets: &[u8]| {
         "posta-certificata@alfapec.example".to_owned(),
         "posta-certificata@betacert.example".to_owned(),
     ];
-    let signed_by = SignedBy { records: &[&record], emails: &emails };
+    let index = Index::default();
+    let signed_by =
+        SignedBy { records: &[&record], emails: &emails, index: &index, strict_author: false };
     let reverse_path = ReversePath::Address(address);
     let routing = Routing { reverse_path: &reverse_path, forward_paths: &[] };
     if let Class::Envelope(envelope) = pec::judge(&examination, Ok(signed_by), &routing) {

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crypto::{Certificate, Identity, LocalSigner};
 use mail::{Address, ReversePath};
 use pec::incoming::{Class, Routing, SignedBy};
-use pec::providers::ProviderRecord;
+use pec::providers::{Index, ProviderRecord};
 use pec::reduce::Hashed;
 use pec::{Draft, Fresh, Limits, Moment, PecId, Provider, RecipientKind};
 use scenarios::demo::PASSWORD;
@@ -63,7 +63,9 @@ impl Receipts {
             description: None,
         };
         let emails = [examination.author().context("no author")?.to_string()];
-        let signed_by = SignedBy { records: &[&record], emails: &emails };
+        let index = Index::default();
+        let signed_by =
+            SignedBy { records: &[&record], emails: &emails, index: &index, strict_author: false };
         let reverse_path = ReversePath::Address(address(MARIO)?);
         let routing = Routing { reverse_path: &reverse_path, forward_paths: &[] };
         let Class::Envelope(envelope) = pec::judge(&examination, Ok(signed_by), &routing) else {

@@ -11,22 +11,23 @@ use jiff::{SignedDuration, Timestamp};
 use mail::{Address, Domain, Message, ReversePath};
 use serde::{Deserialize, Serialize};
 
-use crate::certification::{Certification, CertificationError, CertifiedKind};
+use crate::certification::{Certification, CertificationError, CertifiedKind, ErrorKind};
 use crate::delivery::Place;
 use crate::envelope::X_TRASPORTO_CERTIFIED;
 use crate::exchange::{DeliveryForm, Exchange, as_text, as_texts};
 use crate::inspect::{Examination, Part, only};
 use crate::moment::Moment;
-use crate::providers::ProviderRecord;
+use crate::providers::{Index, ProviderRecord};
 use crate::receipt::ReceiptKind;
 use crate::subject::Subject;
+use crate::verification;
 
 /// How old the time in certification data may be when a message arrives. Between providers a message
 /// waits for 24 hours at most (PEC-BT-14), and then has failed; the rest is for a provider that comes
 /// back from a backup, and sends what it had sent weeks ago. What is older than that is no longer
 /// known again when it comes twice (PEC-PR-28), so that nobody may believe it once more.
 pub const BELIEVED_FOR: SignedDuration = SignedDuration::from_hours(24 * 90);
-/// How far that time may be ahead of ours: clocks are a second apart at most (PEC-DT-01), unless
+/// How far that time may be ahead of ours: clocks are a second apart at most (PEC-DT-06), unless
 /// somebody's is set to another day.
 pub const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
@@ -37,6 +38,11 @@ pub struct SignedBy<'a> {
     pub records: &'a [&'a ProviderRecord],
     /// The addresses (rfc822Name) in that certificate.
     pub emails: &'a [String],
+    /// The index of providers: who manages the domain of a sender.
+    pub index: &'a Index,
+    /// Whether the form is wrong of a message whose signer does not manage the domain of its author
+    /// (doubt D-21).
+    pub strict_author: bool,
 }
 
 /// Why the first three tests failed.
@@ -126,9 +132,23 @@ pub enum FormFault {
     /// PEC-PR-15
     #[error("From is not one address of the certificate")]
     Author,
+    /// PEC-PR-06, where that is asked for
+    #[error("From is of {0}, which the provider that signed does not manage")]
+    AuthorNotManaged(Domain),
+    /// PEC-BT-02 to PEC-BT-06, PEC-FMT-07, PEC-DT-05 and their like: the rule, and what is wrong
+    #[error("{1} ({0})")]
+    Header(&'static str, String),
     /// PEC-PR-16
     #[error("mittente is not the reverse-path")]
     Sender,
+    /// Doubt D-30
+    #[error("mittente is of {domain}, which {manager} manages and not the provider that signed")]
+    SenderOfAnother {
+        /// The sender's domain.
+        domain: Domain,
+        /// The name, in the index, of the provider that manages it.
+        manager: String,
+    },
     /// PEC-PR-16
     #[error("{0} is a forward-path and not among the destinatari")]
     Recipient(Address),
@@ -149,6 +169,8 @@ pub struct Provenance {
     receipts_to: Address,
     manages_author: bool,
     authoritative: bool,
+    #[serde(default)]
+    remarks: Vec<String>,
 }
 
 /// A correct transport envelope: that it exists means that all tests were passed. It can be written
@@ -236,10 +258,43 @@ impl VerifiedNotification {
         &self.provenance.signer
     }
 
-    /// Whether the signer manages the domains of the addresses that it speaks for, so that a tracker
-    /// may believe it (PEC-PR-27).
+    /// Whether the signer manages the domains of the addresses that it speaks for, and the data do not
+    /// contradict themselves, so that a tracker may believe it (PEC-PR-27).
     pub fn is_authoritative(&self) -> bool {
-        self.provenance.authoritative
+        self.provenance.authoritative && self.contradiction().is_none()
+    }
+
+    /// What of its data contradicts its kind: then it is delivered as it is, and closes nobody.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let told = self.certification.error;
+        match self.kind {
+            ReceiptKind::Delivery if told != ErrorKind::None => {
+                Some("it attests a delivery, and its data tell of an error")
+            }
+            ReceiptKind::TakeCharge if told != ErrorKind::None => {
+                Some("it attests that a message was taken in charge, and its data tell of an error")
+            }
+            ReceiptKind::Acceptance if told != ErrorKind::None => {
+                Some("it attests an acceptance, and its data tell of an error")
+            }
+            ReceiptKind::NonDelivery | ReceiptKind::NonAcceptance if told == ErrorKind::None => {
+                Some("it tells of an error, and its data of none")
+            }
+            // Of a virus some say no error at all: PEC-RV-06 has the word from practice only.
+            ReceiptKind::VirusFound if !matches!(told, ErrorKind::Virus | ErrorKind::None) => {
+                Some("it tells of a virus, and its data of another error")
+            }
+            _ => None,
+        }
+    }
+
+    /// The one recipient concerned. Older virus notices have him in `ricezione` (PEC-RV-06).
+    pub fn recipient(&self) -> Option<&Address> {
+        let data = &self.certification;
+        match self.kind {
+            ReceiptKind::VirusFound => data.delivery.as_ref().or_else(|| data.taken.first()),
+            _ => data.delivery.as_ref(),
+        }
     }
 
     /// Whether the signer manages the domain of `From` (PEC-PR-06, doubt D-21).
@@ -261,7 +316,9 @@ pub fn judge(
     if signed_by.records.is_empty() {
         return Class::Ordinary(OriginFault::NotAProvider);
     }
-    let prove = |data: &Certification, kind| provenance(examination, &signed_by, data, kind);
+    let prove = |data: &Certification, kind, original: Option<&Message<'_>>| {
+        provenance(examination, &signed_by, data, kind, original)
+    };
     formal(examination, &prove, routing).unwrap_or_else(Class::Anomaly)
 }
 
@@ -272,12 +329,16 @@ pub fn recall(
     provenance: &Provenance,
     routing: &Routing<'_>,
 ) -> Class {
-    let proved = |_: &Certification, _| Ok(provenance.clone());
+    let proved = |_: &Certification, _, _: Option<&Message<'_>>| Ok(provenance.clone());
     formal(examination, &proved, routing).unwrap_or_else(Class::Anomaly)
 }
 
 /// What is known of a message's origin: found out now, or remembered.
-type Prove<'a> = &'a dyn Fn(&Certification, CertifiedKind) -> Result<Provenance, FormFault>;
+type Prove<'a> = &'a dyn Fn(
+    &Certification,
+    CertifiedKind,
+    Option<&Message<'_>>,
+) -> Result<Provenance, FormFault>;
 
 fn formal(
     examination: &Examination<'_>,
@@ -294,17 +355,17 @@ fn formal(
     if certification.kind != kind {
         return Err(FormFault::KindDiffers);
     }
-    let provenance = prove(&certification, kind)?;
     match kind {
-        CertifiedKind::Receipt(kind) => Ok(Class::Notification(Box::new(VerifiedNotification {
-            kind,
-            certification,
-            provenance,
-        }))),
+        CertifiedKind::Receipt(receipt) => {
+            let provenance = prove(&certification, kind, None)?;
+            let receipt = VerifiedNotification { kind: receipt, certification, provenance };
+            Ok(Class::Notification(Box::new(receipt)))
+        }
         CertifiedKind::Transport => {
             let original = original(message, &parts.originals, &certification)?;
             check_routing(routing, &certification)?;
             let inner = Message::lenient(original.body());
+            let provenance = prove(&certification, kind, Some(&inner))?;
             let asked = message.field("X-TipoRicevuta").map(|field| field.unfolded());
             let subject = inner.field("Subject").map(|field| Subject::of(&field));
             let exchange = Exchange {
@@ -325,6 +386,18 @@ fn formal(
 }
 
 impl Class {
+    /// What is out of order without deciding it, for the log.
+    pub fn remarks(&self) -> Vec<String> {
+        match self {
+            Self::Envelope(envelope) => envelope.provenance.remarks.clone(),
+            Self::Notification(receipt) => {
+                let contradiction = receipt.contradiction().map(str::to_owned);
+                receipt.provenance.remarks.iter().cloned().chain(contradiction).collect()
+            }
+            Self::Anomaly(_) | Self::Ordinary(_) => Vec::new(),
+        }
+    }
+
     /// The same, unless it was certified at a time at which a message that arrives `now` cannot have
     /// been: then its form is wrong. To be asked once, when another host brings it.
     #[must_use]
@@ -342,26 +415,73 @@ impl Class {
     }
 }
 
-/// What a signature that holds proves, of a message whose author is in the certificate (PEC-PR-15).
+/// What a signature that holds proves, of a message whose author is in the certificate (PEC-PR-15),
+/// whose sender is the signer's or nobody's, and whose outer header, which is not signed, tells
+/// nothing else than what is.
 fn provenance(
     examination: &Examination<'_>,
     signed_by: &SignedBy<'_>,
     certification: &Certification,
     kind: CertifiedKind,
+    original: Option<&Message<'_>>,
 ) -> Result<Provenance, FormFault> {
     let author = author(examination, signed_by.emails)?;
-    let record = record(signed_by.records, certification.sender.domain());
-    let record = record.ok_or(FormFault::Author)?;
+    let sender = certification.sender.domain();
+    let record = record(signed_by.records, sender).ok_or(FormFault::Author)?;
     let manages = |domain: &Domain| signed_by.records.iter().any(|r| r.manages(domain));
+    let mut remarks = Vec::new();
+    let manages_author = manages(author.domain());
+    if !manages_author {
+        let domain = author.domain().clone();
+        let fault = FormFault::AuthorNotManaged(domain);
+        if signed_by.strict_author {
+            return Err(fault);
+        }
+        remarks.push(fault.to_string());
+    }
+    let authoritative = match kind {
+        CertifiedKind::Transport => {
+            remarks.extend(check_sender(signed_by, sender)?);
+            false
+        }
+        CertifiedKind::Receipt(kind) => {
+            let authoritative = is_authoritative(kind, certification, &manages);
+            // The sender's own provider tells him what another found (PEC-MCV-01).
+            if !authoritative && !manages(sender) {
+                remarks.push(
+                    "the provider that signed does not manage the domains that the receipt is about"
+                        .to_owned(),
+                );
+            }
+            authoritative
+        }
+    };
+    let message = examination.message();
+    if let Some(wrong) = verification::contradiction(message, certification, kind, original) {
+        return Err(FormFault::Header(wrong.rule, wrong.text));
+    }
     Ok(Provenance {
         signer: record.name.clone(),
         receipts_to: record.mail_receipt.clone(),
-        manages_author: manages(author.domain()),
-        authoritative: match kind {
-            CertifiedKind::Transport => false,
-            CertifiedKind::Receipt(kind) => is_authoritative(kind, certification, &manages),
-        },
+        manages_author,
+        authoritative,
+        remarks,
     })
+}
+
+/// Nobody sends in the name of another provider's user: the domain of `mittente` is the signer's, or
+/// nobody's, which is remarked, for an index may lag by a day (doubt D-30). Our own are in it too.
+fn check_sender(signed_by: &SignedBy<'_>, domain: &Domain) -> Result<Option<String>, FormFault> {
+    let Some(manager) = signed_by.index.by_domain(domain) else {
+        let text = format!("mittente is of {domain}, which no provider of the index manages");
+        return Ok(Some(text));
+    };
+    // Another environment of the same provider may have another certificate (PEC-IDX-03).
+    if signed_by.records.iter().any(|record| record.name == manager.name) {
+        return Ok(None);
+    }
+    let manager = manager.name.clone();
+    Err(FormFault::SenderOfAnother { domain: domain.clone(), manager })
 }
 
 /// The kind that the header tells (PEC-PR-10, PEC-PR-11). Names have no case (PEC-PR-18).

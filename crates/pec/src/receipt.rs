@@ -322,8 +322,7 @@ pub fn non_delivery_virus(
     if found.kind() != ReceiptKind::VirusFound {
         return None;
     }
-    // Older servers put the recipient in `ricezione` (PEC-RV-06).
-    let recipient = data.delivery.as_ref().or_else(|| data.taken.first())?;
+    let recipient = found.recipient()?;
     let virus = data.error_text.as_deref().unwrap_or("non specificato");
     let exchange = data.exchange();
     let receipt = Receipt { provider, exchange: &exchange, at, fresh };

@@ -150,7 +150,12 @@ pub(crate) fn judged_for(
     let emails: Vec<String> = signer.iter().map(|email| (*email).to_owned()).collect();
     let records: Vec<_> =
         signer.iter().filter_map(|email| index.by_domain(address(email).domain())).collect();
-    let origin = signer.map(|_| SignedBy { records: &records, emails: &emails });
+    let origin = signer.map(|_| SignedBy {
+        records: &records,
+        emails: &emails,
+        index: &index,
+        strict_author: false,
+    });
     let reverse_path = ReversePath::Address(address(sender));
     let forward_paths = addresses(forward_paths);
     let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
@@ -174,6 +179,21 @@ pub(crate) fn with(octets: &[u8], from: &str, to: &str) -> Vec<u8> {
     let text = String::from_utf8(octets.to_vec()).unwrap();
     assert!(text.contains(from), "no {from:?}");
     text.replace(from, to).into_bytes()
+}
+
+/// A message with something else in its certification data.
+pub(crate) fn with_data(octets: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let range = examine(octets).parts().unwrap().certifications[0].range.clone();
+    let xml = mail::encoding::decode_base64(&octets[range.clone()]);
+    let xml = mail::encoding::base64_lines(&with(&xml, from, to));
+    let xml = xml.strip_suffix(b"\r\n").unwrap_or(&xml);
+    [&octets[..range.start], xml, &octets[range.end..]].concat()
+}
+
+/// The outer header of a message, without its structure.
+pub(crate) fn header_of(octets: &[u8]) -> String {
+    let text = String::from_utf8(octets.to_vec()).unwrap();
+    text.split_once("MIME-Version").unwrap().0.to_owned()
 }
 
 /// As text, folding undone and boundaries alike.

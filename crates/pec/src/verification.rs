@@ -153,6 +153,26 @@ pub fn verify(examination: &Examination<'_>, known: &Known<'_>) -> Verification 
     found
 }
 
+/// The first thing in which the outer header of a correct message tells something else than what is
+/// signed; the incoming point asks it too, of the same fields and with the same patience.
+pub(crate) fn contradiction(
+    message: &Message<'_>,
+    data: &Certification,
+    kind: CertifiedKind,
+    original: Option<&Message<'_>>,
+) -> Option<Check> {
+    let kept = Some(SystemKind::Certified(kind));
+    let mut found = Verification { kind: kept, certification: None, checks: vec![], notes: vec![] };
+    match kind {
+        CertifiedKind::Transport => header::envelope(&mut found, message, data, original),
+        // Which service mailbox we had when it was written is not asked: an index lags by a day, and
+        // nothing goes by this field.
+        CertifiedKind::Receipt(kind) => header::receipt(&mut found, message, data, kind, None),
+    }
+    header::certified(&mut found, message, data);
+    found.checks.into_iter().find(|check| !check.ok)
+}
+
 fn kind(message: &Message<'_>) -> Option<SystemKind> {
     let transport = only(message, "X-Trasporto").map(|field| field.unfolded());
     let anomaly = transport.is_some_and(|word| word.eq_ignore_ascii_case(X_TRASPORTO_ERROR));

@@ -355,6 +355,8 @@ pub(crate) struct TrustConfig {
     pub(crate) crl_private_networks: bool,
     /// Whether a certificate without a revocation list fails the validity test.
     pub(crate) require_crl: bool,
+    /// Whether a message is an anomaly whose signer does not manage the domain of its author.
+    pub(crate) strict_author: bool,
 }
 
 /// `[limits]`

@@ -4,8 +4,6 @@ use crate::testing::*;
 
 const XML: &str = include_str!("../../examples/daticert/posta-certificata.xml");
 const RECEIPT_XML: &str = include_str!("../../examples/daticert/avvenuta-consegna-completa.xml");
-const RECEIPT: &str =
-    "X-Ricevuta: avvenuta-consegna\r\nFrom: posta-certificata@betacert.example\r\n";
 
 fn fault(octets: &[u8], signer: &str) -> FormFault {
     match judged(octets, signer) {
@@ -74,8 +72,8 @@ fn what_is_not_proved_to_come_from_a_provider_is_ordinary() {
 fn names_of_fields_have_no_case() {
     let octets =
         with(ENVELOPE, "X-Trasporto: posta-certificata", "x-trasporto:  Posta-Certificata ");
-    let octets =
-        with(&octets, "\r\nX-TipoRicevuta: completa\r\nMIME", "\r\nX-Tiporicevuta: breve\r\nMIME");
+    let octets = with(&octets, "X-TipoRicevuta: completa", "X-Tiporicevuta: breve");
+    let octets = with_data(&octets, "tipo=\"completa\"", "tipo=\"breve\"");
     assert_eq!(verified(&octets).exchange().requested, DeliveryForm::Brief);
 }
 
@@ -115,6 +113,168 @@ fn an_edited_header_makes_an_anomaly() {
     assert_eq!(fault(&octets, BETA), FormFault::KindDiffers);
 }
 
+// PEC-PR-05 PEC-BT-02 PEC-BT-03 PEC-BT-05 PEC-BT-06 PEC-FMT-07 PEC-DT-05 PEC-AP-22 PEC-GEN-15
+// PEC-RV-03: no signature covers it, and it is what a reader sees
+#[test]
+fn an_outer_header_tells_what_is_signed() {
+    const SUBJECT: &str = "=?utf-8?q?Istanza_";
+    const FORM: &str = "X-TipoRicevuta: completa";
+    for (octets, signer, from, to, rule) in [
+        (ENVELOPE, ALFA, "conto di: mario.rossi", "conto di: tribunale", "PEC-BT-03"),
+        (ENVELOPE, ALFA, "Per conto di: ", "", "PEC-BT-03"),
+        (ENVELOPE, ALFA, "Reply-To: mario.rossi", "Reply-To: altro", "PEC-BT-03"),
+        (ENVELOPE, ALFA, SUBJECT, "=?utf-8?q?Fattura_", "PEC-FMT-07"),
+        (ENVELOPE, ALFA, "POSTA CERTIFICATA", "CONSEGNA", "PEC-FMT-07"),
+        (ENVELOPE, ALFA, "To: \"Protocollo\" <protocollo", "To: <ufficio", "PEC-BT-02"),
+        (ENVELOPE, ALFA, "Cc: ufficio", "Cc: altri", "PEC-BT-02"),
+        (ENVELOPE, ALFA, "Date: Mon, 14", "Date: Tue, 15", "PEC-DT-05"),
+        (ENVELOPE, ALFA, FORM, "X-TipoRicevuta: breve", "PEC-BT-06"),
+        (ENVELOPE, ALFA, FORM, "Sender: altro@pec.rossi.example", "PEC-BT-05"),
+        (ENVELOPE, ALFA, ".7f3a@pc-mario", ".7f3b@pc-mario", "PEC-AP-22"),
+        (DELIVERY, BETA, "To: mario.rossi", "To: luigi.rossi", "PEC-GEN-15"),
+        (DELIVERY, BETA, "CONSEGNA:", "AVVISO DI MANCATA CONSEGNA:", "PEC-FMT-07"),
+        (DELIVERY, BETA, SUBJECT, "=?utf-8?q?Fattura_", "PEC-FMT-07"),
+        (DELIVERY, BETA, "Date: Mon, 14", "Date: Tue, 15", "PEC-DT-05"),
+        (VIRUS_FOUND, BETA, "X-Mittente: mario", "X-Mittente: luigi", "PEC-RV-03"),
+    ] {
+        let text = String::from_utf8(octets.to_vec()).unwrap();
+        let edited = text.replacen(from, to, 1);
+        assert_ne!(edited, text, "{from}");
+        let (FormFault::Header(found, _), true) =
+            (fault(edited.as_bytes(), signer), edited.find(to) < edited.find("\r\n\r\n"))
+        else {
+            panic!("{from}: no fault of the header")
+        };
+        assert_eq!(found, rule, "{from}");
+    }
+    // What was believed once is not asked again: an older release may have taken it.
+    let octets = with(ENVELOPE, "conto di: mario.rossi", "conto di: tribunale");
+    let (examination, provenance) = (crate::inspect::examine(&octets), envelope().provenance);
+    let reverse_path = ReversePath::Address(address(SENDER));
+    let routing = Routing { reverse_path: &reverse_path, forward_paths: &[] };
+    assert!(matches!(recall(&examination, &provenance, &routing), Class::Envelope(_)));
+}
+
+// PEC-PR-05: doubt D-30
+#[test]
+fn nobody_is_sender_in_the_name_of_another_providers_user() {
+    let sent = |sender: &str| {
+        let header = header_of(ENVELOPE).replace(SENDER, sender);
+        let octets = message(&header, Some(&XML.replace(SENDER, sender)), Some(ORIGINAL));
+        judged_for(&octets, Ok(ALFA), sender, &[PROTOCOLLO])
+    };
+    // Of the recipient's own provider, and of an environment of it.
+    for domain in ["pec.comune.example", "personale.betacert.example"] {
+        let fault = FormFault::SenderOfAnother {
+            domain: Domain::parse(domain).unwrap(),
+            manager: "Beta Certificata S.r.l.".to_owned(),
+        };
+        assert_eq!(sent(&format!("neri@{domain}")), Class::Anomaly(fault));
+    }
+    let nobodys = sent("neri@altrove.example");
+    assert!(matches!(nobodys, Class::Envelope(_)), "{nobodys:?}");
+    assert_eq!(
+        nobodys.remarks(),
+        ["mittente is of altrove.example, which no provider of the index manages"]
+    );
+    let own = sent("altro@alfapec.example");
+    assert!(matches!(own, Class::Envelope(_)) && own.remarks().is_empty(), "{own:?}");
+    // One environment of a provider signs for another.
+    let (index, _) = Index::from_ldif(INDEX).unwrap();
+    let [_, beta, unit] = index.records() else { panic!("three records") };
+    let by = |records: &[&ProviderRecord], domain: &str| {
+        let signed_by = SignedBy { records, emails: &[], index: &index, strict_author: false };
+        check_sender(&signed_by, &Domain::parse(domain).unwrap())
+    };
+    assert_eq!(by(&[unit], "pec.comune.example"), Ok(None));
+    assert_eq!(by(&[beta], "personale.betacert.example"), Ok(None));
+}
+
+// PEC-RC-07 PEC-MC-06 PEC-PR-25: and closes nobody
+#[test]
+fn a_receipt_that_contradicts_itself_is_not_believed() {
+    const ERROR: &str = "errore=\"nessuno\"";
+    const VIRUS: &str = "errore=\"virus\"";
+    let xml = |octets: &[u8]| {
+        let examination = crate::inspect::examine(octets);
+        let parts = examination.parts().unwrap();
+        let xml = parts.certifications[0].certification().unwrap().into_owned();
+        String::from_utf8(xml).unwrap()
+    };
+    for (octets, signer, from, to, said) in [
+        (
+            DELIVERY,
+            BETA,
+            ERROR,
+            "errore=\"no-dest\"",
+            "it attests a delivery, and its data tell of an error",
+        ),
+        (
+            TAKE_CHARGE,
+            BETA,
+            ERROR,
+            "errore=\"altro\"",
+            "it attests that a message was taken in charge, and its data tell of an error",
+        ),
+        (
+            ACCEPTANCE,
+            ALFA,
+            ERROR,
+            "errore=\"altro\"",
+            "it attests an acceptance, and its data tell of an error",
+        ),
+        (
+            NON_DELIVERY,
+            BETA,
+            "errore=\"no-dest\"",
+            ERROR,
+            "it tells of an error, and its data of none",
+        ),
+        (
+            NON_ACCEPTANCE,
+            ALFA,
+            "errore=\"altro\"",
+            ERROR,
+            "it tells of an error, and its data of none",
+        ),
+        (
+            VIRUS_FOUND,
+            BETA,
+            VIRUS,
+            "errore=\"altro\"",
+            "it tells of a virus, and its data of another error",
+        ),
+    ] {
+        let (header, data) = (header_of(octets), xml(octets));
+        let straight = judged(&message(&header, Some(&data), None), signer);
+        let Class::Notification(straight) = straight else { panic!("{straight:?}") };
+        assert!(straight.is_authoritative() && straight.contradiction().is_none(), "{said}");
+        assert!(data.contains(from), "{data}");
+        let class = judged(&message(&header, Some(&data.replace(from, to)), None), signer);
+        assert_eq!(class.remarks(), [said]);
+        let Class::Notification(notification) = class else { panic!("{class:?}") };
+        assert!(!notification.is_authoritative(), "{said}");
+    }
+    // Some tell of a virus and of no error: PEC-RV-06.
+    let data = xml(VIRUS_FOUND).replace(VIRUS, ERROR);
+    let class = judged(&message(&header_of(VIRUS_FOUND), Some(&data), None), BETA);
+    let Class::Notification(notification) = class else { panic!("{class:?}") };
+    assert!(notification.is_authoritative());
+}
+
+// PEC-RV-06
+#[test]
+fn older_virus_notices_name_the_recipient_as_taken_in_charge() {
+    let (header, xml) =
+        (header_of(VIRUS_FOUND), include_str!("../../examples/daticert/rilevazione-virus.xml"));
+    for data in [xml.to_owned(), xml.replace("consegna>", "ricezione>")] {
+        let class = judged(&message(&header, Some(&data), None), BETA);
+        let Class::Notification(notification) = class else { panic!("{class:?}") };
+        assert!(notification.is_authoritative());
+        assert_eq!(notification.recipient(), Some(&address(PROTOCOLLO)));
+    }
+}
+
 // PEC-PR-16
 #[test]
 fn the_paths_are_those_that_are_certified() {
@@ -131,8 +291,7 @@ fn the_paths_are_those_that_are_certified() {
 // PEC-PR-12 PEC-FMT-06
 #[test]
 fn there_is_one_daticert_where_providers_put_it() {
-    let header = "X-Trasporto: posta-certificata\r\nFrom: posta-certificata@alfapec.example\r\n\
-        Message-ID: <20260914093012.4c1f9e27@alfapec.example>\r\n";
+    let header = &header_of(ENVELOPE)[..];
     assert!(matches!(
         judged(&message(header, Some(XML), Some(ORIGINAL)), ALFA),
         Class::Envelope(_)
@@ -197,18 +356,20 @@ fn only_a_correct_envelope_can_be_answered() {
 // PEC-PR-27
 #[test]
 fn a_receipt_counts_only_from_the_provider_of_its_recipient() {
-    let by_another = message(&RECEIPT.replace("betacert", "alfapec"), Some(RECEIPT_XML), None);
+    let header = header_of(DELIVERY);
+    let from = "From: posta-certificata@";
+    let another = header.replace(&format!("{from}betacert"), &format!("{from}alfapec"));
+    let by_another = message(&another, Some(RECEIPT_XML), None);
     let class = judged(&by_another, ALFA);
     let Class::Notification(notification) = class else { panic!("{class:?}") };
     assert!(!notification.is_authoritative());
-    let class = judged(&message(RECEIPT, Some(RECEIPT_XML), None), BETA);
+    let class = judged(&message(&header, Some(RECEIPT_XML), None), BETA);
     let Class::Notification(notification) = class else { panic!("{class:?}") };
     assert!(notification.is_authoritative());
     // One of several is another's
     let xml = include_str!("../../examples/daticert/presa-in-carico.xml");
     let xml = xml.replace("<ricezione>ufficio@pec.comune", "<ricezione>info@ordinaria");
-    let header = RECEIPT.replace("avvenuta-consegna", "presa-in-carico");
-    let class = judged(&message(&header, Some(&xml), None), BETA);
+    let class = judged(&message(&header_of(TAKE_CHARGE), Some(&xml), None), BETA);
     let Class::Notification(notification) = class else { panic!("{class:?}") };
     assert!(!notification.is_authoritative());
 }
@@ -216,22 +377,34 @@ fn a_receipt_counts_only_from_the_provider_of_its_recipient() {
 // PEC-PR-06: doubt D-21
 #[test]
 fn an_author_of_a_domain_that_is_not_managed_is_told_of() {
-    let (index, _) = crate::providers::Index::from_ldif(INDEX).unwrap();
+    let (index, _) = Index::from_ldif(INDEX).unwrap();
     let records = [&index.records()[0]];
     let emails = ["posta-certificata@altrove.example".to_owned()];
     let octets = with(ACCEPTANCE, ALFA, &emails[0]);
     let examination = crate::inspect::examine(&octets);
     let routing = Routing { reverse_path: &ReversePath::Null, forward_paths: &[] };
-    let signed_by = SignedBy { records: &records, emails: &emails };
-    let class = judge(&examination, Ok(signed_by), &routing);
+    let signed_by = |strict_author| SignedBy {
+        records: &records,
+        emails: &emails,
+        index: &index,
+        strict_author,
+    };
+    let class = judge(&examination, Ok(signed_by(false)), &routing);
+    assert_eq!(
+        class.remarks(),
+        ["From is of altrove.example, which the provider that signed does not manage"]
+    );
     let Class::Notification(notification) = class else { panic!("{class:?}") };
     assert!(!notification.manages_author());
+    let class = judge(&examination, Ok(signed_by(true)), &routing);
+    let fault = FormFault::AuthorNotManaged(Domain::parse("altrove.example").unwrap());
+    assert_eq!(class, Class::Anomaly(fault));
 }
 
 // PEC-IDX-13 PEC-PIC-04
 #[test]
 fn of_several_records_the_one_of_the_senders_domain_is_meant() {
-    let (index, _) = crate::providers::Index::from_ldif(INDEX).unwrap();
+    let (index, _) = Index::from_ldif(INDEX).unwrap();
     let [alfa, beta, unit] = index.records() else { panic!("three records") };
     let domain = |text: &str| Domain::parse(text).unwrap();
     let both = [unit, beta];

@@ -24,7 +24,7 @@ fn complaints(octets: &[u8], email: &str) -> Vec<String> {
     checks.filter(|check| !check.ok).map(|check| check.text).collect()
 }
 
-// PEC-GEN-11 PEC-FMT-11
+// PEC-FMT-11
 #[test]
 fn the_examples_hold_and_their_texts_say_what_their_data_say() {
     for (octets, email, word) in [

@@ -257,6 +257,7 @@ fn read_trust(mut section: Section<'_, '_>, folder: &Path) -> TrustConfig {
     let crl_refresh = section.get("crl_refresh", read_duration);
     let crl_private_networks = section.get("crl_private_networks", read_bool).unwrap_or(false);
     let require_crl = section.get("require_crl", read_bool).unwrap_or(false);
+    let strict_author = section.get("strict_author", read_bool).unwrap_or(false);
     section.finish();
     TrustConfig {
         authorities: authorities.unwrap_or_else(|| vec![folder.join("ca.pem")]),
@@ -265,6 +266,7 @@ fn read_trust(mut section: Section<'_, '_>, folder: &Path) -> TrustConfig {
         crl_refresh: crl_refresh.unwrap_or(Duration::from_secs(3_600)),
         crl_private_networks,
         require_crl,
+        strict_author,
     }
 }
 

@@ -204,7 +204,7 @@ fn learned(receipt: &VerifiedNotification, at: Moment) -> Vec<Track> {
         }
         ReceiptKind::Delivery => data.delivery.iter().map(track(TrackState::Delivered)).collect(),
         ReceiptKind::NonDelivery | ReceiptKind::VirusFound => {
-            data.delivery.iter().map(track(TrackState::Failed)).collect()
+            receipt.recipient().into_iter().map(track(TrackState::Failed)).collect()
         }
         ReceiptKind::Acceptance | ReceiptKind::NonAcceptance | ReceiptKind::LateDelivery => {
             Vec::new()

@@ -72,7 +72,7 @@ fn judge_signer(
     if records.is_empty() {
         return ordinary(OriginFault::NotAProvider);
     }
-    let notes = match revocation {
+    let mut notes = match revocation {
         Revocation::Checked => Vec::new(),
         Revocation::NotAvailable if site.config.load().trust.require_crl => {
             return ordinary(OriginFault::NotValid);
@@ -83,8 +83,12 @@ fn judge_signer(
         }
     };
     let emails = certificate.emails();
-    let signed_by = SignedBy { records: &records, emails: &emails };
-    Judged { class: judge(examination, Ok(signed_by), routing), notes }
+    let strict_author = site.config.load().trust.strict_author;
+    let signed_by =
+        SignedBy { records: &records, emails: &emails, index: &providers, strict_author };
+    let class = judge(examination, Ok(signed_by), routing);
+    notes.extend(class.remarks());
+    Judged { class, notes }
 }
 
 /// A message of ours that we would believe too.
@@ -164,7 +168,9 @@ fn recall_by_index(
     let providers = site.providers.load();
     let records = providers.by_certificate(certificate.to_der());
     let emails = certificate.emails();
-    Ok(judge(examination, Ok(SignedBy { records: &records, emails: &emails }), routing))
+    let signed_by =
+        SignedBy { records: &records, emails: &emails, index: &providers, strict_author: false };
+    Ok(judge(examination, Ok(signed_by), routing))
 }
 
 /// An envelope that passed the tests already, read again.

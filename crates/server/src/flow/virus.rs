@@ -201,9 +201,7 @@ pub(super) fn add_non_delivery(
         return Ok(());
     }
     let data = found.certification();
-    let Some(recipient) = data.delivery.as_ref().or_else(|| data.taken.first()) else {
-        return Ok(());
-    };
+    let Some(recipient) = found.recipient() else { return Ok(()) };
     let tracked = site.store.tracked(data.identifier.as_str())?;
     let open = tracked.iter().any(|entry| entry.recipient == *recipient && !entry.state.is_final());
     if !open {
@@ -231,10 +229,18 @@ pub(super) fn add_non_delivery(
     );
     // What our own scanner had let through: the operator is to find out why (PEC-PR-24).
     metrics::counter!("ceralacca_viruses_total", "point" => "mancato").increment(1);
-    tracing::warn!(
-        target: "antivirus", virus, found_by = found.signer(), message = data.identifier.as_str(),
-        "another provider found a virus that was not found here"
-    );
+    let message = data.identifier.as_str();
+    if site.manages(recipient.domain()) {
+        tracing::warn!(
+            target: "antivirus", virus, message,
+            "the incoming point found a virus that the access point had not found"
+        );
+    } else {
+        tracing::warn!(
+            target: "antivirus", virus, found_by = found.signer(), message,
+            "another provider found a virus that was not found here"
+        );
+    }
     Ok(())
 }
 

@@ -271,7 +271,7 @@ fn check_log(
 }
 
 // PEC-LOG-05 PEC-LOG-06 PEC-LOG-07 PEC-LOG-08 PEC-LOG-10 PEC-LOG-11 PEC-LOG-12 PEC-AP-20 PEC-AP-24
-// PEC-PR-26 PEC-PR-28 PEC-PIC-01 PEC-TO-03 PEC-TO-04 PEC-GEN-10 PEC-SLA-08
+// PEC-PR-26 PEC-PR-28 PEC-PIC-01 PEC-TO-03 PEC-TO-04 PEC-GEN-10
 #[test]
 fn whatever_is_sent_comes_to_one_end_and_the_log_tells_of_it() {
     let mut counts = Counts::default();

@@ -281,17 +281,6 @@ fn a_refused_submission_is_logged_with_its_reason() {
     assert!(records[0].errore_esteso.as_deref().unwrap().contains(VERDI));
 }
 
-// PEC-MBX-01 PEC-SEC-10
-#[test]
-fn who_writes_to_a_domain_of_ours_writes_to_certified_mailboxes_only() {
-    let (scene, _, _) = exchanged();
-    let accounts = scene.site.store.accounts().unwrap();
-    assert!(accounts.iter().all(|account| scene.site.manages(account.address.domain())));
-    for data in scene.certified(ROSSI) {
-        assert!(data.recipients.iter().all(|r| r.kind == pec::RecipientKind::Certified));
-    }
-}
-
 // PEC-MC-06
 #[test]
 fn the_kinds_of_failure_have_their_words() {

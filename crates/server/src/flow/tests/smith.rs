@@ -104,7 +104,9 @@ impl Forge {
         let data = super::scene::certification(envelope);
         let reverse_path = mail::ReversePath::Address(data.sender.clone());
         let routing = Routing { reverse_path: &reverse_path, forward_paths: &[] };
-        let signed_by = SignedBy { records: &records, emails: &emails };
+        let index = pec::providers::Index::default();
+        let signed_by =
+            SignedBy { records: &records, emails: &emails, index: &index, strict_author: false };
         let Class::Envelope(envelope) = pec::judge(&examination, Ok(signed_by), &routing) else {
             panic!("no envelope");
         };
@@ -131,15 +133,19 @@ impl Forge {
 
     /// A correct envelope with other certification data.
     pub(super) fn certified(&self, to: &str, from: &str, with: &str) -> Vec<u8> {
-        let envelope = self.envelope("mallory@g", &[to]);
+        self.with_data(&self.envelope("mallory@g", &[to]), from, with)
+    }
+
+    /// A message with other certification data, signed again.
+    pub(super) fn with_data(&self, octets: &[u8], from: &str, with: &str) -> Vec<u8> {
         let range = {
-            let examination = pec::examine(&envelope);
+            let examination = pec::examine(octets);
             examination.parts().unwrap().certifications[0].range.clone()
         };
-        let xml = decode_base64(&envelope[range.clone()]);
+        let xml = decode_base64(&octets[range.clone()]);
         let xml = base64_lines(&replace(&xml, from, with));
         let xml = xml.strip_suffix(b"\r\n").unwrap_or(&xml);
-        self.resign(&[&envelope[..range.start], xml, &envelope[range.end..]].concat())
+        self.resign(&[&octets[..range.start], xml, &octets[range.end..]].concat())
     }
 }
 

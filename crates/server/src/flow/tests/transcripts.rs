@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::SignedDuration;
 
-use super::forge::forgery;
+use super::forgeries::forgery;
 use super::world::{Fate, Passage, World, at, message};
 
 /// One conversation: what it shows, and its lines.
@@ -166,6 +166,6 @@ fn the_flows_happen_as_they_are_written_down() {
             count += 1;
         }
     }
-    println!("{count} transcripts of certified mail between two providers");
+    super::tell(count, "transcripts of certified mail between two providers");
     assert!(count >= 20, "{count}");
 }

@@ -307,3 +307,46 @@ fn a_virus_notice_counts_after_the_first_notice_of_late_delivery_and_not_after_t
         assert_eq!(world.hosts[0].inbox("ricevute").len(), 1);
     }
 }
+
+// PEC-RV-06 PEC-PR-24 PEC-TO-05 PEC-LOG-09 PEC-PR-28
+#[test]
+fn an_older_virus_notice_is_the_one_outcome_too() {
+    let mut world = World::new(at("2026-09-14T07:31:00Z"));
+    let text = world::message("rossi@a", &["dora@g"], "Offerta");
+    let id = world.submit("rossi@a", &["dora@g"], &text);
+    let mut carried = Vec::new();
+    world.run(&mut |passage| {
+        carried.push(passage.octets().to_vec());
+        Fate::Lost
+    });
+    let forge = Forge::gamma();
+    let notice = |virus: &str| {
+        let notice = forge.receipt(&carried[0], |envelope, provider, _, fresh| {
+            let dora = address(&World::full("dora@g"));
+            pec::receipt::virus_found(envelope, &dora, virus, provider, moment(), fresh)
+        });
+        // Of the time before RT had `consegna` there.
+        forge.with_data(&notice, "consegna>", "ricezione>")
+    };
+    world.events.clear();
+    for notice in [notice("Worm.Nuovo"), notice("Worm.Altro")] {
+        world.bring(0, "posta-certificata@g", &["ricevute@a"], &notice).unwrap();
+        world.run(&mut |_| Fate::Arrives);
+    }
+    assert_eq!(world.hosts[0].site.store.tracked(&id).unwrap()[0].state, TrackState::Failed);
+    for _ in 0..30 {
+        world.later(SignedDuration::from_hours(1));
+        world.run(&mut |_| Fate::Arrives);
+    }
+    // The two notices are two messages; the outcome is one, and nothing is late.
+    let mut events = std::mem::take(&mut world.events);
+    events.sort();
+    assert_eq!(
+        events,
+        [
+            "a -> ricevute rilevazione-virus Worm.Altro",
+            "a -> ricevute rilevazione-virus Worm.Nuovo",
+            "a -> rossi errore-consegna Worm.Nuovo",
+        ]
+    );
+}
