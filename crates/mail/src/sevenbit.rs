@@ -30,7 +30,13 @@ pub enum SevenBitError {
     /// The structure is past the bounds of [`crate::mime::scan`].
     #[error("the structure of the message is too complex")]
     Structure,
-    /// A NUL, or a line longer than 998 octets in a part that cannot be encoded.
+    /// A NUL, RFC 5322 §4.
+    #[error("the message has a NUL")]
+    Nul,
+    /// A line longer than [`LINE_OCTETS_MAX`] where it cannot be encoded.
+    #[error("the message has a line that is too long and cannot be encoded")]
+    LineTooLong,
+    /// Octets above 127 where they cannot be encoded.
     #[error("the message has octets that cannot be converted")]
     Octets,
 }
@@ -65,7 +71,7 @@ pub fn make_seven_bit(octets: &[u8]) -> Result<Vec<u8>, SevenBitError> {
         return Ok(octets.to_vec());
     }
     if octets.contains(&0) {
-        return Err(SevenBitError::Octets);
+        return Err(SevenBitError::Nul);
     }
     let structure = mime::scan(octets).map_err(|_| SevenBitError::Structure)?;
     let mut edits = Vec::new();
@@ -91,7 +97,12 @@ pub fn make_seven_bit(octets: &[u8]) -> Result<Vec<u8>, SevenBitError> {
     edits.sort_by_key(|edit| edit.range.start);
     let converted = apply(octets, &edits);
     // What is left stands where nothing can be encoded: preamble, epilogue, a header line.
-    if is_seven_bit(&converted) { Ok(converted) } else { Err(SevenBitError::Octets) }
+    if is_seven_bit(&converted) { Ok(converted) } else { Err(left_in(&converted)) }
+}
+
+/// Why octets that nothing can encode are not safe.
+fn left_in(octets: &[u8]) -> SevenBitError {
+    if octets.is_ascii() { SevenBitError::LineTooLong } else { SevenBitError::Octets }
 }
 
 /// Whether a part is, or is inside, a `multipart/signed`.
@@ -114,7 +125,7 @@ fn encode(
 ) -> Result<(&'static str, Vec<u8>), SevenBitError> {
     // Composite types are never encoded: RFC 2045 §6.4.
     if matches!(part.content_type.kind.as_str(), "multipart" | "message") {
-        return Err(SevenBitError::Octets);
+        return Err(left_in(body));
     }
     let in_base64 = |octets: &[u8]| {
         let mut lines = base64_lines(octets);
@@ -133,7 +144,7 @@ fn encode(
             Ok(("quoted-printable", quoted_printable(&decode_quoted_printable(body))))
         }
         "base64" if body.is_ascii() => Ok(in_base64(&decode_base64(body))),
-        _ => Err(SevenBitError::Octets),
+        _ => Err(left_in(body)),
     }
 }
 
@@ -364,14 +375,17 @@ mod tests {
             (nested("\r\n\u{e8}", "", plain, true), SevenBitError::Signed),
             (nested(plain, "\r\n\u{e8}", plain, true), SevenBitError::Signed),
             (one_leaf("Content-Type: multipart/signed", "\u{e8}"), SevenBitError::Signed),
-            (one_leaf("A: b", "nul \0"), SevenBitError::Octets),
-            (one_leaf(&long, "ciao"), SevenBitError::Octets),
+            (one_leaf("A: b", "nul \0"), SevenBitError::Nul),
+            (one_leaf(&long, "ciao"), SevenBitError::LineTooLong),
             (one_leaf("Content-Type: multipart/mixed", "\u{e8}"), SevenBitError::Octets),
             (one_leaf("Content-Type: message/partial", "\u{e8}"), SevenBitError::Octets),
             (one_leaf("Content-Transfer-Encoding: x-uue", "\u{e8}"), SevenBitError::Octets),
             (one_leaf("Content-Transfer-Encoding: base64", "\u{e8}"), SevenBitError::Octets),
             (nested(plain, "", plain, false).replace("preamble", "\u{e8}"), SevenBitError::Octets),
-            (nested(plain, "", plain, false).replace("epilogue", &long), SevenBitError::Octets),
+            (
+                nested(plain, "", plain, false).replace("epilogue", &long),
+                SevenBitError::LineTooLong,
+            ),
             (
                 one_leaf("", &"Content-Type: message/rfc822\r\n\r\n".repeat(100)).split_off(4)
                     + "\u{e8}",

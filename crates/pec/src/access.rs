@@ -9,8 +9,8 @@ mod original;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use mail::message::MessageError;
-use mail::sevenbit::{self, SevenBitError};
+use mail::message::{FIELDS_MAX, HEADER_OCTETS_MAX, MessageError};
+use mail::sevenbit::{self, LINE_OCTETS_MAX, SevenBitError};
 use mail::{Address, Domain, Message};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,12 @@ pub struct Draft<'a> {
     pub trace: &'a [u8],
 }
 
+/// Octets of a submitted header at most: what a reader looks at, but for the room that the fields
+/// need which are added to it.
+pub const HEADER_OCTETS: usize = HEADER_OCTETS_MAX - 8 * 1024;
+/// Fields of a submitted header at most, likewise.
+pub const FIELDS: usize = FIELDS_MAX - 16;
+
 /// How much a provider takes from its own users, never below what the law guarantees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -92,13 +98,24 @@ impl Default for Limits {
     }
 }
 
+/// What is wrong with a field of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldFault {
+    /// It is not there.
+    Missing,
+    /// It is no list of addresses, or names none.
+    NoAddress,
+    /// It names several, where one belongs.
+    Several,
+}
+
 /// Why the access point refuses a message; the words for the sender are in [`text::refusal`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// No `From`, or not one address (PEC-AP-03, PEC-AP-12).
-    From,
+    From(FieldFault),
     /// No `To`, or no address in it (PEC-AP-04).
-    To,
+    To(FieldFault),
     /// `Cc` is no list of addresses.
     Cc,
     /// `From` is not the reverse-path (PEC-AP-05).
@@ -110,21 +127,36 @@ pub enum Refusal {
     /// An address in `Bcc` (PEC-AP-07).
     Bcc,
     /// Too large, times its recipients (PEC-AP-08).
-    Size,
+    Size {
+        /// Octets that a message to so many may have.
+        octets_max: u64,
+        /// To how many it goes.
+        recipients: usize,
+    },
     /// More recipients than this (PEC-AP-16).
     Recipients(usize),
     /// No forward-path.
     NoRecipient,
-    /// Not a message of RFC 5322 (PEC-AP-09).
-    Form,
+    /// A header of more octets than this (PEC-AP-09).
+    HeaderTooLong(usize),
+    /// A header of more fields than this (PEC-AP-09).
+    TooManyFields(usize),
+    /// A line of the header that is no field (PEC-AP-09).
+    NotAField,
+    /// Control characters in the header, RFC 5322 §2.2 (PEC-AP-09).
+    Control,
     /// A field that may stand once stands twice (PEC-AP-09).
     Repeated(&'static str),
     /// Octets above 127 in a header, where no form in ASCII says the same (PEC-FMT-10).
     HeaderNotAscii,
     /// Octets above 127 in what is signed, where they cannot be converted.
     SignedNotAscii,
-    /// A NUL or an over-long line that cannot be converted.
-    Octets,
+    /// A NUL, RFC 5322 §4.
+    Nul,
+    /// A line longer than this, where it cannot be encoded: RFC 5322 §2.1.1.
+    LineTooLong(usize),
+    /// Octets above 127 where they cannot be converted: beside the parts of a multipart.
+    NotConvertible,
     /// Octets above 127 in a structure too complex to convert.
     Structure,
     /// An address of the service itself, to which no user may write.
@@ -155,6 +187,7 @@ impl Accepted {
 pub struct Submission {
     accepted: Accepted,
     original: Vec<u8>,
+    remarks: Vec<String>,
 }
 
 impl Submission {
@@ -171,6 +204,11 @@ impl Submission {
     /// The original message with its new identifier.
     pub fn original(&self) -> &[u8] {
         &self.original
+    }
+
+    /// What is out of order without making it less certifiable, for the log (doubt D-31).
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Both, for who keeps them apart.
@@ -238,7 +276,8 @@ pub fn admit(
     match check(draft, &exchange, provider, limits) {
         Ok(octets) => {
             let original = original::certify(&octets, draft.trace, &exchange);
-            Ok(Submission { accepted: Accepted { exchange, at }, original })
+            let remarks = remarks(&message, draft.reverse_path);
+            Ok(Submission { accepted: Accepted { exchange, at }, original, remarks })
         }
         Err(refusal) => {
             let reason = text::refusal(&refusal);
@@ -287,12 +326,13 @@ fn check<'a>(
         return Err(Refusal::Recipients(limits.recipients));
     }
     if !limits.allow(draft.octets.len(), recipients.len()) {
-        return Err(Refusal::Size);
+        let octets_max = limits.product_octets / recipients.len() as u64;
+        return Err(Refusal::Size { octets_max, recipients: recipients.len() });
     }
     let form = |error| match error {
-        MessageError::HeaderTooLong | MessageError::TooManyFields | MessageError::NotAField => {
-            Refusal::Form
-        }
+        MessageError::HeaderTooLong => Refusal::HeaderTooLong(HEADER_OCTETS),
+        MessageError::TooManyFields => Refusal::TooManyFields(FIELDS),
+        MessageError::NotAField => Refusal::NotAField,
     };
     // Before anything is converted: how much there is to convert is bounded here.
     let came = Message::parse(draft.octets).map_err(form)?;
@@ -300,10 +340,19 @@ fn check<'a>(
     let control = |b: &u8| b.is_ascii_control() && !b"\r\n\t".contains(b);
     let bare_cr = |pair: &[u8]| pair[0] == b'\r' && pair[1] != b'\n';
     if came.header().iter().any(control) || came.header().windows(2).any(bare_cr) {
-        return Err(Refusal::Form);
+        return Err(Refusal::Control);
     }
     let octets = in_seven_bits(draft.octets)?;
     let message = Message::parse(&octets).map_err(form)?;
+    // A subject that has to be encoded again stands in the envelope longer than it was.
+    let subject = message.field("Subject").map_or(0, |field| field.value.len());
+    let grown = exchange.subject.as_ref().map_or(0, Subject::octets).saturating_sub(subject);
+    if message.header().len() + grown > HEADER_OCTETS {
+        return Err(Refusal::HeaderTooLong(HEADER_OCTETS));
+    }
+    if message.fields().len() > FIELDS {
+        return Err(Refusal::TooManyFields(FIELDS));
+    }
     let repeated = |name: &&&str| message.all(name).nth(1).is_some();
     if let Some(name) = ONCE.iter().find(repeated) {
         return Err(Refusal::Repeated(name));
@@ -324,7 +373,9 @@ fn in_seven_bits(octets: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
         SevenBitError::Header => Refusal::HeaderNotAscii,
         SevenBitError::Signed => Refusal::SignedNotAscii,
         SevenBitError::Structure => Refusal::Structure,
-        SevenBitError::Octets => Refusal::Octets,
+        SevenBitError::Nul => Refusal::Nul,
+        SevenBitError::LineTooLong => Refusal::LineTooLong(LINE_OCTETS_MAX),
+        SevenBitError::Octets => Refusal::NotConvertible,
     })
 }
 
@@ -335,13 +386,16 @@ fn check_paths(
     recipients: &[Recipient],
     strict: bool,
 ) -> Result<(), Refusal> {
-    let from = message.field("From").ok_or(Refusal::From)?;
-    let from = from.addresses().map_err(|_| Refusal::From)?;
-    let [author] = &from[..] else { return Err(Refusal::From) };
-    let to = message.field("To").ok_or(Refusal::To)?;
-    let to = to.addresses().map_err(|_| Refusal::To)?;
+    use FieldFault::{Missing, NoAddress, Several};
+    let from = message.field("From").ok_or(Refusal::From(Missing))?;
+    let from = from.addresses().map_err(|_| Refusal::From(NoAddress))?;
+    let [author] = &from[..] else {
+        return Err(Refusal::From(if from.is_empty() { NoAddress } else { Several }));
+    };
+    let to = message.field("To").ok_or(Refusal::To(Missing))?;
+    let to = to.addresses().map_err(|_| Refusal::To(NoAddress))?;
     if to.is_empty() {
-        return Err(Refusal::To);
+        return Err(Refusal::To(NoAddress));
     }
     let cc = match message.field("Cc") {
         Some(field) if !field.unfolded().is_empty() => {
@@ -370,6 +424,26 @@ fn check_paths(
         }
     }
     Ok(())
+}
+
+/// What RFC 5322 asks beyond what is certified: a date (§3.6.1), and as `Sender` who sends (§3.6.2).
+/// The original is not to be modified and its reader sees the time of acceptance, so it is accepted
+/// as it is (doubt D-31).
+fn remarks(message: &Message<'_>, reverse_path: &Address) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match message.field("Date") {
+        None => remarks.push("the message has no Date".to_owned()),
+        Some(field) if field.date().is_none() => {
+            remarks.push("the Date of the message is none".to_owned());
+        }
+        Some(_) => {}
+    }
+    if let Some(sender) = message.field("Sender")
+        && !sender.addresses().is_ok_and(|list| matches!(&list[..], [one] if one == reverse_path))
+    {
+        remarks.push("the Sender of the message is not who sent it".to_owned());
+    }
+    remarks
 }
 
 /// What is asked for with `X-TipoRicevuta`.

@@ -37,6 +37,11 @@ impl Subject {
         Self { value: encoded(&text), text }
     }
 
+    /// Octets of its value, without the prefix.
+    pub(crate) fn octets(&self) -> usize {
+        self.value.len()
+    }
+
     /// As people read it, on one line.
     pub fn text(&self) -> &str {
         &self.text

@@ -6,7 +6,7 @@
 
 use mail::Address;
 
-use crate::access::Refusal;
+use crate::access::{FieldFault, Refusal};
 use crate::delivery::Failure;
 use crate::exchange::{Exchange, RecipientKind};
 use crate::incoming::AnomalyReason;
@@ -398,11 +398,11 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// Why the access point refuses, to be read after `a causa di` (PEC-NA-02): what is wrong as a noun,
-/// and then what to change.
+/// then what it is exactly, with the limit where there is one, and what to change.
 pub fn refusal(refusal: &Refusal) -> String {
     let wrong = match refusal {
-        Refusal::From | Refusal::Sender => "un errore nel mittente",
-        Refusal::To
+        Refusal::From(_) | Refusal::Sender => "un errore nel mittente",
+        Refusal::To(_)
         | Refusal::Cc
         | Refusal::Bcc
         | Refusal::Hidden(_)
@@ -410,55 +410,128 @@ pub fn refusal(refusal: &Refusal) -> String {
         | Refusal::Recipients(_)
         | Refusal::NoRecipient
         | Refusal::ServiceAddress(_) => "un errore nei destinatari",
-        Refusal::Size => "un errore nelle dimensioni",
-        Refusal::Form
+        Refusal::Size { .. } => "un errore nelle dimensioni",
+        Refusal::HeaderTooLong(_)
+        | Refusal::TooManyFields(_)
+        | Refusal::NotAField
+        | Refusal::Control
         | Refusal::Repeated(_)
         | Refusal::HeaderNotAscii
         | Refusal::SignedNotAscii
-        | Refusal::Octets
+        | Refusal::Nul
+        | Refusal::LineTooLong(_)
+        | Refusal::NotConvertible
         | Refusal::Structure => "un errore nel formato",
     };
-    format!("{wrong}: {}", refusal_in_full(refusal))
+    match cause_and_remedy(refusal) {
+        (cause, "") => format!("{wrong}: {cause}"),
+        (cause, remedy) => format!("{wrong}: {cause}: {remedy}"),
+    }
 }
 
-fn refusal_in_full(refusal: &Refusal) -> String {
+/// Where other providers have a sentence, it stands as it is, or begins what is said; those without a
+/// remedy name what to change themselves.
+fn cause_and_remedy(refusal: &Refusal) -> (String, &'static str) {
+    use FieldFault::{Missing, NoAddress, Several};
     match refusal {
-        Refusal::From => "il campo From è assente o non valido".into(),
-        Refusal::To => "il campo To è assente o non valido".into(),
-        Refusal::Cc => "il campo Cc non è valido".into(),
-        Refusal::Sender => {
+        Refusal::From(fault) => (
+            "il campo From è assente o non valido".into(),
+            match fault {
+                Missing => "manca, indicarvi l'indirizzo del mittente",
+                NoAddress => "non contiene un indirizzo corretto, correggerlo",
+                Several => "contiene più indirizzi, lasciarne uno solo",
+            },
+        ),
+        Refusal::To(fault) => (
+            "il campo To è assente o non valido".into(),
+            match fault {
+                Missing => "manca, indicarvi almeno un destinatario",
+                NoAddress | Several => {
+                    "non contiene indirizzi corretti, indicarvi almeno un destinatario"
+                }
+            },
+        ),
+        Refusal::Cc => {
+            ("il campo Cc non è valido".into(), "non contiene indirizzi corretti, correggerlo")
+        }
+        Refusal::Sender => (
             "l'indirizzo del mittente nei dati di instradamento non coincide con il campo From"
-                .into()
-        }
+                .into(),
+            "",
+        ),
         Refusal::Hidden(address) => {
-            format!("il destinatario {address} non compare nei campi To e Cc del messaggio")
+            (format!("il destinatario {address} non compare nei campi To e Cc del messaggio"), "")
         }
-        Refusal::NotRouted(address) => {
-            format!("l'indirizzo {address} nei campi To e Cc non compare nei dati di instradamento")
+        Refusal::NotRouted(address) => (
+            format!(
+                "l'indirizzo {address} nei campi To e Cc non compare nei dati di instradamento"
+            ),
+            "inviare il messaggio anche a questo indirizzo, oppure toglierlo",
+        ),
+        Refusal::Bcc => ("il messaggio contiene destinatari nel campo Bcc".into(), ""),
+        Refusal::Size { octets_max, recipients: 1 } => (
+            format!(
+                "ecceduta la dimensione massima del messaggio, che è di {octets_max} byte per un \
+                 destinatario"
+            ),
+            "ridurre gli allegati",
+        ),
+        Refusal::Size { octets_max, recipients } => (
+            format!(
+                "ecceduta la dimensione massima del messaggio, che è di {octets_max} byte per \
+                 {recipients} destinatari"
+            ),
+            "ridurre gli allegati oppure inviare a meno destinatari per volta",
+        ),
+        Refusal::Recipients(most) => (
+            format!("i destinatari del messaggio sono più del massimo consentito, {most}"),
+            "inviare a meno destinatari per volta",
+        ),
+        Refusal::NoRecipient => ("il messaggio non ha destinatari".into(), "indicarne almeno uno"),
+        Refusal::HeaderTooLong(most) => (
+            format!("l'intestazione del messaggio supera il massimo consentito, {most} byte"),
+            "accorciarne i campi più lunghi",
+        ),
+        Refusal::TooManyFields(most) => (
+            format!("l'intestazione del messaggio ha più campi del massimo consentito, {most}"),
+            "toglierne",
+        ),
+        Refusal::NotAField => (
+            "l'intestazione del messaggio contiene una riga che non è un campo".into(),
+            "correggere o togliere la riga",
+        ),
+        Refusal::Control => {
+            ("l'intestazione del messaggio contiene caratteri di controllo".into(), "toglierli")
         }
-        Refusal::Bcc => "il messaggio contiene destinatari nel campo Bcc".into(),
-        Refusal::Size => "ecceduta la dimensione massima del messaggio".into(),
-        Refusal::Recipients(most) => {
-            format!("i destinatari del messaggio sono più del massimo consentito, {most}")
-        }
-        Refusal::NoRecipient => "il messaggio non ha destinatari".into(),
-        Refusal::Form => "il messaggio non è conforme al formato RFC 5322".into(),
-        Refusal::Repeated(name) => {
-            format!("il campo {name} compare più volte nell'intestazione del messaggio")
-        }
-        Refusal::HeaderNotAscii => {
-            "l'intestazione del messaggio contiene caratteri non codificati a 7 bit".into()
-        }
-        Refusal::SignedNotAscii => {
-            "il messaggio firmato contiene caratteri non codificati a 7 bit".into()
-        }
-        Refusal::Octets => {
-            "il messaggio contiene caratteri o righe che non possono essere trasmessi".into()
-        }
-        Refusal::Structure => "la struttura del messaggio è troppo complessa".into(),
-        Refusal::ServiceAddress(address) => {
-            format!("l'indirizzo {address} è riservato al servizio di posta certificata")
-        }
+        Refusal::Repeated(name) => (
+            format!("il campo {name} compare più volte nell'intestazione del messaggio"),
+            "lasciarne uno solo",
+        ),
+        Refusal::HeaderNotAscii => (
+            "l'intestazione del messaggio contiene caratteri non codificati a 7 bit".into(),
+            "codificarli secondo la RFC 2047, o scriverli senza accenti",
+        ),
+        Refusal::SignedNotAscii => (
+            "il messaggio firmato contiene caratteri non codificati a 7 bit".into(),
+            "codificarli prima di firmare il messaggio",
+        ),
+        Refusal::Nul => ("il messaggio contiene caratteri nulli".into(), "toglierli"),
+        Refusal::LineTooLong(most) => (
+            format!("il messaggio contiene una riga di oltre {most} caratteri"),
+            "spezzare la riga, o codificare la parte che la contiene",
+        ),
+        Refusal::NotConvertible => (
+            "il messaggio contiene caratteri non codificati a 7 bit".into(),
+            "codificare le parti che li contengono",
+        ),
+        Refusal::Structure => (
+            "la struttura del messaggio è troppo complessa".into(),
+            "ridurre le parti del messaggio, o allegarle in un archivio",
+        ),
+        Refusal::ServiceAddress(address) => (
+            format!("l'indirizzo {address} è riservato al servizio di posta certificata"),
+            "toglierlo dai destinatari",
+        ),
     }
 }
 

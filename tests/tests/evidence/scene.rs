@@ -31,26 +31,38 @@ pub(crate) const REFUSED: [(&str, &str); 10] = [
         "Altro mittente",
         "un errore nel mittente: l'indirizzo del mittente nei dati di instradamento non coincide con il campo From",
     ),
-    ("Due mittenti", "un errore nel mittente: il campo From è assente o non valido"),
-    ("Senza From", "un errore nel mittente: il campo From è assente o non valido"),
-    ("Senza To", "un errore nei destinatari: il campo To è assente o non valido"),
+    (
+        "Due mittenti",
+        "un errore nel mittente: il campo From è assente o non valido: contiene più indirizzi, lasciarne uno solo",
+    ),
+    (
+        "Senza From",
+        "un errore nel mittente: il campo From è assente o non valido: manca, indicarvi l'indirizzo del mittente",
+    ),
+    (
+        "Senza To",
+        "un errore nei destinatari: il campo To è assente o non valido: manca, indicarvi almeno un destinatario",
+    ),
     (
         "Nascosto",
         "un errore nei destinatari: il destinatario comune@pec.beta.example non compare nei campi To e Cc del messaggio",
     ),
     (
         "Non instradato",
-        "un errore nei destinatari: l'indirizzo comune@pec.beta.example nei campi To e Cc non compare nei dati di instradamento",
+        "un errore nei destinatari: l'indirizzo comune@pec.beta.example nei campi To e Cc non compare nei dati di instradamento: inviare il messaggio anche a questo indirizzo, oppure toglierlo",
     ),
     ("Bcc", "un errore nei destinatari: il messaggio contiene destinatari nel campo Bcc"),
-    ("Grande", "un errore nelle dimensioni: ecceduta la dimensione massima del messaggio"),
+    (
+        "Grande",
+        "un errore nelle dimensioni: ecceduta la dimensione massima del messaggio, che è di 15728640 byte per 2 destinatari: ridurre gli allegati oppure inviare a meno destinatari per volta",
+    ),
     (
         "Due volte",
-        "un errore nel formato: il campo To compare più volte nell'intestazione del messaggio",
+        "un errore nel formato: il campo To compare più volte nell'intestazione del messaggio: lasciarne uno solo",
     ),
     (
         "Firmato a 8 bit",
-        "un errore nel formato: il messaggio firmato contiene caratteri non codificati a 7 bit",
+        "un errore nel formato: il messaggio firmato contiene caratteri non codificati a 7 bit: codificarli prima di firmare il messaggio",
     ),
 ];
 

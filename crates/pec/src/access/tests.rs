@@ -53,22 +53,46 @@ fn recipients_are_typed_by_their_domain() {
 fn each_check_has_its_sentence() {
     const FROM: &str = "il campo From è assente o non valido";
     const TO: &str = "il campo To è assente o non valido";
-    const SENDER: &str =
-        "l'indirizzo del mittente nei dati di instradamento non coincide con il campo From";
     const BCC: &str = "il messaggio contiene destinatari nel campo Bcc";
-    const FORM: &str = "il messaggio non è conforme al formato RFC 5322";
+    const CONTROL: &str = "l'intestazione del messaggio contiene caratteri di controllo: toglierli";
     const TO_OK: &str = "\nTo: protocollo@pec.comune.example";
     let ok = format!("From: mario.rossi@pec.rossi.example{TO_OK}");
+    let from = |remedy: &str| format!("{FROM}: {remedy}");
+    let to = |remedy: &str| format!("{TO}: {remedy}");
+    let no_author = from("non contiene un indirizzo corretto, correggerlo");
+    let nobody = to("non contiene indirizzi corretti, indicarvi almeno un destinatario");
+    let more_fields = format!("{ok}{}", "\nX: y".repeat(FIELDS - 2));
+    let longer = {
+        let octets = |text: &str| text.len() + text.matches('\n').count() + "\r\n".len();
+        let mut text = ok.clone() + "\nX: y";
+        while octets(&text) + 903 <= HEADER_OCTETS {
+            text += &format!("\n {}", "y".repeat(900));
+        }
+        let more = "y".repeat(HEADER_OCTETS - octets(&text) - "\r\n ".len());
+        format!("{text}\n {more}")
+    };
     for (text, expected) in [
-        (TO_OK[1..].to_owned(), FROM),
-        (format!("From:{TO_OK}"), FROM),
-        (format!("From: Mario Rossi{TO_OK}"), FROM),
-        (format!("From: mario.rossi@pec.rossi.example, b@pec.rossi.example{TO_OK}"), FROM),
-        (format!("From: altro@pec.rossi.example{TO_OK}"), SENDER),
-        ("From: mario.rossi@pec.rossi.example".into(), TO),
-        ("From: mario.rossi@pec.rossi.example\nTo: undisclosed-recipients:;".into(), TO),
-        ("From: mario.rossi@pec.rossi.example\nTo: protocollo".into(), TO),
-        (ok.clone() + "\nCc: @", "il campo Cc non è valido"),
+        (TO_OK[1..].to_owned(), &from("manca, indicarvi l'indirizzo del mittente")[..]),
+        (format!("From:{TO_OK}"), &no_author),
+        (format!("From: Mario Rossi{TO_OK}"), &no_author),
+        (
+            format!("From: mario.rossi@pec.rossi.example, b@pec.rossi.example{TO_OK}"),
+            &from("contiene più indirizzi, lasciarne uno solo"),
+        ),
+        (
+            format!("From: altro@pec.rossi.example{TO_OK}"),
+            "l'indirizzo del mittente nei dati di instradamento non coincide con il campo From",
+        ),
+        (
+            "From: mario.rossi@pec.rossi.example".into(),
+            &to("manca, indicarvi almeno un destinatario"),
+        ),
+        ("From: mario.rossi@pec.rossi.example\nTo: undisclosed-recipients:;".into(), &nobody),
+        ("From: mario.rossi@pec.rossi.example\nTo: protocollo".into(), &nobody),
+        (
+            ok.clone() + "\nCc: @",
+            "il campo Cc non è valido: non contiene indirizzi corretti, correggerlo",
+        ),
         (ok.clone() + "\nBcc: nascosto@pec.comune.example", BCC),
         (ok.clone() + "\nBcc: non un indirizzo", BCC),
         (
@@ -79,30 +103,64 @@ fn each_check_has_its_sentence() {
         (
             ok.clone() + "\nCc: altri@pec.comune.example",
             "l'indirizzo altri@pec.comune.example nei campi To e Cc non compare nei dati di \
-             instradamento",
+             instradamento: inviare il messaggio anche a questo indirizzo, oppure toglierlo",
         ),
         (
             ok.clone() + "\nFrom: mario.rossi@pec.rossi.example",
-            "il campo From compare più volte nell'intestazione del messaggio",
+            "il campo From compare più volte nell'intestazione del messaggio: lasciarne uno solo",
         ),
         (
             ok.clone() + "\nSubject: a\nSubject: b",
-            "il campo Subject compare più volte nell'intestazione del messaggio",
+            "il campo Subject compare più volte nell'intestazione del messaggio: lasciarne uno \
+             solo",
         ),
         (
             ok.clone() + "\nContent-Type: text/plain\ncontent-type: text/html",
-            "il campo Content-Type compare più volte nell'intestazione del messaggio",
+            "il campo Content-Type compare più volte nell'intestazione del messaggio: lasciarne \
+             uno solo",
         ),
-        (ok.clone() + "\nnon un campo", FORM),
-        (ok.clone() + "\nX: a\0b", FORM),
-        (ok.clone() + "\nX: a\rBcc: b", FORM),
+        (
+            ok.clone() + "\nnon un campo",
+            "l'intestazione del messaggio contiene una riga che non è un campo: correggere o \
+             togliere la riga",
+        ),
+        (ok.clone() + "\nX: a\0b", CONTROL),
+        (ok.clone() + "\nX: a\rBcc: b", CONTROL),
         (
             ok.clone() + "\nReferences: <città@b.example>",
-            "l'intestazione del messaggio contiene caratteri non codificati a 7 bit",
+            "l'intestazione del messaggio contiene caratteri non codificati a 7 bit: codificarli \
+             secondo la RFC 2047, o scriverli senza accenti",
+        ),
+        (
+            more_fields.clone() + "\nX: y",
+            "l'intestazione del messaggio ha più campi del massimo consentito, 1984: toglierne",
+        ),
+        (
+            longer.clone() + "x",
+            "l'intestazione del messaggio supera il massimo consentito, 253952 byte: accorciarne \
+             i campi più lunghi",
+        ),
+        (
+            ok.clone() + "\nContent-Type: multipart/mixed; boundary=b\n\nciao \0",
+            "il messaggio contiene caratteri nulli: toglierli",
+        ),
+        (
+            ok.clone() + "\nContent-Type: message/partial\n\n" + &"x".repeat(999),
+            "il messaggio contiene una riga di oltre 998 caratteri: spezzare la riga, o codificare \
+             la parte che la contiene",
+        ),
+        (
+            ok.clone() + "\nContent-Type: message/partial\n\ncittà",
+            "il messaggio contiene caratteri non codificati a 7 bit: codificare le parti che li \
+             contengono",
         ),
     ] {
-        assert_eq!(reason(&header(&text), &[PROTOCOLLO]).as_deref(), Some(expected), "{text}");
+        let shown = text.get(..200).unwrap_or(&text);
+        assert_eq!(reason(&header(&text), &[PROTOCOLLO]).as_deref(), Some(expected), "{shown}");
     }
+    // The longest header and the most fields there may be.
+    assert_eq!(reason(&header(&more_fields), &[PROTOCOLLO]), None);
+    assert_eq!(reason(&header(&longer), &[PROTOCOLLO]), None);
     for text in [
         ok.clone(),
         ok.clone() + "\nBcc:",
@@ -114,7 +172,10 @@ fn each_check_has_its_sentence() {
     ] {
         assert_eq!(reason(&header(&text), &[PROTOCOLLO]), None, "{text}");
     }
-    assert_eq!(reason(&header(&ok), &[]).as_deref(), Some("il messaggio non ha destinatari"));
+    assert_eq!(
+        reason(&header(&ok), &[]).as_deref(),
+        Some("il messaggio non ha destinatari: indicarne almeno uno")
+    );
 }
 
 // PEC-AP-11
@@ -162,7 +223,10 @@ fn size_times_recipients_is_limited_and_the_least_is_guaranteed() {
     octets.splice(octets.len() - 2.., *b"x\r\n");
     assert_eq!(
         reason(&octets, &[PROTOCOLLO]).as_deref(),
-        Some("ecceduta la dimensione massima del messaggio")
+        Some(
+            "ecceduta la dimensione massima del messaggio, che è di 31457280 byte per un \
+             destinatario: ridurre gli allegati"
+        )
     );
 }
 
@@ -176,7 +240,10 @@ fn recipients_are_counted_once_and_bounded() {
     assert_eq!(submission.exchange().recipients.len(), 500);
     assert_eq!(
         reason(&to(501), &forward(501)).as_deref(),
-        Some("i destinatari del messaggio sono più del massimo consentito, 500")
+        Some(
+            "i destinatari del messaggio sono più del massimo consentito, 500: inviare a meno \
+             destinatari per volta"
+        )
     );
     let fifty = Limits::new(0, 0, true);
     assert!(submit(&to(50), &forward(50), &fifty).is_ok());
@@ -251,11 +318,17 @@ fn eight_bit_text_is_made_safe_before_it_is_certified_or_refused() {
     assert_eq!(
         reason(&with(SUBMITTED, "\r\nTo:", "\r\nReply-To: nicol\u{f2}@b.example\r\nTo:"), &ALL)
             .as_deref(),
-        Some("l'intestazione del messaggio contiene caratteri non codificati a 7 bit")
+        Some(
+            "l'intestazione del messaggio contiene caratteri non codificati a 7 bit: codificarli \
+             secondo la RFC 2047, o scriverli senza accenti"
+        )
     );
     assert_eq!(
         reason(&signed, &ALL).as_deref(),
-        Some("il messaggio firmato contiene caratteri non codificati a 7 bit")
+        Some(
+            "il messaggio firmato contiene caratteri non codificati a 7 bit: codificarli prima di \
+             firmare il messaggio"
+        )
     );
     assert!(reason(&with(SUBMITTED, "allega", "alle\0ga"), &ALL).is_some());
 }
@@ -267,8 +340,11 @@ fn the_addresses_of_the_service_take_no_mail_of_users() {
         let said = reason(&octets, &[service]).unwrap();
         assert_eq!(
             said.to_lowercase(),
-            format!("l'indirizzo {service} è riservato al servizio di posta certificata")
-                .to_lowercase()
+            format!(
+                "l'indirizzo {service} è riservato al servizio di posta certificata: toglierlo dai \
+                 destinatari"
+            )
+            .to_lowercase()
         );
     }
 }
@@ -325,4 +401,77 @@ fn a_deep_original_is_certified_like_any_other() {
     let class = judged_for(&octets, Ok(ALFA), SENDER, &[PROTOCOLLO]);
     let crate::incoming::Class::Envelope(verified) = class else { panic!("{class:?}") };
     assert_eq!(verified.original(&octets), submission.original());
+}
+
+/// What the access point takes, however long its header, is what the incoming point holds for an
+/// envelope: otherwise it would wait for ever.
+// PEC-GEN-09 PEC-AP-09 PEC-BT-02
+#[test]
+fn the_longest_header_and_the_oddest_fields_travel() {
+    let ok = format!("From: {SENDER}\nTo: {PROTOCOLLO}");
+    let folded = |name: &str, lines: usize| {
+        format!("{ok}\n{name}: x{}", format!("\n {}", "y".repeat(900)).repeat(lines))
+    };
+    let blank = format!("{ok}\nSubject: x\n \n{}", " \"?_=\" \"?_=\"\n".repeat(6_000));
+    let many = format!("{ok}{}", "\nX: y".repeat(FIELDS - 2));
+    for text in [
+        many,
+        folded("Subject", 270),
+        folded("X-Altro", 270),
+        folded("Reply-To", 270),
+        format!("{ok}\nSubject: =?utf-8?Q?a=EF=BF=BEb=EF=BF=BF=C2=85c?="),
+        format!("{ok}\nSubject: =?utf-8?Q?=0D=0ABcc:_x?= =?utf-8?B?//8=?= =?utf-7?Q?x?="),
+        format!("{ok}\nSubject:"),
+        // What is encoded for them
+        format!(
+            "{ok}\nSubject: citt\u{e0} \u{1f4e7}\n e \u{2028}altre\nReply-To: Nicol\u{f2} <a@b.example>"
+        ),
+        format!("From: Nicol\u{f2} <{SENDER}>\nTo: \u{abc} \u{e0} (\u{e8}) <{PROTOCOLLO}>"),
+        format!("{ok}\nSubject: x{}", format!("\n {}", "\u{e0} ".repeat(200)).repeat(60)),
+        format!("{ok}\nSubject: : =?x?="),
+        format!("{ok}\nCc:\nReply-To:\nX-TipoRicevuta: breve\nX-TipoRicevuta: sintetica"),
+        format!("{ok}\nMessage-ID: <>\nSender: altro@pec.rossi.example"),
+        format!("{ok}\nMessage-ID: a b (c) <d e@f>"),
+        blank.trim_end().to_owned(),
+    ] {
+        let shown = text.get(..200).unwrap_or(&text);
+        let submission = match submit(&header(&text), &[PROTOCOLLO], &Limits::default()) {
+            Ok(submission) => submission,
+            // Encoded again, its subject would be too long.
+            Err(refused) if text.starts_with(&blank[..100]) => {
+                assert!(refused.reason().contains("253952 byte"), "{}", refused.reason());
+                continue;
+            }
+            Err(refused) => panic!("{}: {shown}", refused.reason()),
+        };
+        let envelope =
+            crate::envelope::enclose(submission.accepted(), submission.original(), &alfa(), 7);
+        let class = judged_for(&envelope.seal(b"x"), Ok(ALFA), SENDER, &[PROTOCOLLO]);
+        assert!(matches!(class, crate::incoming::Class::Envelope(_)), "{class:?}: {shown}");
+    }
+}
+
+// PEC-AP-09: doubt D-31
+#[test]
+fn a_date_or_a_sender_that_is_none_is_remarked_and_nothing_is_changed() {
+    let ok = format!("From: {SENDER}\nTo: {PROTOCOLLO}");
+    for (more, remarks) in [
+        ("\nDate: Mon, 14 Sep 2026 09:30:01 +0200", &[][..]),
+        (
+            "\nDate: Mon, 14 Sep 2026 09:30:01 +0200\nSender: Mario <mario.rossi@pec.rossi.example>",
+            &[],
+        ),
+        ("", &["the message has no Date"]),
+        ("\nDate: ieri", &["the Date of the message is none"]),
+        (
+            "\nSender: altro@pec.rossi.example",
+            &["the message has no Date", "the Sender of the message is not who sent it"],
+        ),
+    ] {
+        let octets = header(&format!("{ok}{more}"));
+        let submission = submit(&octets, &[PROTOCOLLO], &Limits::default()).unwrap();
+        assert_eq!(submission.remarks(), remarks);
+        let kept = String::from_utf8(submission.original().to_vec()).unwrap();
+        assert!(kept.contains(&format!("{ok}{more}").replace('\n', "\r\n")), "{kept}");
+    }
 }

@@ -122,11 +122,15 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
             };
             let copied = copy.is_some().then_some(octets);
             transaction.deliver = copy.into_iter().collect();
+            let notes = submission.remarks().to_vec();
             let (accepted, original) = submission.into_parts();
             let receipt = fresh_id(site, at);
             let exchange = accepted.exchange();
             transaction.log = vec![
-                record::of(site, "accettazione", exchange, at).about(&receipt).build(),
+                record::of(site, "accettazione", exchange, at)
+                    .about(&receipt)
+                    .notes(&notes)
+                    .build(),
                 record::of(site, "posta-certificata", exchange, at).about(&id).build(),
             ];
             transaction.follow = follow(site, exchange, at)?.into_iter().collect();
