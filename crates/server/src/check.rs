@@ -142,6 +142,15 @@ fn look(config: &Config, at: Timestamp) -> Findings {
     for key in keys {
         look_at_permissions(key, &mut found);
     }
+    for key in [&config.signing.key].into_iter().chain(next) {
+        if signer::device_uri(key).is_none() {
+            found.doubt(format!(
+                "the signing key is in a file, {}: in service the law asks for a device of its own \
+                 (PEC-SIG-06), which a pkcs11: URI in signing.key names",
+                key.display()
+            ));
+        }
+    }
     let next = config.next_signing.as_ref().map(|next| KeyFile(&next.pair.key));
     let next = next.as_ref().map(|next| next as &dyn Signer);
     standing::look_at_keys(config, &KeyFile(&config.signing.key), next, at, &mut found);
@@ -243,7 +252,7 @@ fn look_at_clock(found: &mut Findings) {
         Standing::Off(None) => found.doubt(
             "this machine's clock is not synchronised: receipts attest its time, so look at chrony",
         ),
-        Standing::Unknown => found.note(
+        Standing::Unknown => found.doubt(
             "whether this machine's clock is synchronised cannot be told: receipts attest its \
              time, so run chrony or systemd-timesyncd",
         ),

@@ -1,11 +1,29 @@
-//! Whether this machine's clock keeps to UTC, as the program that disciplines it says. Receipts
-//! attest its time, which must be within one second: PEC-DT-06, DM 2 Nov 2005 art. 9 c. 2.
+//! Whether this machine's clock keeps to UTC, as who disciplines it says. Receipts attest its time,
+//! which must be within one second: PEC-DT-06, DM 2 Nov 2005 art. 9 c. 2.
+//!
+//! Asked in this order, until one knows: chrony, which tells how far the clock may be off; the
+//! kernel's status through systemd (`timedatectl`), which any daemon sets that disciplines the clock,
+//! ntpd and PTP too; the mark of systemd-timesyncd, where systemd itself cannot be asked. The kernel is
+//! not asked directly: that takes a call without a safe interface.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How far from UTC the clock may be (PEC-DT-06: one second, not one minute).
 const OFF_SECS_MAX: f64 = 1.0;
+/// How long one who is asked may take: chronyc itself gives up after three seconds or so.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How often whoever is asked is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Octets of an answer that are read: a line.
+const ANSWER_OCTETS_MAX: u64 = 4_096;
+/// What systemd-timesyncd touches each time it has set the clock, which it does every 34 minutes at
+/// most (`PollIntervalMaxSec`).
+const MARK: &str = "/run/systemd/timesync/synchronized";
+/// How old that mark may be: the daemon may be gone, and its mark stays.
+const MARK_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
 
 /// What is known of the clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,21 +43,35 @@ impl Standing {
     }
 }
 
-/// Asks chrony, and systemd-timesyncd when there is no chrony.
+/// Asks who may know, one after the other.
 pub(crate) fn look() -> Standing {
-    let mut chronyc = Command::new("chronyc");
-    chronyc.args(["-n", "-c", "tracking"]).stdin(Stdio::null()).stderr(Stdio::null());
-    if let Ok(told) = chronyc.output()
-        && told.status.success()
-        && let Some(standing) = read_tracking(&String::from_utf8_lossy(&told.stdout))
-    {
-        return standing;
-    }
-    // The mark that timesyncd leaves when it has set the clock; other daemons leave none.
-    match Path::new("/run/systemd/timesync/synchronized").exists() {
-        true => Standing::Synchronised(None),
-        false => Standing::Unknown,
-    }
+    let chrony = || read_tracking(&answer("chronyc", &["-n", "-c", "tracking"])?);
+    let kernel = || read_kernel(&answer("timedatectl", &["show", "-p", "NTPSynchronized"])?);
+    chrony().or_else(kernel).or_else(|| read_mark(Path::new(MARK))).unwrap_or(Standing::Unknown)
+}
+
+/// What a program prints that succeeds in time.
+fn answer(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let until = Instant::now() + ANSWER_WAIT;
+    // A line fits into the pipe: who writes more waits until it is ended.
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < until => std::thread::sleep(LOOK_EVERY),
+            Ok(None) | Err(_) => {
+                // Gone already is as good.
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+        }
+    };
+    let mut told = Vec::new();
+    child.stdout.take()?.take(ANSWER_OCTETS_MAX).read_to_end(&mut told).ok()?;
+    status.success().then(|| String::from_utf8_lossy(&told).into_owned())
 }
 
 /// The line of `chronyc -c tracking`: among others the fifth field, what the clock is off, the
@@ -58,6 +90,24 @@ fn read_tracking(line: &str) -> Option<Standing> {
     })
 }
 
+/// The line of `timedatectl show -p NTPSynchronized`: whether the kernel holds its clock for
+/// disciplined (adjtimex(2), `STA_UNSYNC`).
+fn read_kernel(line: &str) -> Option<Standing> {
+    match line.trim() {
+        "NTPSynchronized=yes" => Some(Standing::Synchronised(None)),
+        "NTPSynchronized=no" => Some(Standing::Off(None)),
+        _ => None,
+    }
+}
+
+/// The mark of systemd-timesyncd, if it was touched lately.
+fn read_mark(mark: &Path) -> Option<Standing> {
+    let touched = std::fs::metadata(mark).ok()?.modified().ok()?;
+    // A mark of the future was made before the clock was set back, just now.
+    let age = SystemTime::now().duration_since(touched).unwrap_or_default();
+    (age <= MARK_AGE_MAX).then_some(Standing::Synchronised(None))
+}
+
 /// Looks, and tells the metrics.
 pub(crate) fn observe() {
     let standing = look();
@@ -65,8 +115,14 @@ pub(crate) fn observe() {
     if let Standing::Synchronised(Some(off)) | Standing::Off(Some(off)) = standing {
         metrics::gauge!("ceralacca_clock_off_seconds").set(off);
     }
-    if let Standing::Off(off) = standing {
-        tracing::warn!(target: "server", ?off, "the clock is not within one second of UTC: receipts attest its time");
+    match standing {
+        Standing::Synchronised(_) => {}
+        Standing::Off(off) => {
+            tracing::warn!(target: "server", ?off, "the clock is not within one second of UTC: receipts attest its time");
+        }
+        Standing::Unknown => {
+            tracing::warn!(target: "server", "nobody can tell whether the clock is within one second of UTC: receipts attest its time");
+        }
     }
 }
 
@@ -94,6 +150,26 @@ mod tests {
         ] {
             assert_eq!(read_tracking(&told), expected, "{told}");
         }
+        for (told, expected) in [
+            ("NTPSynchronized=yes\n", Some(Standing::Synchronised(None))),
+            ("NTPSynchronized=no\n", Some(Standing::Off(None))),
+            ("NTPSynchronized=\n", None),
+            ("", None),
+        ] {
+            assert_eq!(read_kernel(told), expected, "{told}");
+        }
         assert!(!Standing::Unknown.holds() && !Standing::Off(None).holds());
+    }
+
+    // PEC-DT-06
+    #[test]
+    fn a_mark_whose_daemon_is_gone_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("synchronized");
+        assert_eq!(read_mark(&mark), None);
+        let file = std::fs::File::create(&mark).unwrap();
+        assert_eq!(read_mark(&mark), Some(Standing::Synchronised(None)));
+        file.set_modified(SystemTime::now() - MARK_AGE_MAX - Duration::from_secs(60)).unwrap();
+        assert_eq!(read_mark(&mark), None);
     }
 }

@@ -177,6 +177,7 @@ fn talk_of_accounts(folder: &Path) {
     );
 }
 
+// PEC-MBX-01 PEC-SEC-10
 #[test]
 fn accounts_with_the_server_stopped_and_running() {
     let folder = provider();

@@ -16,6 +16,9 @@ use crate::{material, registry};
 /// fetch may fail.
 const INTERVALS_MAX: u64 = 2;
 
+/// So many hours old may an index be that somebody writes into its file: the same two days.
+const FILE_HOURS_MAX: u64 = 48;
+
 /// The internal authority's key and certificate: without them the intervals of the log get no stamp
 /// (PEC-LOG-03).
 pub(super) fn look_at_stamps(config: &Config, at: Timestamp, found: &mut Findings) {
@@ -68,6 +71,11 @@ pub(super) fn look_at_index(config: &Config, found: &mut Findings) {
         IndexSource::Url(url) => {
             found.note(format!("the index of providers was had from {url} {hours} hours ago"));
         }
+        IndexSource::File(file) if age > FILE_HOURS_MAX * 3_600 => found.doubt(format!(
+            "the index of providers in {} was written {hours} hours ago, and daily is the law: \
+             import the present one, or name its URL in index.source",
+            file.display()
+        )),
         IndexSource::File(file) => found.note(format!(
             "the index of providers in {} was written {hours} hours ago",
             file.display()

@@ -95,9 +95,19 @@ impl Drop for Running {
 
 /// Starts a command and waits for its ready line.
 pub(crate) fn start(arguments: &[&str], folder: &Path) -> (Running, serde_json::Value) {
+    start_with(arguments, folder, &[])
+}
+
+/// As [`start`], with these variables in its environment.
+pub(crate) fn start_with(
+    arguments: &[&str],
+    folder: &Path,
+    variables: &[(&str, &str)],
+) -> (Running, serde_json::Value) {
     let log = std::fs::File::create(folder.join("log.txt")).unwrap();
     let mut child = program()
         .args(arguments)
+        .envs(variables.iter().copied())
         .current_dir(folder)
         .stdout(Stdio::piped())
         .stderr(log)
