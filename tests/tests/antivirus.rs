@@ -97,7 +97,7 @@ fn end_of_data(smtp: &mut Smtp, message: &str) -> String {
 
 // PEC-AP-26 PEC-AP-27 PEC-NA-05 PEC-NA-06 PEC-NA-07 PEC-NA-08 PEC-GEN-06 PEC-VIR-01 PEC-VIR-02
 // PEC-VIR-03 PEC-PR-20 PEC-PR-24 PEC-PR-31 PEC-RV-01 PEC-RV-02 PEC-RV-03 PEC-RV-05 PEC-RV-06
-// PEC-MCV-01 PEC-MCV-02 PEC-MCV-04 PEC-MCV-05 PEC-LOG-09 PEC-SEC-06
+// PEC-MCV-01 PEC-MCV-02 PEC-MCV-04 PEC-MCV-05 PEC-LOG-09
 #[test]
 fn what_is_infected_is_kept_and_told_of_and_goes_no_further() {
     let folder = tempfile::tempdir().unwrap();

@@ -99,7 +99,7 @@ impl Provider {
     }
 }
 
-// PEC-IDX-01 PEC-IDX-06 PEC-IDX-07 PEC-IDX-08 PEC-IDX-09 PEC-IDX-11
+// PEC-IDX-06 PEC-IDX-07 PEC-IDX-08 PEC-IDX-09 PEC-IDX-11
 #[test]
 fn a_signed_index_comes_over_https_and_a_bad_one_never_replaces_it() {
     let provider = Provider::make();
@@ -196,7 +196,7 @@ fn the_own_record_is_exported_signed_and_imported_elsewhere() {
     assert!(demo.stop().unwrap().success());
 }
 
-// PEC-IDX-01 PEC-IDX-02 PEC-IDX-03 PEC-IDX-09
+// PEC-IDX-02 PEC-IDX-03 PEC-IDX-09
 #[test]
 fn a_directory_is_read_over_tls() {
     let provider = Provider::make();

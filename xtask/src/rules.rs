@@ -46,7 +46,7 @@ pub enum Whose {
     Organisation,
     /// Whoever runs the program has to see to it.
     Operator,
-    /// Not built or not proved yet.
+    /// Not built or not proved yet: a complaint as long as it is so.
     Open,
 }
 
@@ -110,7 +110,14 @@ pub fn complaints(rules: &[Rule], proved: &BTreeSet<String>, without: &[Without]
         format!("{}: no test cites it, and {RULES} does not say why none can", rule.id)
     });
     let unknown = without.iter().filter(|one| !known.contains(one.id.as_str()));
-    neither.chain(unknown.map(|one| format!("{}: no rule has this id", one.id))).collect()
+    let unknown = unknown.map(|one| format!("{}: no rule has this id", one.id));
+    let open = without.iter().filter(|one| one.whose == Whose::Open);
+    let open = open.map(|one| format!("{}: it is open: {}", one.id, one.why));
+    let both = without.iter().filter(|one| proved.contains(&one.id));
+    let both = both.map(|one| {
+        format!("{}: a test cites it, and {RULES} has it among those that none proves", one.id)
+    });
+    neither.chain(unknown).chain(open).chain(both).collect()
 }
 
 /// A place where a rule is named.
@@ -308,6 +315,18 @@ mod tests {
         assert_eq!(complaints(&all[..2], &proved, &some), [""; 0]);
         let told = complaints(&all[..1], &proved, &some);
         assert_eq!(told, ["PEC-QQ-02: no rule has this id"]);
+        let both = BTreeSet::from(["PEC-QQ-01".to_owned(), "PEC-QQ-02".to_owned()]);
+        assert_eq!(
+            complaints(&all[..2], &both, &some),
+            [format!(
+                "PEC-QQ-02: a test cites it, and {RULES} has it among those that none proves"
+            )]
+        );
+        let open = Without { whose: Whose::Open, ..some[0].clone() };
+        assert_eq!(
+            complaints(&all[..2], &proved, &[open]),
+            ["PEC-QQ-02: it is open: It is a contract."]
+        );
         for wrong in [
             "| PEC-QQ-02 | operator | |",
             "| PEC-QQ-02 | nobody | Because. |",

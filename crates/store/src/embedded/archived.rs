@@ -14,7 +14,7 @@ use super::stream::{self, Head};
 use super::tests::{noise, small};
 use super::*;
 use crate::contract::*;
-use crate::{FlagChange, Flags, SystemFlags};
+use crate::{Charge, FlagChange, Flags, Follow, NewJob, Source, SystemFlags, TrackState};
 
 struct Place {
     root: TempDir,
@@ -188,6 +188,53 @@ fn what_is_archived_does_not_need_the_store() {
     octets.extend_from_slice(b"CRA1, and half of what follows");
     fs::write(commits.join("commits"), octets).unwrap();
     assert_eq!(place.restored(&copy, now()).1, picture(&store));
+}
+
+// PEC-SLA-08: receipts, and what is under way with the tracker's word of it
+#[test]
+fn receipts_and_what_is_under_way_survive_the_loss_of_the_site() {
+    let place = Place::new(MasterKeys::default());
+    let store = place.open();
+    let anna = store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    let job = NewJob {
+        due: at(60),
+        payload: b"bring it".to_vec(),
+        octets: Some(Source::New(1)),
+        lane: None,
+    };
+    let follow = Follow {
+        identificativo: "id".to_owned(),
+        recipients: vec![address("bruno@pec.example")],
+        at: at(1),
+        first: at(100),
+        second: at(200),
+        about: b"an exchange".to_vec(),
+    };
+    store
+        .commit(Transaction {
+            at: at(1),
+            octets: vec![inline(b"a receipt"), inline(b"an envelope")],
+            deliver: vec![delivery("anna@pec.example", Charge::Receipt)],
+            enqueue: vec![job],
+            follow: vec![follow],
+            ..Transaction::default()
+        })
+        .unwrap();
+    let expected = picture(&store);
+    place.settle(1);
+    drop(store);
+    fs::remove_dir_all(place.path("store")).unwrap();
+    let to = place.path("elsewhere");
+    restore(&place.path("archive"), now(), &to, &mut |_, _| {}).unwrap();
+    let store = EmbeddedStore::open(&to, small()).unwrap();
+    assert_eq!(picture(&store), expected);
+    let inbox = store.mailbox(anna, &MailboxName::inbox()).unwrap();
+    let receipts = store.summaries(inbox.id, &UidSet::all(), 9).unwrap();
+    assert_eq!(store.read(receipts[0].blob, 0, 99).unwrap(), b"a receipt");
+    let [job] = &store.jobs(None, 9).unwrap()[..] else { panic!("one job") };
+    assert_eq!(store.read(job.blob.unwrap(), 0, 99).unwrap(), b"an envelope");
+    assert_eq!(store.tracked("id").unwrap()[0].state, TrackState::Sent);
+    assert_eq!(store.overdue(at(100), None, 9).unwrap().len(), 1);
 }
 
 #[test]
