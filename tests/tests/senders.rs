@@ -10,7 +10,7 @@ use scenarios::{Demo, Smtp};
 const MARIO: &str = "mario.rossi@pec.alfa.example";
 const SERVICE: &str = "ricevute@pec.alfa.example";
 const NOT_YOURS: &str =
-    "550 5.7.1 Sender address is not one of your account: correct it in your mail program";
+    "550 5.7.1 Sender address is not one of this account's: correct it in your mail program";
 
 fn signed_in(demo: &Demo, login: &str, password: &str) -> anyhow::Result<Smtp> {
     let mut smtp = Smtp::connect(demo.address("submissions")?, &demo.tls())?;

@@ -300,12 +300,17 @@ fn record(entry: &Entry) -> Result<ProviderRecord, &'static str> {
         .values("managedDomains")
         .map(|domain| Domain::parse(String::from_utf8_lossy(domain).trim()))
         .collect();
+    let domains = domains.map_err(|_| "one of managedDomains is no domain")?;
+    // Its users would be typed as of ordinary mail from one day to the next.
+    if domains.is_empty() {
+        return Err("it has no managedDomains");
+    }
     Ok(ProviderRecord {
         name,
         unit,
         certificates,
         mail_receipt: mail_receipt.ok_or("mailReceipt is no address")?,
-        domains: domains.map_err(|_| "one of managedDomains is no domain")?,
+        domains,
         location: entry.text("LDIFLocationURL"),
         description: entry.text("description"),
     })

@@ -201,10 +201,7 @@ impl<'a> Clamd<'a> {
             match self.send(&mut socket, octets) {
                 Ok(()) => self.reply(&mut socket),
                 // It stops reading when it has had enough, and has said so before.
-                Err(error) => match self.reply(&mut socket) {
-                    Ok(reply) if !reply.is_empty() => Ok(reply),
-                    _ => Err(error),
-                },
+                Err(error) => self.reply(&mut socket).map_err(|_| error),
             }
         })?;
         match read_reply(&reply) {
@@ -259,14 +256,14 @@ impl<'a> Clamd<'a> {
         Ok(())
     }
 
-    /// The reply to its NUL, or to the end.
+    /// The reply to its NUL: what ends without one is a part of it, and `stream: OK` may go on.
     fn reply(&self, socket: &mut Socket) -> io::Result<Vec<u8>> {
         let mut reply = Vec::new();
         let mut piece = [0; 256];
         while reply.len() <= REPLY_OCTETS_MAX {
             socket.set_read_timeout(self.left()?)?;
             match socket.read(&mut piece) {
-                Ok(0) => return Ok(reply),
+                Ok(0) => return Err(io::Error::other("it ended before its reply did")),
                 Ok(octets) => reply.extend_from_slice(&piece[..octets]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

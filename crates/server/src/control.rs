@@ -18,8 +18,8 @@ use mail::{Address, Domain};
 use serde::{Deserialize, Serialize};
 use store::tree::Hash;
 use store::{
-    Account, AccountChange, AccountId, Credentials, LogRecord, NewAccount, Owner, Quota, Role,
-    State, Store, StoreError, Timestamp,
+    Account, AccountChange, AccountId, Credentials, LogRecord, NewAccount, NewMailbox, Owner,
+    Quota, Role, State, Store, StoreError, Timestamp,
 };
 
 use crate::config::{Config, OrdinaryMail};
@@ -247,11 +247,13 @@ fn attempt(
                 },
                 ordinary_mail,
             };
+            let policy = account.ordinary_mail.clone();
             let id = store.add_account(account, at).map_err(|error| sentence(&error, &address))?;
+            let made = make_folder(store, id, policy.as_deref(), at)?;
             let text = match can_sign_in {
-                true => format!("{address} is added"),
+                true => format!("{address} is added{made}"),
                 false => format!(
-                    "{address} is added; nobody can sign in until `ceralacca account passwd \
+                    "{address} is added{made}; nobody can sign in until `ceralacca account passwd \
                      {address}`"
                 ),
             };
@@ -286,8 +288,9 @@ fn attempt(
         Request::OrdinaryMail { address, policy } => {
             let account = find_holders(store, &address)?;
             check_policy(policy.as_deref(), rules)?;
+            let made = make_folder(store, account.id, policy.as_deref(), at)?;
             let text = match &policy {
-                Some(policy) => format!("ordinary mail for {}: {policy}", account.address),
+                Some(policy) => format!("ordinary mail for {}: {policy}{made}", account.address),
                 None => format!("ordinary mail for {}: as ordinary_mail.policy", account.address),
             };
             change(store, &account, AccountChange::OrdinaryMail(policy))?;
@@ -385,6 +388,37 @@ fn check_policy(policy: Option<&str>, rules: &Rules) -> Result<(), String> {
         }
         Some(_) => Ok(()),
     }
+}
+
+/// The folder that a policy names, made and shown to the holder where it is not there: ordinary mail
+/// would be put into INBOX without it. What the answer says of that.
+fn make_folder(
+    store: &dyn Store,
+    account: AccountId,
+    policy: Option<&str>,
+    at: Timestamp,
+) -> Result<String, String> {
+    let Some(OrdinaryMail::Deliver(Some(name))) = policy.and_then(OrdinaryMail::parse) else {
+        return Ok(String::new());
+    };
+    let folder = NewMailbox { name: name.clone(), special_use: None };
+    match store.create_mailbox(account, folder, at) {
+        Ok(_) => {}
+        Err(StoreError::MailboxExists) => return Ok(String::new()),
+        Err(StoreError::TooManyMailboxes) => {
+            return Err(format!(
+                "there is no folder {}, and no room for another: remove one first",
+                name.as_str()
+            ));
+        }
+        Err(error) => return Err(fault(&error)),
+    }
+    match store.subscribe(account, &name, true) {
+        // The client shows it all the same, among those not subscribed.
+        Ok(()) | Err(StoreError::TooManyMailboxes) => {}
+        Err(error) => return Err(fault(&error)),
+    }
+    Ok(format!("; its folder {} is new", name.as_str()))
 }
 
 /// A user ID is told from an address by having no `@`, and needs no quotes anywhere.

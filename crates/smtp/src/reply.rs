@@ -309,7 +309,7 @@ pub const INFECTED: Reply =
 pub const SENDER_NOT_YOURS: Reply = Reply::new(
     550,
     Status(5, 7, 1),
-    "Sender address is not one of your account: correct it in your mail program",
+    "Sender address is not one of this account's: correct it in your mail program",
 );
 /// The sender's own mailbox has no room for the receipts: RFC 3463 §3.3 has the code for it.
 pub const SENDER_FULL: Reply = Reply::new(

@@ -103,6 +103,12 @@ fn a_wrong_record_is_left_out_and_told_of() {
             "one of managedDomains is no domain",
         ),
         (
+            // PEC-AP-18: its users would be typed as of ordinary mail.
+            "managedDomains: alfapec.example\nmanagedDomains: pec.rossi.example\n",
+            "",
+            "it has no managedDomains",
+        ),
+        (
             "dn: providerName=Alfa PEC S.p.A.,o=postacert",
             "dn: providerName=Alfa PEC S.p.A.,o=altro",
             "its name is not providerName=...,o=postacert",

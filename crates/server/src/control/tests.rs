@@ -85,6 +85,49 @@ fn an_account_is_added_shown_changed_and_removed() {
     assert_eq!(text(&store, Request::List).unwrap(), "[]");
 }
 
+// PEC-GEN-17
+#[test]
+fn the_folder_of_a_policy_is_there_from_the_start() {
+    let store = MemoryStore::new();
+    service(&store);
+    let anna = Address::parse("anna@pec.alfa.example").unwrap();
+    text(&store, add("anna@pec.alfa.example", None)).unwrap();
+    let account = store.account_by_address(&anna).unwrap().unwrap().id;
+    let policy = |text: &str| Request::OrdinaryMail {
+        address: anna.to_string(),
+        policy: Some(text.to_owned()),
+    };
+    for (said, told) in [
+        (
+            "deliver:Da altri/Ordinaria",
+            "ordinary mail for anna@pec.alfa.example: deliver:Da altri/Ordinaria; its folder Da \
+             altri/Ordinaria is new",
+        ),
+        (
+            "deliver:Da altri/Ordinaria",
+            "ordinary mail for anna@pec.alfa.example: deliver:Da altri/Ordinaria",
+        ),
+        ("deliver:INBOX", "ordinary mail for anna@pec.alfa.example: deliver:INBOX"),
+        ("reject", "ordinary mail for anna@pec.alfa.example: reject"),
+    ] {
+        assert_eq!(text(&store, policy(said)).unwrap(), told);
+    }
+    let name = store::MailboxName::parse("Da altri/Ordinaria").unwrap();
+    assert!(store.mailbox(account, &name).is_ok());
+    assert!(store.subscriptions(account).unwrap().contains(&name));
+    let Request::Add { address, user_id, quota_octets, password, .. } =
+        add("bruno@pec.alfa.example", None)
+    else {
+        unreachable!()
+    };
+    let ordinary_mail = Some("deliver:Altra".to_owned());
+    let request = Request::Add { address, user_id, quota_octets, ordinary_mail, password };
+    assert!(text(&store, request).unwrap().starts_with(
+        "bruno@pec.alfa.example is added; its folder Altra is new; nobody can sign in"
+    ));
+}
+
+// PEC-MBX-01 PEC-SEC-10: a mailbox of another domain, or none of a domain, is not made.
 #[test]
 fn what_cannot_be_done_is_refused_with_a_sentence() {
     let store = MemoryStore::new();
