@@ -42,7 +42,7 @@ pub use random::random;
 pub use scram::{ChannelBinding, ScramChallenge, ScramError, ScramKeys, ScramServer};
 pub use signer::{LocalSigner, SignError, Signer};
 pub use smime::Identity;
-pub use timestamp::{Stamp, StampError, StampRequest, stamp, verify_stamp};
+pub use timestamp::{Stamp, StampError, StampRequest, stamp, told_time, verify_stamp};
 pub use tls::TlsError;
 pub use trust::{Revocation, Trust, TrustError};
 pub use verify::{Digest, Verified, VerifyError, signer_certificate, verify};

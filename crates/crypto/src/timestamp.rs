@@ -135,19 +135,8 @@ fn verify_token(
     nonce: Option<&[u8]>,
     trust: &Trust,
 ) -> Result<Stamp, StampError> {
-    if token.len() > RESPONSE_OCTETS_MAX {
-        return Err(StampError::Form);
-    }
-    let mut cms = CmsContentInfo::from_der(token).map_err(|_| StampError::Form)?;
-    let der = cms.to_der().map_err(|_| StampError::Form)?;
+    let (cms, der, enclosed) = open(token)?;
     let layout = Layout::read(&der).ok_or(StampError::Form)?;
-    if layout.content_type != TST_INFO || layout.signers != 1 {
-        return Err(StampError::Form);
-    }
-    let mut enclosed = Vec::new();
-    let options = CMSOptions::BINARY | CMSOptions::NO_SIGNER_CERT_VERIFY;
-    cms.verify(None, None, None, Some(&mut enclosed), options)
-        .map_err(|_| StampError::Signature(VerifyError::Signature))?;
     let signer = ffi::signers(&cms).pop().ok_or(StampError::Form)?;
     let authority = Certificate::from_x509(signer).map_err(|_| StampError::Form)?;
     let info = tsp::info(&enclosed).ok_or(StampError::Form)?;
@@ -164,6 +153,33 @@ fn verify_token(
         .check_stamper(&authority, &layout.certificates, info.time)
         .map_err(StampError::Path)?;
     Ok(Stamp { time: info.time, authority, revocation })
+}
+
+/// A token's structure, the same in DER, and what it encloses: signed by one certificate, which nobody
+/// has looked at.
+fn open(token: &[u8]) -> Result<(CmsContentInfo, Vec<u8>, Vec<u8>), StampError> {
+    if token.len() > RESPONSE_OCTETS_MAX {
+        return Err(StampError::Form);
+    }
+    let mut cms = CmsContentInfo::from_der(token).map_err(|_| StampError::Form)?;
+    let der = cms.to_der().map_err(|_| StampError::Form)?;
+    let layout = Layout::read(&der).ok_or(StampError::Form)?;
+    if layout.content_type != TST_INFO || layout.signers != 1 {
+        return Err(StampError::Form);
+    }
+    let mut enclosed = Vec::new();
+    let options = CMSOptions::BINARY | CMSOptions::NO_SIGNER_CERT_VERIFY;
+    cms.verify(None, None, None, Some(&mut enclosed), options)
+        .map_err(|_| StampError::Signature(VerifyError::Signature))?;
+    Ok((cms, der, enclosed))
+}
+
+/// The time that a token tells, by whomever: for a text that says what it tells, and proves nothing.
+/// [`verify_stamp`] is for who wants to know whether it was so.
+#[must_use]
+pub fn told_time(token: &[u8]) -> Option<Timestamp> {
+    let (_, _, enclosed) = open(token).ok()?;
+    tsp::info(&enclosed).map(|info| info.time)
 }
 
 /// Whether the signed attributes name this certificate by its hash: a certificate put in the place of
@@ -203,6 +219,7 @@ mod tests {
         let held = verify_stamp(&token, STAMPED, &trust()).unwrap();
         assert_eq!((held.time, held.authority), (today(), stamper));
         assert_eq!(held.revocation, Revocation::Checked);
+        assert_eq!((told_time(&token), told_time(&token[1..])), (Some(today()), None));
         let again = CmsContentInfo::from_der(&token).unwrap().to_der().unwrap();
         assert_eq!(again, token, "it is DER to the last octet");
         let files = [("ca.pem", CA), ("token", &token), ("data", STAMPED)]

@@ -68,18 +68,22 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// The parts of the signed `multipart/mixed`; `None` when there is no such thing.
+    /// The parts of the signed `multipart/mixed`; `None` when there is no such thing, or when two readers
+    /// may see different ones.
     pub fn parts(&self) -> Option<Parts<'a>> {
         let signed = self.signed.as_ref()?;
         let octets = self.message.octets();
         let entity = Part::read(octets, signed.entity.clone());
-        if !entity.content_type.is("multipart", "mixed") {
+        if entity.is_ambiguous || !entity.content_type.is("multipart", "mixed") {
             return None;
         }
         let children = entity.split(octets)?;
         let mut parts = Parts::default();
         for (index, range) in children.into_iter().enumerate() {
             let part = Part::read(octets, range);
+            if part.is_ambiguous {
+                return None;
+            }
             match part.name.as_deref() {
                 Some("daticert.xml") => parts.certifications.push(part),
                 Some("postacert.eml") => parts.originals.push(part),
@@ -114,6 +118,9 @@ pub struct Part<'a> {
     /// Where its body is in the message.
     pub range: Range<usize>,
     body: &'a [u8],
+    /// Something that says what it is, or how it is written, is there twice: which counts is up to
+    /// whoever reads it.
+    is_ambiguous: bool,
 }
 
 impl<'a> Part<'a> {
@@ -133,7 +140,12 @@ impl<'a> Part<'a> {
         let encoding = part.field("Content-Transfer-Encoding").map(|f| f.unfolded());
         let encoding = encoding.map_or_else(|| "7bit".to_owned(), |e| e.to_ascii_lowercase());
         let body = part.body();
-        Self { range: range.end - body.len()..range.end, content_type, name, encoding, body }
+        let fields = ["Content-Type", "Content-Disposition", "Content-Transfer-Encoding"];
+        let is_ambiguous = fields.iter().any(|name| part.all(name).nth(1).is_some())
+            || ["name", "boundary", "charset"].iter().any(|name| content_type.has_twice(name))
+            || disposition.is_some_and(|disposition| disposition.has_twice("filename"));
+        let range = range.end - body.len()..range.end;
+        Self { range, content_type, name, encoding, body, is_ambiguous }
     }
 
     /// The body without its transfer encoding; `None` past so many octets, encoded.
@@ -189,12 +201,15 @@ fn find_signed(message: &Message<'_>) -> Option<Signed> {
     let octets = message.octets();
     only(message, "Content-Type")?;
     let root = Part::read(octets, 0..octets.len());
-    if !root.content_type.is("multipart", "signed") {
+    if root.is_ambiguous || !root.content_type.is("multipart", "signed") {
         return None;
     }
     let parts = root.split(octets)?;
     let [entity, signature] = &parts[..] else { return None };
     let signature = Part::read(octets, signature.clone());
+    if signature.is_ambiguous {
+        return None;
+    }
     let subtype = &signature.content_type.subtype[..];
     // The second is the older name, still seen (PEC-SIG-05).
     let known = ["pkcs7-signature", "x-pkcs7-signature"].contains(&subtype);
@@ -362,6 +377,35 @@ mod tests {
         }
         let deep = SMALL.replace("A: b\r\n\r\n", &nested);
         assert_eq!(signed(deep.as_bytes()).unwrap().0.len(), nested.len() + "body\r\n".len());
+    }
+
+    // PEC-PR-12 PEC-SIG-08: what two readers may read in two ways is read by nobody
+    #[test]
+    fn what_is_said_twice_is_said_by_nobody() {
+        for (from, to) in [
+            ("boundary=\"----=_SIG", "boundary=x; boundary=\"----=_SIG"),
+            ("boundary=\"----=_SIG", "BOUNDARY=\"x\";\r\n\tboundary=\"----=_SIG"),
+            ("name=\"smime.p7s\"", "name=\"smime.p7s\"; name=x"),
+        ] {
+            assert!(signed(&with(ENVELOPE, from, to)).is_none(), "{to}");
+        }
+        let xml = "Content-Type: application/xml; name=\"daticert.xml\"";
+        for (from, to) in [
+            ("boundary=\"----=_MIX", "boundary=x; boundary=\"----=_MIX"),
+            (xml, &format!("Content-Type: text/plain\r\n{xml}")),
+            (xml, &format!("Content-Transfer-Encoding: 7bit\r\n{xml}")),
+            (xml, &format!("Content-Disposition: inline; filename=x\r\n{xml}")),
+            ("filename=\"daticert.xml\"", "filename=\"daticert.xml\"; filename=x"),
+            ("name=\"postacert.eml\"", "name=\"postacert.eml\"; name=x"),
+        ] {
+            let octets = with(ENVELOPE, from, to);
+            let examination = examine(&octets);
+            assert!(examination.signature().is_some() && examination.parts().is_none(), "{to}");
+        }
+        // A name in two charsets is one name.
+        let both = "filename=\"daticert.xml\"; filename*=utf-8''daticert.xml";
+        let octets = with(ENVELOPE, "filename=\"daticert.xml\"", both);
+        assert_eq!(examine(&octets).parts().unwrap().certifications.len(), 1);
     }
 
     // PEC-FMT-06

@@ -44,9 +44,15 @@ impl ContentType {
         self.kind == kind && self.subtype == subtype
     }
 
-    /// The value of a parameter, its name given in lower case.
+    /// The value of a parameter, its name given in lower case; of the first, when there are several.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         find(&self.parameters, name)
+    }
+
+    /// Whether a parameter is there more than once, which the grammar does not exclude: which one counts
+    /// is up to whoever reads it. Pieces of one, and one in two charsets, are one (RFC 2231 §3, §4).
+    pub fn has_twice(&self, name: &str) -> bool {
+        is_twice(&self.parameters, name)
     }
 }
 
@@ -71,6 +77,15 @@ impl Disposition {
     pub fn parameter(&self, name: &str) -> Option<&str> {
         find(&self.parameters, name)
     }
+
+    /// As of a [`ContentType`].
+    pub fn has_twice(&self, name: &str) -> bool {
+        is_twice(&self.parameters, name)
+    }
+}
+
+fn is_twice(parameters: &[(String, String)], name: &str) -> bool {
+    parameters.iter().filter(|(n, _)| n == name).nth(1).is_some()
 }
 
 fn find<'p>(parameters: &'p [(String, String)], name: &str) -> Option<&'p str> {

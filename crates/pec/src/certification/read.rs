@@ -7,7 +7,7 @@
 
 use mail::{Address, AddressError};
 use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesDecl, BytesStart, Event};
 
 use super::{Certification, CertifiedKind, ErrorKind};
 use crate::exchange::{DeliveryForm, PecId, Recipient, RecipientKind};
@@ -192,11 +192,19 @@ impl Certification {
                 }
                 // The reader sees that names match.
                 Event::End(_) => values.end(&mut open, &mut characters)?,
+                // XML 1.0 §2.1, §2.8: beside the root there is white space, and no other text.
+                Event::Text(text) if open.is_empty() => {
+                    if !text.xml10_content().trim().is_empty() {
+                        return Err(E::NotXml);
+                    }
+                }
+                Event::CData(_) | Event::GeneralRef(_) if open.is_empty() => return Err(E::NotXml),
                 Event::Text(text) => characters.push_str(&text.xml10_content()),
                 Event::CData(text) => characters.push_str(&text.xml10_content()),
                 Event::GeneralRef(name) => characters.push(reference(&name)?),
                 Event::DocType(_) => return Err(E::Entity),
-                Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+                Event::Decl(declaration) => check_encoding(&declaration, file)?,
+                Event::Comment(_) | Event::PI(_) => {}
                 Event::Eof => break,
             }
         }
@@ -205,6 +213,18 @@ impl Certification {
         }
         values.finish()
     }
+}
+
+/// A declaration that names another encoding than UTF-8 (PEC-XML-01) is that of another text, unless
+/// all of it is ASCII, which nearly all encodings have in common.
+fn check_encoding(declaration: &BytesDecl<'_>, file: &str) -> Result<(), E> {
+    let Some(encoding) = declaration.encoding() else { return Ok(()) };
+    let encoding = encoding.map_err(|_| E::NotXml)?;
+    let encoding: &str = encoding.as_ref();
+    if file.is_ascii() || ["utf-8", "utf8"].contains(&&*encoding.trim().to_ascii_lowercase()) {
+        return Ok(());
+    }
+    Err(E::NotUtf8)
 }
 
 /// One of the five entities of XML, or a character by number.

@@ -202,12 +202,30 @@ fn what_the_dtd_does_not_have_is_refused() {
         ("<postacert", "<p></p><postacert", not_in_dtd("p")),
         ("</postacert>", "</postacert><postacert tipo='accettazione'/>", not_in_dtd("postacert")),
         ("tipo='accettazione'", "tipo='accettazione' tipo='accettazione'", E::NotXml),
+        ("<postacert", "testo<postacert", E::NotXml),
+        ("<postacert", "&#32;<postacert", E::NotXml),
+        ("</postacert>", "</postacert>testo", E::NotXml),
+        ("</postacert>", "</postacert>&lt;", E::NotXml),
+        ("</postacert>", "</postacert><![CDATA[ ]]>", E::NotXml),
+        // PEC-XML-01: another encoding is another text, unless all of it is ASCII.
+        (">G<", ">Città<", E::NotUtf8),
     ] {
         assert!(SIMPLE.contains(from), "{from}");
-        let file = SIMPLE.replacen(from, to, 1);
+        let mut file = SIMPLE.replacen(from, to, 1);
+        if error == E::NotUtf8 {
+            let utf8 = format!("<?xml version='1.0' encoding='utf-8'?>{file}");
+            assert!(Certification::parse(utf8.as_bytes()).is_ok());
+            file = format!("<?xml version='1.0' encoding='ISO-8859-1'?>{file}");
+        }
         assert_eq!(Certification::parse(file.as_bytes()), Err(error), "{file}");
     }
     assert_eq!(Certification::parse(b""), Err(E::NotXml));
+    for taken in [
+        format!("<?xml version='1.0' encoding='ISO-8859-1'?>\n{SIMPLE}"),
+        format!("<!-- x --> \r\n{SIMPLE}<!-- y -->\r\n\r\n"),
+    ] {
+        assert!(Certification::parse(taken.as_bytes()).is_ok(), "{taken}");
+    }
     assert_eq!(Certification::parse(b"<postacert tipo='\xff'/>"), Err(E::NotUtf8));
 }
 

@@ -38,9 +38,13 @@ pub(crate) fn of(manifest: &Manifest, history: &History) -> anyhow::Result<Story
     for text in &history.seals {
         let seal = text.seal()?;
         let said = Statement::parse(&seal.octets)?;
-        let stamp = if seal.stamp.is_some() { "con" } else { "ancora senza" };
+        let stamp = match seal.stamp.as_deref().map(crypto::told_time) {
+            Some(Some(at)) => format!("con marca temporale del {}", time(at)),
+            Some(None) => "con marca temporale illeggibile".to_owned(),
+            None => "ancora senza marca temporale".to_owned(),
+        };
         seals.push(format!(
-            "Sigillo {}, dal {} al {}: {} righe, {stamp} marca temporale",
+            "Sigillo {}, dal {} al {}: {} righe, {stamp}",
             said.number,
             time(said.since),
             time(said.until),

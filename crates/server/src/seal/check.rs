@@ -7,6 +7,8 @@
 //! records anew too: then the roots of 1024 records each, which the signature covers, say between which
 //! two numbers it was. What no seal covers yet, nobody has signed for. Not here: a message's own proofs.
 
+use std::collections::VecDeque;
+
 use crypto::{Trust, VerifyError, verify_stamp};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,13 @@ const INTERVAL_MAX: SignedDuration = SignedDuration::from_hours(24);
 const SEALED_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 /// How far the clock of a time stamp authority may be behind ours; its times have whole seconds besides.
 const STAMPED_EARLY_MAX: SignedDuration = SignedDuration::from_mins(1);
+/// How long after the end of an interval its stamp may be: a day for what cannot be had at once, as an
+/// authority that is down, and the hour within which it must have been sealed.
+const STAMPED_LATE_MAX: SignedDuration = SignedDuration::from_hours(25);
+/// Stamps whose times are told at most: those of the 30 months for which records are kept, each day's.
+const STAMPS_MAX: usize = 1024;
+/// Late stamps that a note tells of at most.
+const LATE_TOLD_MAX: usize = 3;
 /// Records are kept so many months: PEC-LOG-02.
 pub(crate) const RETENTION_MONTHS: i64 = 30;
 
@@ -140,10 +149,25 @@ pub(crate) struct Found {
     pub(crate) records: u64,
     /// Records that no seal covers yet.
     pub(crate) unsealed: u64,
+    /// When they were stamped, the last [`STAMPS_MAX`] of them.
+    pub(crate) stamps: VecDeque<Stamped>,
+    /// How many stamps came later than [`STAMPED_LATE_MAX`], and the first of these.
+    #[serde(skip)]
+    pub(crate) late: (u64, Vec<Stamped>),
     /// What does not hold, the first first.
     pub(crate) faults: Vec<Finding>,
     /// What could not be told, or is worth knowing.
     pub(crate) notes: Vec<String>,
+}
+
+/// When a seal was stamped, by an authority that is believed: the only time in a log that whoever keeps
+/// it cannot choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Stamped {
+    pub(crate) seal: u64,
+    /// The end of its interval, as its signer says.
+    pub(crate) until: Timestamp,
+    pub(crate) stamped: Timestamp,
 }
 
 /// One thing that does not hold.
@@ -173,6 +197,40 @@ impl Found {
         if self.notes.len() < FINDINGS_MAX {
             self.notes.push(text.into());
         }
+    }
+
+    /// A stamp of an authority that is believed.
+    fn stamped(&mut self, stamped: Stamped) {
+        if stamped.stamped.duration_since(stamped.until) > STAMPED_LATE_MAX {
+            self.late.0 += 1;
+            if self.late.1.len() < LATE_TOLD_MAX {
+                self.late.1.push(stamped);
+            }
+        }
+        if self.stamps.len() == STAMPS_MAX {
+            self.stamps.pop_front();
+        }
+        self.stamps.push_back(stamped);
+    }
+
+    /// Tells of the stamps that came long after their intervals: until then, whoever keeps the log could
+    /// have written it anew and sealed it again (PEC-LOG-03).
+    pub(crate) fn tell_of_late_stamps(&mut self) {
+        let (late, first) = &self.late;
+        if first.is_empty() {
+            return;
+        }
+        let told = first.iter().map(|Stamped { seal, until, stamped }| {
+            format!("seal {seal}, until {}, on {}", in_utc(*until), in_utc(*stamped))
+        });
+        let told = told.collect::<Vec<_>>().join("; ");
+        let more = late - first.len() as u64;
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        self.note(format!(
+            "stamped more than {} hours after the interval had ended, and proved since then only: \
+             {told}{more}",
+            STAMPED_LATE_MAX.as_hours()
+        ));
     }
 }
 
@@ -222,6 +280,7 @@ pub(crate) fn check(
             before = Some((said, Hash::of(&seal.octets)));
         }
     }
+    found.tell_of_late_stamps();
     if !unstamped.is_empty() {
         let all: Vec<_> = unstamped.iter().map(ToString::to_string).collect();
         found.note(format!("no time stamp yet: seal {}", all.join(", ")));
@@ -302,7 +361,10 @@ pub(crate) fn look_at_seal(
             found.fault(Some(number), None, text);
         }
         Some(Err(error)) => found.fault(Some(number), None, format!("seal {number}: {error}")),
-        Some(Ok(_)) | None => {}
+        Some(Ok(stamp)) => {
+            found.stamped(Stamped { seal: number, until: said.until, stamped: stamp.time });
+        }
+        None => {}
     }
     seal.stamp.is_some()
 }

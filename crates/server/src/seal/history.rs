@@ -216,6 +216,7 @@ impl History {
                 }
             }
         }
+        found.tell_of_late_stamps();
         for proved in &self.records {
             let number = proved.number;
             if serde_json::from_str::<LogRecord>(&proved.record).is_err() {

@@ -152,7 +152,9 @@ fn each_day_is_sealed_once_it_is_over_and_nothing_is_left_between() {
     assert_eq!(told(&store), expected);
     stamp_all(&store, at("2026-11-27T08:00:01Z"));
     let found = checked(&store, "2026-11-27T09:00:00Z");
-    assert_eq!((found.faults, found.notes), (vec![], vec![]));
+    assert_eq!(found.faults, []);
+    // The server was down, and stamps what it missed now.
+    assert!(found.notes[0].contains("and 1 more") && found.notes.len() == 1, "{:?}", found.notes);
     assert_eq!((found.seals, found.records, found.unsealed), (5, 6, 0));
 }
 
@@ -303,6 +305,43 @@ fn a_stamp_may_be_a_minute_early_and_no_more() {
         assert_eq!(found.faults.len(), faults, "{stamped}: {:?}", found.faults);
         assert_eq!(Direct(&store).leaves(u64::MAX).unwrap().leaves, []);
     }
+}
+
+/// PEC-LOG-02 PEC-LOG-03: a log that was written anew and sealed again agrees with itself; but nobody can
+/// have it stamped at another time than now.
+#[test]
+fn a_stamp_that_came_long_after_its_interval_is_told_with_its_time() {
+    let told = |stamped: &dyn Fn(Timestamp) -> Timestamp| {
+        let store = MemoryStore::new();
+        for day in 12..=16 {
+            let log = vec![record(&format!("2026-05-{day}T09:00:00Z"), "mine@a.example")];
+            store.commit(Transaction { log, ..Transaction::default() }).unwrap();
+            let until = at(&format!("2026-05-{}T00:00:00Z", day + 1));
+            assert_eq!(sealer(&store).seal_due(until).unwrap(), 1);
+            stamp_all(&store, stamped(until));
+        }
+        let found = checked(&store, "2026-05-17T01:00:00Z");
+        let history = History::of(&store, PROVIDER, "mine@a.example", at("2026-05-17T01:00:00Z"));
+        let history = history.unwrap().check(believed());
+        assert_eq!((&found.faults, &history.faults), (&vec![], &vec![]));
+        assert_eq!((&found.notes, &found.stamps), (&history.notes, &history.stamps));
+        found
+    };
+    let found = told(&|until| until + SignedDuration::from_hours(25));
+    assert_eq!(found.notes, [""; 0]);
+    let found =
+        told(&|until| until + SignedDuration::from_hours(25) + SignedDuration::from_secs(1));
+    assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+    let found = told(&|_| at("2026-11-28T10:00:00Z"));
+    let late = "stamped more than 25 hours after the interval had ended, and proved since then only: \
+                seal 1, until 2026-05-13 00:00:00 UTC, on 2026-11-28 10:00:00 UTC; \
+                seal 2, until 2026-05-14 00:00:00 UTC, on 2026-11-28 10:00:00 UTC; \
+                seal 3, until 2026-05-15 00:00:00 UTC, on 2026-11-28 10:00:00 UTC; and 2 more";
+    assert_eq!(found.notes, [late]);
+    assert_eq!(found.stamps.len(), 5);
+    let last = serde_json::to_value(&found).unwrap()["stamps"][4].to_string();
+    let expected = r#"{"seal":5,"stamped":"2026-11-28T10:00:00Z","until":"2026-05-17T00:00:00Z"}"#;
+    assert_eq!(last, expected);
 }
 
 /// PEC-LOG-03

@@ -42,8 +42,7 @@ pub(super) fn report(
     let mut found = Found { checks: Vec::new(), notes: Vec::new(), unproved: Vec::new() };
 
     look_at_files(&mut found, &mut bundle, &manifest)?;
-    let own = own_ground(&mut bundle, ground, &mut found)?;
-    let ground = own.as_ref().unwrap_or(ground);
+    let ground = &own_ground(&mut bundle, ground, &mut found)?;
 
     let certified = look_at_messages(&mut found, &mut bundle, &manifest, &history, ground, now)?;
     let believed = Believed { signers: &ground.trust, stampers: &ground.stampers };
@@ -125,26 +124,23 @@ fn look_at_files(
     Ok(())
 }
 
-/// Authorities, lists and index of the bundle itself, for what nobody named.
-fn own_ground(
-    bundle: &mut Opened,
-    named: &Ground,
-    found: &mut Found,
-) -> anyhow::Result<Option<Ground>> {
+/// Authorities and index of the bundle itself, for what nobody named; and its lists in any case.
+fn own_ground(bundle: &mut Opened, named: &Ground, found: &mut Found) -> anyhow::Result<Ground> {
     let nobody = named.trust.authorities().is_empty();
-    if !nobody && named.index.is_some() {
-        return Ok(None);
-    }
+    let lists = bundle.names().into_iter().filter(|name| name.starts_with(LISTS));
+    let lists = lists.collect::<Vec<_>>().into_iter().map(|name| {
+        let list = bundle.read(&name)?;
+        Ok(Crl::read(&list)?)
+    });
+    let lists = lists.collect::<anyhow::Result<Vec<Crl>>>()?;
     let mut own = |named: &Trust| -> anyhow::Result<Trust> {
+        let lists = lists.iter();
         if !named.authorities().is_empty() {
-            return Ok(named.with_crls(named.crls().to_vec())?);
+            // A list is its authority's word, whoever brings it; those of anybody else say nothing.
+            let signed = lists.filter(|list| named.vouches_for(list));
+            return Ok(named.with_crls(named.crls().iter().chain(signed).cloned().collect())?);
         }
-        let lists = bundle.names().into_iter().filter(|name| name.starts_with(LISTS));
-        let lists = lists.collect::<Vec<_>>().into_iter().map(|name| {
-            let list = bundle.read(&name)?;
-            Ok(Crl::read(&list)?)
-        });
-        let lists = lists.collect::<anyhow::Result<Vec<_>>>()?;
+        let lists = lists.cloned().collect();
         let authorities = Certificate::all_from_pem(&bundle.read(AUTHORITIES)?)?;
         Ok(Trust::new(authorities, lists)?)
     };
@@ -161,7 +157,7 @@ fn own_ground(
             Index::from_ldif(&bundle.read(INDEX)?)?.0
         }
     };
-    Ok(Some(Ground { trust, stampers, index: Some(index) }))
+    Ok(Ground { trust, stampers, index: Some(index) })
 }
 
 /// Every message holds, is about this transaction, and is in the log. Gives what is certified.

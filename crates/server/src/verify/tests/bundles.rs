@@ -198,3 +198,44 @@ fn a_bundle_without_message_or_record_is_invalid() {
     assert!(complaints(&report).contains(&none), "{:?}", report.checks);
     assert_eq!(report.verdict, INVALID);
 }
+
+/// PEC-PR-03: a list in the bundle is its authority's word, also where that is named.
+#[test]
+fn a_list_in_the_bundle_revokes_for_an_authority_that_is_named() {
+    let mut files = made(STAMPED);
+    let authority = Authority::from_pem(OWN_CA, OWN_CA_KEY).unwrap();
+    let a = Certificate::from_pem(A).unwrap();
+    let serial = a.serial().unwrap();
+    let list = authority.crl(&[&serial], at("2026-09-01T00:00:00Z")).unwrap();
+    let name = files.keys().find(|name| name.starts_with("crl/")).unwrap().clone();
+    files.insert(name.clone(), list.to_pem().into_bytes());
+    let files = with_page(listed(files, |_| ()));
+    let named = || Ground { trust: ground().trust.with_crls(Vec::new()).unwrap(), ..ground() };
+    let nobody = || Trust::new(Vec::new(), Vec::new()).unwrap();
+    for ground in [named(), Ground { trust: nobody(), stampers: nobody(), ..ground() }] {
+        let report = told(&files, &ground);
+        assert_eq!(report.verdict, INVALID);
+        let revoked = complaints(&report);
+        assert!(revoked.iter().any(|(_, text)| text.ends_with("is revoked")), "{revoked:?}");
+    }
+    // The word of somebody else is none, and no reason to refuse the rest.
+    let mut files = made(STAMPED);
+    let stranger = Authority::new("Estraneo", at("2026-01-01T00:00:00Z")).unwrap();
+    let list = stranger.crl(&[&serial], at("2026-09-01T00:00:00Z")).unwrap();
+    files.insert(name, list.to_pem().into_bytes());
+    let report = told(&with_page(listed(files, |_| ())), &named());
+    assert_eq!((report.verdict, complaints(&report)), (VALID, vec![]));
+}
+
+/// PEC-LOG-03
+#[test]
+fn a_bundle_says_when_its_seals_were_stamped() {
+    let files = made("2026-11-27T10:00:00Z");
+    let page = String::from_utf8(files[PAGE].clone()).unwrap();
+    assert!(page.contains("con marca temporale del 27/11/2026 11:00:00 (+0100)"), "{page}");
+    let report = told(&files, &ground());
+    let late = "registro.json: stamped more than 25 hours after the interval had ended, and proved \
+                since then only: seal 1, until 2026-09-15 00:00:00 UTC, on 2026-11-27 10:00:00 UTC";
+    assert!(report.notes.iter().any(|note| note == late), "{:?}", report.notes);
+    assert_eq!(report.verdict, VALID);
+}
