@@ -13,6 +13,7 @@ pub mod imap;
 pub mod ledger;
 pub mod load;
 pub mod mta;
+pub mod nodes;
 pub mod outside;
 pub mod pair;
 pub mod peers;

@@ -96,6 +96,53 @@ impl Postgres {
         guard.wait().map(drop).context("PostgreSQL does not end")
     }
 
+    /// The processor time of all its processes since it was started.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn processor_time(&self) -> Result<Duration> {
+        // Of the first those that ended too, of the others what they took themselves.
+        let mut ticks = 0;
+        for (number, (_, stat)) in self.processes()?.into_iter().enumerate() {
+            ticks += stat.own + if number == 0 { stat.ended } else { 0 };
+        }
+        Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+    }
+
+    /// Has it do nothing, and answer nothing, until it is to go on: a way that is cut looks so.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        for (pid, _) in self.processes()? {
+            let pid = Pid::from_raw(i32::try_from(pid)?).context("no such process")?;
+            match kill_process(pid, signal) {
+                // It ended meanwhile.
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Its processes, the first one first.
+    fn processes(&self) -> Result<Vec<(u32, Stat)>> {
+        let file = self.folder.path().join("data").join("postmaster.pid");
+        let first = std::fs::read_to_string(file).context("PostgreSQL does not run")?;
+        let first: u32 = first.lines().next().context("no number")?.parse()?;
+        let mut found = vec![(first, stat(first)?.context("PostgreSQL does not run")?)];
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            found.extend(stat(pid)?.filter(|stat| stat.parent == first).map(|stat| (pid, stat)));
+        }
+        Ok(found)
+    }
+
     /// What a statement answers, as `psql` prints it.
     ///
     /// # Errors
@@ -121,6 +168,37 @@ impl Drop for Postgres {
             crate::say(&format!("{error:#}"));
         }
     }
+}
+
+/// What Linux counts processor time in, on every machine (`USER_HZ`).
+const TICKS_A_SECOND: u64 = 100;
+
+/// A process as `/proc/PID/stat` tells of it.
+struct Stat {
+    parent: u32,
+    own: u64,
+    /// Of its children that ended.
+    ended: u64,
+}
+
+fn stat(pid: u32) -> Result<Option<Stat>> {
+    // It may have ended since it was listed.
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return Ok(None) };
+    let (_, rest) = text.rsplit_once(')').context("no name in stat")?;
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let number = |at: usize| -> Result<u64> { Ok(words.get(at).context("a short stat")?.parse()?) };
+    let sum = |at: usize| -> Result<u64> { Ok(number(at)? + number(at + 1)?) };
+    Ok(Some(Stat { parent: u32::try_from(number(1)?)?, own: sum(11)?, ended: sum(13)? }))
+}
+
+/// The processor time of a process, and of its children that ended.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn processor_time_of(pid: u32) -> Result<Duration> {
+    let stat = stat(pid)?.context("no such process")?;
+    Ok(Duration::from_millis((stat.own + stat.ended) * 1000 / TICKS_A_SECOND))
 }
 
 fn is_root() -> bool {

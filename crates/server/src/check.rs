@@ -16,7 +16,7 @@ use serde::Serialize;
 use store::Timestamp;
 
 use crate::antivirus::Clamd;
-use crate::config::{Config, OrdinaryMail, Service, StampSource};
+use crate::config::{Config, OrdinaryMail, Service, SharedStore, StampSource};
 use crate::control::{self, Request};
 use crate::signer::device::DeviceKey;
 use crate::timesource::{self, Standing};
@@ -139,7 +139,8 @@ fn look(config: &Config, at: Timestamp) -> Findings {
         StampSource::Url(_) => None,
     };
     let keys = [&config.signing.key, &config.tls.key].into_iter().chain(next).chain(stamping);
-    for key in keys {
+    let secrets = config.storing.shared.iter().flat_map(SharedStore::secrets);
+    for key in keys.chain(secrets) {
         look_at_permissions(key, &mut found);
     }
     for key in [&config.signing.key].into_iter().chain(next) {
@@ -198,7 +199,13 @@ fn look_at_store_and_ports(config: &Config, found: &mut Findings) {
     // A server that runs already has the store and the ports, and is the proof that it starts.
     match control::ask(&config.control_socket(), &Request::List) {
         Ok(Some(_)) => {
-            found.note("the server is running: store and ports are its own, and were not tried");
+            if config.storing.shared.is_some() {
+                found.note("the server is running: ports are its own, and were not tried");
+                found.take(material::store_as_it_is(config));
+            } else {
+                found
+                    .note("the server is running: store and ports are its own, and were not tried");
+            }
             return;
         }
         Ok(None) => {}
@@ -214,8 +221,13 @@ fn look_at_store_and_ports(config: &Config, found: &mut Findings) {
             found.fault(port_taken(service, address, &error));
         }
     }
-    if let Some(store) = found.take(material::store(config)) {
-        standing::look_at_accounts(config, &store, found);
+    match found.take(material::store_as_it_is(config)) {
+        Some(Some(store)) => standing::look_at_accounts(config, &*store, found),
+        Some(None) => found.note(
+            "the store's tables are made at the first start, with the accounts that every provider \
+             has",
+        ),
+        None => {}
     }
 }
 

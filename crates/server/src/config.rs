@@ -6,6 +6,7 @@
 mod complaint;
 mod reader;
 mod sections;
+mod shared;
 mod transport;
 mod values;
 
@@ -22,6 +23,7 @@ use crate::rates::Rate;
 
 pub(crate) use complaint::{Complaint, ConfigErrors};
 use reader::{Reader, Section};
+pub(crate) use shared::{OctetsPlace, SharedStore};
 pub(crate) use transport::{Dns, Dnssec, Route, TlsReports, Transport};
 pub(crate) use values::{Network, size};
 
@@ -488,6 +490,8 @@ pub(crate) struct Storing {
     pub(crate) earlier_keys: Vec<PathBuf>,
     /// Where what the store was at every commit is kept.
     pub(crate) archive: Option<PathBuf>,
+    /// Where it is when other machines use it too.
+    pub(crate) shared: Option<SharedStore>,
 }
 
 /// The whole configuration. Paths are absolute.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use store::{AccountId, MailboxId};
+use store::{AccountId, Elsewhere, MailboxId};
 use tokio::sync::{broadcast, watch};
 
 /// Changes of accounts that a session may be behind; one that falls further back looks at its
@@ -14,7 +14,7 @@ const ACCOUNT_CHANGES: usize = 64;
 pub(crate) struct Hub {
     mailboxes: Mutex<HashMap<MailboxId, watch::Sender<()>>>,
     watched: Mutex<Watched>,
-    accounts: broadcast::Sender<AccountId>,
+    accounts: broadcast::Sender<Option<AccountId>>,
 }
 
 /// Accounts with sessions that want to hear of all their mailboxes (NOTIFY).
@@ -82,11 +82,26 @@ impl Hub {
     /// This account's credentials or state changed: its sessions end.
     pub(crate) fn account_changed(&self, account: AccountId) {
         // No session, nobody to tell.
-        let _ = self.accounts.send(account);
+        let _ = self.accounts.send(Some(account));
     }
 
-    /// To be told of changes of accounts from now on.
-    pub(crate) fn watch_accounts(&self) -> broadcast::Receiver<AccountId> {
+    /// Another process that has the store open did something to an account.
+    pub(crate) fn changed_elsewhere(&self, what: Elsewhere) {
+        match what {
+            Elsewhere::Account(account) => self.account_changed(account),
+            Elsewhere::Names(account) => self.names_changed(account),
+            Elsewhere::Missed => {
+                // Each session looks at its own account.
+                let _ = self.accounts.send(None);
+                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                let accounts: Vec<AccountId> = watched.senders.keys().copied().collect();
+                accounts.into_iter().for_each(|account| watched.tell(account));
+            }
+        }
+    }
+
+    /// To be told of changes of accounts from now on; of none in particular when some may have been missed.
+    pub(crate) fn watch_accounts(&self) -> broadcast::Receiver<Option<AccountId>> {
         self.accounts.subscribe()
     }
 }
@@ -107,6 +122,24 @@ mod tests {
         drop(watcher);
         hub.mailbox_changed(MailboxId(1));
         assert!(hub.mailboxes.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_others_do_to_accounts_is_told_like_what_is_done_here() {
+        let hub = Hub::new();
+        let mut sessions = hub.watch_accounts();
+        let mut watcher = hub.watch_all(AccountId(1), &[MailboxId(1)]);
+        hub.changed_elsewhere(Elsewhere::Account(AccountId(1)));
+        assert_eq!(sessions.try_recv(), Ok(Some(AccountId(1))));
+        hub.changed_elsewhere(Elsewhere::Names(AccountId(2)));
+        assert!(!watcher.has_changed().unwrap());
+        hub.changed_elsewhere(Elsewhere::Names(AccountId(1)));
+        assert!(watcher.has_changed().unwrap());
+        watcher.mark_unchanged();
+        assert!(sessions.is_empty());
+        hub.changed_elsewhere(Elsewhere::Missed);
+        assert_eq!(sessions.try_recv(), Ok(None));
+        assert!(watcher.has_changed().unwrap());
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use store::{
-    AccountId, BlobId, FlagChange, LogFilter, MailboxId, SpecialUse, Store, StoreError, Summary,
-    TrackState, Uid, UidSet,
+    AccountId, BlobId, FlagChange, LogFilter, MailboxId, Share, SpecialUse, Store, StoreError,
+    Summary, TrackState, Uid, UidSet,
 };
 
 use crate::keywords;
@@ -32,6 +32,8 @@ const SENT_MESSAGES: u32 = 500;
 const AFTER_FAULT: Duration = Duration::from_secs(5);
 /// When mailboxes that failed have their turn again.
 const FAILED_AGAIN: Duration = Duration::from_secs(600);
+/// How often it is looked whether its part is another, when nothing comes.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How nice its thread is to all others.
 const NICE: i32 = 19;
 
@@ -73,10 +75,19 @@ impl Librarian {
         if let Err(error) = be_nice() {
             tracing::debug!(target: "librarian", %error, "the priority cannot be lowered");
         }
-        if let Err(error) = self.look_at_all(&*site.store) {
-            tracing::warn!(target: "librarian", %error, "the mailboxes cannot be listed");
-        }
-        while let Some(mailbox) = self.next() {
+        let mut known = Share::NONE;
+        loop {
+            let share = site.store.share();
+            if share != known {
+                // What was another's until now may have been left where it was.
+                known = share;
+                if let Err(error) = self.look_at_all(&*site.store, share) {
+                    tracing::warn!(target: "librarian", %error, "the mailboxes cannot be listed");
+                    known = Share::NONE;
+                }
+            }
+            let Some(turn) = self.next() else { return };
+            let Some(mailbox) = turn.filter(|mailbox| share.has(*mailbox)) else { continue };
             loop {
                 let begun = Instant::now();
                 match guarded(|| read_some(site, mailbox)) {
@@ -98,7 +109,11 @@ impl Librarian {
     }
 
     /// What came while nobody listened.
-    fn look_at_all(&self, store: &dyn Store) -> Result<(), StoreError> {
+    fn look_at_all(&self, store: &dyn Store, share: Share) -> Result<(), StoreError> {
+        if let Some(behind) = store.texts_behind()? {
+            self.desk().changed.extend(behind.into_iter().filter(|mailbox| share.has(*mailbox)));
+            return Ok(());
+        }
         for account in store.accounts()? {
             let mailboxes = store.mailboxes(account.id)?;
             self.desk().changed.extend(mailboxes.iter().map(|mailbox| mailbox.id));
@@ -106,8 +121,10 @@ impl Librarian {
         Ok(())
     }
 
-    fn next(&self) -> Option<MailboxId> {
+    /// The next mailbox, or none for a while; nothing when it is told to stop.
+    fn next(&self) -> Option<Option<MailboxId>> {
         let mut desk = self.desk();
+        let mut looked = false;
         loop {
             if desk.stopping {
                 return None;
@@ -119,9 +136,13 @@ impl Librarian {
                 desk.changed.extend(failed);
             }
             if let Some(mailbox) = desk.changed.pop_first() {
-                return Some(mailbox);
+                return Some(Some(mailbox));
             }
-            let wait = desk.failed_until.map_or(FAILED_AGAIN, |until| until - now);
+            if looked {
+                return Some(None);
+            }
+            looked = true;
+            let wait = desk.failed_until.map_or(LOOK_EVERY, |until| LOOK_EVERY.min(until - now));
             let waited = self.woken.wait_timeout(desk, wait);
             desk = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -384,11 +405,11 @@ mod tests {
         let [first, second] = [MailboxId(1), MailboxId(2)];
         librarian.mailbox_changed(first);
         librarian.mailbox_changed(second);
-        assert_eq!(librarian.next(), Some(first));
+        assert_eq!(librarian.next(), Some(Some(first)));
         librarian.failed(first);
-        assert_eq!(librarian.next(), Some(second));
+        assert_eq!(librarian.next(), Some(Some(second)));
         librarian.desk().failed_until = Some(Instant::now());
-        assert_eq!(librarian.next(), Some(first));
+        assert_eq!(librarian.next(), Some(Some(first)));
         assert!(librarian.desk().failed.is_empty());
     }
 }

@@ -113,7 +113,7 @@ pub(crate) async fn serve(
             () = stopped(&mut stop) => session.handle_shutdown(),
             changed = accounts.recv() => {
                 if let Some(account) = &desk.account
-                    && sasl::is_changed(&site, account, changed.ok()).await
+                    && sasl::is_changed(&site, account, changed.ok().flatten()).await
                 {
                     session.handle_account_changed();
                 }
@@ -146,7 +146,7 @@ async fn act(
                 }
             }
             Step::Perform(job) => {
-                if job.is_short() {
+                if job.is_short() && desk.site.store.is_near() {
                     // This thread's other tasks go to another one meanwhile, should it take longer.
                     let (store, at) = (&*desk.site.store, desk.site.clock.now());
                     let answer = tokio::task::block_in_place(|| job.run(store, at));

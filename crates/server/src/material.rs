@@ -2,17 +2,22 @@
 //! certificate, the index of providers, the store. Never the signing key, which only the second process reads.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use crypto::{Certificate, Crl, Identity, Trust};
 use pec::providers::Index;
-use store::Timestamp;
 use store::embedded::{EmbeddedStore, Options};
+use store::shared::{self, Bucket, Place, SharedStore, Unreachable};
+use store::{Store, Timestamp};
 
 use crate::abuse::countries::{self, Countries};
-use crate::config::{Config, CrlSource};
+use crate::config::{self, Config, CrlSource, OctetsPlace};
 use crate::control::{self, Request};
-use crate::{crl, master_key, registry};
+use crate::{crl, master_key, registry, setup};
+
+/// Octets of a file with a password or a key of a bucket, at most.
+const SECRET_OCTETS_MAX: u64 = 1024;
 
 /// The authorities that may issue providers' certificates, and what they revoked.
 ///
@@ -131,12 +136,127 @@ pub(crate) fn index_file(file: &Path) -> anyhow::Result<(Index, Vec<String>)> {
     Ok((index, faults))
 }
 
-/// The provider's store, ours alone until it is dropped.
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To work on it until the program ends.
+    Serve,
+    /// For one command.
+    Command,
+}
+
+/// The provider's store: ours alone until it is dropped, unless the configuration shares it.
 ///
 /// # Errors
 ///
 /// When there is none, when a server has it open, or when it cannot be used.
-pub(crate) fn store(config: &Config) -> anyhow::Result<EmbeddedStore> {
+pub(crate) fn store(config: &Config, purpose: Purpose) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.storing.shared {
+        Some(shared) => open_shared(config, shared, purpose),
+        None => open_embedded(config),
+    }
+}
+
+/// The store as it is, for one who changes nothing; nothing where it will be made at the first start.
+///
+/// # Errors
+///
+/// As [`store`].
+pub(crate) fn store_as_it_is(config: &Config) -> anyhow::Result<Option<Arc<dyn Store>>> {
+    let Some(shared) = &config.storing.shared else { return open_embedded(config).map(Some) };
+    let options = options_of(config, shared, Purpose::Command)?;
+    match look(shared, &options)? {
+        true => Ok(Some(Arc::new(SharedStore::open(&options)?))),
+        false => Ok(None),
+    }
+}
+
+/// The store in the database; one that is new gets the accounts that every provider has.
+fn open_shared(
+    config: &Config,
+    shared: &config::SharedStore,
+    purpose: Purpose,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let options = options_of(config, shared, purpose)?;
+    look(shared, &options)?;
+    let store = SharedStore::open(&options).context("the shared store cannot be opened")?;
+    let author = config.provider.author();
+    let begun = author.map(|author| store.account_by_address(&author)).transpose()?.flatten();
+    if begun.is_none() {
+        setup::found(&store, config, Timestamp::now())?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// Whether its tables are there; what is to be done when it cannot be used.
+fn look(shared: &config::SharedStore, options: &shared::Options) -> anyhow::Result<bool> {
+    shared::look(options).map_err(|error| {
+        let to_do = match (&error, &shared.octets) {
+            (Unreachable::Database(_), _) => format!(
+                "the database of the store, `{}`, cannot be used: see that it runs, and that it takes \
+                 this user and may make the schema `{}`, or change [store]",
+                shared.database, shared.schema
+            ),
+            (Unreachable::Octets(_), OctetsPlace::Folder(folder)) => format!(
+                "the octets of the store cannot be used: see that {} is there, for this user to \
+                 write in, and the same for all gateways, or change store.octets",
+                folder.display()
+            ),
+            (Unreachable::Octets(_), OctetsPlace::Bucket { endpoint, name, .. }) => format!(
+                "the octets of the store cannot be used: see that {endpoint} answers, that the bucket \
+                 `{name}` is there, and that the key may list, read, write and remove what is in \
+                 it, or change [store.s3]"
+            ),
+        };
+        anyhow::Error::new(error).context(to_do)
+    })
+}
+
+/// How a shared store is opened, with its secrets.
+///
+/// # Errors
+///
+/// When a file with a secret cannot be read.
+pub(crate) fn options_of(
+    config: &Config,
+    shared: &config::SharedStore,
+    purpose: Purpose,
+) -> anyhow::Result<shared::Options> {
+    let octets = match &shared.octets {
+        OctetsPlace::Folder(folder) => Place::Folder(folder.clone()),
+        OctetsPlace::Bucket { endpoint, region, name, prefix, key_id, secret: file } => {
+            Place::Bucket(Bucket {
+                endpoint: endpoint.clone(),
+                region: region.clone(),
+                name: name.clone(),
+                prefix: prefix.clone(),
+                key_id: key_id.clone(),
+                secret: secret(file)?,
+            })
+        }
+    };
+    Ok(shared::Options {
+        database: shared.database.clone(),
+        password: shared.password.as_deref().map(secret).transpose()?,
+        schema: shared.schema.clone(),
+        connections: shared.connections,
+        octets,
+        spool: config.data.join("spool"),
+        serves: purpose == Purpose::Serve,
+    })
+}
+
+/// The secret in a file, without the end of its line.
+fn secret(file: &Path) -> anyhow::Result<String> {
+    let octets = octets_within(file, SECRET_OCTETS_MAX)?;
+    let text = String::from_utf8(octets).ok();
+    match text.as_deref().map(str::trim) {
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        _ => bail!("{} holds no secret: one line of text", file.display()),
+    }
+}
+
+fn open_embedded(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     let directory = config.store_directory();
     if !directory.is_dir() {
         bail!("there is no store in {}: make one with `ceralacca init`", directory.display());
@@ -144,7 +264,7 @@ pub(crate) fn store(config: &Config) -> anyhow::Result<EmbeddedStore> {
     let keys = master_key::load(config)?;
     let archive = config.storing.archive.clone();
     let options = Options { keys, archive, ..Options::default() };
-    EmbeddedStore::open(&directory, options).or_else(|error| {
+    let opened = EmbeddedStore::open(&directory, options).or_else(|error| {
         // Any answer will do, and so will one that cannot be had: nobody is behind a socket only
         // where there is no server.
         let anything = Request::ShowJob { job: 0 };
@@ -162,7 +282,8 @@ pub(crate) fn store(config: &Config) -> anyhow::Result<EmbeddedStore> {
                 directory.display()
             )
         })
-    })
+    })?;
+    Ok(Arc::new(opened))
 }
 
 /// Every certificate in a PEM file: at least one.

@@ -167,8 +167,9 @@ impl Sealer<'_> {
         let number = statement.number;
         let seal = NewSeal { statement, octets, signature, chunks: contents.chunks };
         match self.store.add_seal(seal) {
+            Ok(()) => {}
             // Somebody else sealed the same meanwhile: then that is the seal.
-            Ok(()) | Err(StoreError::SealOutOfOrder) => {}
+            Err(StoreError::SealOutOfOrder) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         tracing::info!(target: "seal", number, records = contents.records, "the log is sealed");

@@ -27,6 +27,7 @@ use crate::hub::Hub;
 use crate::librarian;
 use crate::limits::Connections;
 use crate::login::Logins;
+use crate::material::Purpose;
 use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::rates::Rates;
@@ -84,10 +85,10 @@ struct Signers {
 /// The store, and the certainty that what is signed and kept here is certified mail: all that
 /// `check` would call a fault, before anybody is listened to.
 fn begin(config: &Config, signers: &Signers) -> anyhow::Result<Arc<dyn Store>> {
-    let store = material::store(config)?;
+    let store = material::store(config, Purpose::Serve)?;
     let next = signers.next.as_deref().map(|next| next as &dyn Signer);
-    check::before_start(config, &*signers.now, next, &store, Timestamp::now())?;
-    Ok(Arc::new(store))
+    check::before_start(config, &*signers.now, next, &*store, Timestamp::now())?;
+    Ok(store)
 }
 
 /// Every connection is a file descriptor, and the usual soft limit of 1024 is for programs that use
@@ -271,6 +272,8 @@ pub(crate) fn assemble_with(
     let hub = Arc::new(Hub::new());
     let told = hub.clone();
     store.listen(Box::new(move |mailbox| told.mailbox_changed(mailbox)));
+    let told = hub.clone();
+    store.listen_elsewhere(Box::new(move |what| told.changed_elsewhere(what)));
     let transport = Transport::open(&config.data, clock.now());
     Ok(Arc::new(Site {
         config: ArcSwap::from_pointee(config),
@@ -428,6 +431,7 @@ impl Signals {
 /// What `/ready` asks: do the store and the signing process answer? Sets the gauges on the way.
 fn probe(site: Arc<Site>, signers: Signers, threads: Arc<Threads>) -> http::Probe {
     Arc::new(move || {
+        site.store.takes_writes().map_err(|error| error.to_string())?;
         // Reading may go on where writing does not: a step of nothing goes all the way to the disk.
         let nothing = Transaction { at: site.clock.now(), ..Transaction::default() };
         site.store.commit(nothing).map_err(|error| format!("nothing can be stored: {error}"))?;

@@ -17,7 +17,7 @@ use crypto::Authority;
 use mail::{Address, Domain};
 use pec::providers::{Index, ProviderRecord};
 use store::embedded::{EmbeddedStore, Options};
-use store::{NewAccount, Owner, Quota, Role, Store, Timestamp};
+use store::{NewAccount, Owner, Quota, Role, Store, StoreError, Timestamp};
 
 use crate::config::{self, Config, OrdinaryMail, PROVIDER_NAME_MAX};
 use crate::control::Kept;
@@ -199,20 +199,50 @@ fn make(folder: &Path, plan: &Plan, at: Timestamp) -> anyhow::Result<()> {
     write(&folder.join("tls.pem"), (tls.to_pem() + &ca_pem).as_bytes(), 0o644)?;
     write(&folder.join("tls.key"), tls_key.as_bytes(), 0o600)?;
 
-    fill(&folder.join("store"), &config, plan, [author, service_mailbox], at)?;
+    fill(&folder.join("store"), &config, plan, at)?;
     write(&folder.join(config::FILE_NAME), text.as_bytes(), 0o600)
 }
 
 /// The store with the accounts that every provider has, and those planned.
-fn fill(
-    store: &Path,
-    config: &Config,
-    plan: &Plan,
-    [author, service_mailbox]: [Address; 2],
-    at: Timestamp,
-) -> anyhow::Result<()> {
+fn fill(store: &Path, config: &Config, plan: &Plan, at: Timestamp) -> anyhow::Result<()> {
     let store = EmbeddedStore::open(store, Options::default())?;
-    let account = |address: Address, role: Role, octets_max: u64| NewAccount {
+    found(&store, config, at)?;
+    for planned in &plan.accounts {
+        let mut new = account(config, planned.address.clone(), Role::None, planned.quota_octets);
+        new.user_id = Some(planned.user_id.clone());
+        new.credentials = Some(Kept::of(&planned.password)?.into());
+        store.add_account(new, at)?;
+    }
+    Ok(())
+}
+
+/// Adds the accounts that every provider has, as far as they are not there.
+///
+/// # Errors
+///
+/// When the store fails.
+pub(crate) fn found(store: &dyn Store, config: &Config, at: Timestamp) -> anyhow::Result<()> {
+    let none = "the first domain is too long for the service addresses";
+    let service_mailbox = config.provider.service_mailbox().context(none)?;
+    let postmaster = config.provider.postmaster.clone();
+    let last = (config.provider.author().context(none)?, Role::Author, SERVICE_QUOTA_OCTETS);
+    for (address, role, octets_max) in [
+        (service_mailbox, Role::ServiceMailbox, SERVICE_QUOTA_OCTETS),
+        (postmaster, Role::None, HOLDER_QUOTA_OCTETS),
+        // By this one a store is known to have them all.
+        last,
+    ] {
+        match store.add_account(account(config, address, role, octets_max), at) {
+            // Of two machines that begin at once, or after one that died in between.
+            Ok(_) | Err(StoreError::AccountExists) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn account(config: &Config, address: Address, role: Role, octets_max: u64) -> NewAccount {
+    NewAccount {
         address,
         user_id: None,
         owner: if role == Role::None { Owner::Holder } else { Owner::Provider },
@@ -224,18 +254,7 @@ fn fill(
             receipt_reserve_octets: config.limits.receipt_reserve,
         },
         ordinary_mail: None,
-    };
-    store.add_account(account(author, Role::Author, SERVICE_QUOTA_OCTETS), at)?;
-    store.add_account(account(service_mailbox, Role::ServiceMailbox, SERVICE_QUOTA_OCTETS), at)?;
-    let postmaster = config.provider.postmaster.clone();
-    store.add_account(account(postmaster, Role::None, HOLDER_QUOTA_OCTETS), at)?;
-    for planned in &plan.accounts {
-        let mut new = account(planned.address.clone(), Role::None, planned.quota_octets);
-        new.user_id = Some(planned.user_id.clone());
-        new.credentials = Some(Kept::of(&planned.password)?.into());
-        store.add_account(new, at)?;
     }
-    Ok(())
 }
 
 /// A name for the provider's own authority that fits into a certificate.

@@ -102,7 +102,7 @@ pub(crate) async fn serve(
             changed = accounts.recv() => {
                 let account = desk.account.clone();
                 if let Some(account) = account
-                    && sasl::is_changed(&site, &account, changed.ok()).await
+                    && sasl::is_changed(&site, &account, changed.ok().flatten()).await
                 {
                     session.handle_account_changed();
                 }

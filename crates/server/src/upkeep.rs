@@ -113,12 +113,18 @@ async fn look_after(site: Arc<Site>) {
 }
 
 fn forget_marks(site: &Site) {
+    if !site.store.share().leads() {
+        return;
+    }
     if let Err(error) = once::forget_old(site) {
         tracing::error!(target: "server", %error, "old marks cannot be forgotten");
     }
 }
 
 fn remove_ended(site: &Site) {
+    if !site.store.share().leads() {
+        return;
+    }
     if let Err(error) = quarantine::remove_ended(site) {
         tracing::error!(target: "server", %error, "the quarantine cannot be looked after");
     }

@@ -18,6 +18,7 @@ mod flags;
 mod log;
 mod mailbox;
 mod message;
+mod nodes;
 mod numbers;
 mod quarantine;
 mod queue;
@@ -46,6 +47,7 @@ pub use message::{
     Appended, BlobId, Candidates, Changes, Copied, Digested, FlagUpdate, MessageText, NewMessage,
     Octets, Opened, Spool, Spooled, Summary, Within,
 };
+pub use nodes::{Elsewhere, ElsewhereListener, Share};
 pub use quarantine::{Infected, InfectedId, Infection, NewInfected};
 pub use queue::{Amended, Job, JobId, Lane, NewJob, Urgency};
 pub use quota::{Charge, Quota, Usage};
@@ -278,6 +280,14 @@ pub trait Store: Send + Sync {
         let _ = mailbox;
         Ok(None)
     }
+    /// The mailboxes with messages whose texts may not be indexed; `None` when only asking each tells.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn texts_behind(&self) -> Result<Option<Vec<MailboxId>>, StoreError> {
+        Ok(None)
+    }
     /// Which of these octets are not in the index that the mailbox belongs to.
     ///
     /// # Errors
@@ -444,6 +454,18 @@ pub trait Store: Send + Sync {
     }
     /// Asks to be told of changed mailboxes.
     fn listen(&self, listener: Listener);
+    /// Asks to be told of what other processes do to accounts, where others have the store open.
+    fn listen_elsewhere(&self, listener: ElsewhereListener) {
+        drop(listener);
+    }
+    /// The part that this process has in what is done once for all.
+    fn share(&self) -> Share {
+        Share::ALL
+    }
+    /// Whether short reads take less than handing them to another thread: no network is between.
+    fn is_near(&self) -> bool {
+        true
+    }
 
     // --- the pipeline
 

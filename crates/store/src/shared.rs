@@ -14,6 +14,7 @@
 //! | `octets.rs`, `local.rs`, `s3.rs` | octets, and what they lie on |
 //! | `notices.rs` | what nodes tell each other |
 //! | `upkeep.rs` | what nothing refers to any more, and goes |
+//! | `filling.rs` | a new store, filled from an embedded one |
 //!
 //! Not here, as they are in the embedded store: equal pieces stored once, compression, an index for
 //! texts.
@@ -21,6 +22,7 @@
 mod accounts;
 mod annotations;
 mod connection;
+mod filling;
 mod jobs;
 mod local;
 mod log;
@@ -46,7 +48,8 @@ use std::thread::JoinHandle;
 
 use mail::Address;
 
-pub use self::opening::{Options, Place};
+pub use self::filling::{Filled, fill};
+pub use self::opening::{Options, Place, Unreachable, check_address, check_schema, look};
 pub use self::s3::Bucket;
 
 use self::connection::{Db, Pool};
@@ -55,11 +58,11 @@ use self::octets::{Medium, Room, SharedSpool, Spools};
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes,
-    Committed, Compacted, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId,
-    Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName,
-    MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened,
-    Overdue, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
-    UidValidity, Upkeep, Usage, Within,
+    Committed, Compacted, Copied, Digest, Digested, ElsewhereListener, FlagChange, FlagUpdate,
+    Infected, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId,
+    MailboxName, MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal,
+    Opened, Overdue, Seal, Share, Spool, Store, StoreError, Summary, Timestamp, Tracked,
+    Transaction, Uid, UidSet, UidValidity, Upkeep, Usage, Within,
 };
 
 /// Octets of a text in an index of the database: its rows have less than a third of a page.
@@ -97,11 +100,13 @@ impl SharedStore {
     /// Asks in one snapshot: all that `read` asks for is of one commit.
     fn read<T>(&self, read: impl FnOnce(&Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
         const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        self.ears.is_heard()?;
         self.pool.with(|db| db.transaction(BEGIN, || read(db)))
     }
 
     /// Asks once: a statement is a snapshot of its own.
     fn ask<T>(&self, ask: impl FnOnce(&Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.ears.is_heard()?;
         self.pool.with(ask)
     }
 
@@ -111,6 +116,7 @@ impl SharedStore {
         octets: Vec<crate::Octets>,
         mut work: impl FnMut(&mut txn::Txn<'_>, &[BlobId]) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.ears.is_heard()?;
         let length = octets.iter().map(octets::length).sum();
         let _taken = (length > 0).then(|| self.room.take(length));
         let loaded = octets.into_iter().map(octets::load).collect::<Result<Vec<_>, _>>()?;
@@ -194,11 +200,17 @@ impl Store for SharedStore {
     }
 
     fn change_account(&self, id: AccountId, change: AccountChange) -> Result<(), StoreError> {
-        self.change(|txn| accounts::change(txn, id, &change))
+        self.change(|txn| {
+            txn.changed.accounts.insert(id);
+            accounts::change(txn, id, &change)
+        })
     }
 
     fn remove_account(&self, id: AccountId) -> Result<(), StoreError> {
-        self.change(|txn| accounts::remove(txn, id))
+        self.change(|txn| {
+            txn.changed.accounts.insert(id);
+            accounts::remove(txn, id)
+        })
     }
 
     fn usage(&self, id: AccountId) -> Result<Usage, StoreError> {
@@ -224,6 +236,7 @@ impl Store for SharedStore {
         at: Timestamp,
     ) -> Result<Mailbox, StoreError> {
         self.change(|txn| {
+            txn.changed.names.insert(account);
             let NewMailbox { name, special_use } = &mailbox;
             let id = mailboxes::create(txn, account, name, *special_use, at)?;
             mailboxes::by_id(txn.db, id)
@@ -253,7 +266,10 @@ impl Store for SharedStore {
         name: &MailboxName,
         subscribed: bool,
     ) -> Result<(), StoreError> {
-        self.change(|txn| mailboxes::subscribe(txn, account, name, subscribed))
+        self.change(|txn| {
+            txn.changed.names.insert(account);
+            mailboxes::subscribe(txn, account, name, subscribed)
+        })
     }
 
     fn annotations(
@@ -270,7 +286,10 @@ impl Store for SharedStore {
         mailbox: Option<MailboxId>,
         changes: Vec<(String, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
-        self.change(|txn| annotations::change(txn, account, mailbox, &changes))
+        self.change(|txn| {
+            txn.changed.names.insert(account);
+            annotations::change(txn, account, mailbox, &changes)
+        })
     }
 
     fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, StoreError> {
@@ -340,6 +359,10 @@ impl Store for SharedStore {
 
     fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {
         self.ask(|db| texts::indexed_to(db, mailbox)).map(Some)
+    }
+
+    fn texts_behind(&self) -> Result<Option<Vec<MailboxId>>, StoreError> {
+        self.ask(texts::behind).map(Some)
     }
 
     fn texts_missing(
@@ -472,6 +495,18 @@ impl Store for SharedStore {
         self.ears.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
+    fn listen_elsewhere(&self, listener: ElsewhereListener) {
+        self.ears.elsewhere.write().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    fn share(&self) -> Share {
+        self.ears.share()
+    }
+
+    fn is_near(&self) -> bool {
+        false
+    }
+
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
         let Transaction {
             at,
@@ -539,7 +574,7 @@ impl Store for SharedStore {
         destination: &str,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        self.ask(|db| jobs::lane_queued(db, until, destination, limit))
+        self.ask(|db| jobs::lane_queued(db, self.ears.node, until, destination, limit))
     }
 
     fn jobs_waiting(&self) -> Result<(u64, Option<Timestamp>), StoreError> {

@@ -5,6 +5,7 @@
 
 mod shared {
     pub(super) mod contract;
+    pub(super) mod filling;
     pub(super) mod nodes;
 }
 
@@ -36,12 +37,16 @@ fn schema() -> String {
 
 /// A store in a schema, on a database, with octets in a folder.
 fn in_folder(database: &Postgres, schema: &str, folder: &TempDir) -> Options {
+    let segments = folder.path().join("segments");
+    std::fs::create_dir_all(&segments).unwrap();
     Options {
         database: database.address(),
+        password: None,
         schema: schema.to_owned(),
         connections: 8,
-        octets: Place::Folder(folder.path().join("segments")),
+        octets: Place::Folder(segments),
         spool: folder.path().join("spool"),
+        serves: true,
     }
 }
 
@@ -56,6 +61,23 @@ fn in_bucket(database: &Postgres, schema: &str, folder: &TempDir) -> Options {
         secret: bucket::KEY.1.into(),
     };
     Options { octets: Place::Bucket(bucket), ..in_folder(database, schema, folder) }
+}
+
+/// Objects in the bucket of these options.
+fn service_objects(options: &Options) -> usize {
+    fn walk(folder: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let count = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+            true => walk(&entry.path()),
+            // By which a store knows that they are its own.
+            false => usize::from(entry.file_name() != "store.id"),
+        };
+        entries.map(count).sum()
+    }
+    match &options.octets {
+        Place::Bucket(bucket) => walk(&service().folder().join(&bucket.prefix)),
+        Place::Folder(folder) => walk(folder),
+    }
 }
 
 fn open(options: &Options) -> SharedStore {

@@ -18,10 +18,13 @@ pub(crate) enum StoreCommand {
     /// Look the whole store over: index, segments, and every octet against its checksum
     ///
     /// It changes nothing, and works with the server running or stopped. What does not hold is
-    /// named, a line each, and the exit status is then 1.
+    /// named, a line each, and the exit status is then 1. A store in a database (store.database) has
+    /// the database's own tools for that.
     #[command(after_help = "Example: ceralacca store check --json")]
     Check(StoreCheck),
     /// What is stored, what is saved by sharing, and what is dead
+    ///
+    /// A store in a database (store.database) is asked with the database's own tools.
     #[command(after_help = "Example: ceralacca store stats")]
     Stats(StoreStats),
     /// Bring back the space of what nothing refers to, now and as fast as the disk goes
@@ -29,7 +32,8 @@ pub(crate) enum StoreCommand {
     Compact(StoreCompact),
     /// Copy the store to a folder, as it is at one instant, with the server running or stopped
     ///
-    /// To restore, stop the server and copy the folder back. Keys and configuration are not in it.
+    /// To restore, stop the server and copy the folder back. Keys and configuration are not in it. A
+    /// store in a database (store.database) is copied with the database's own tools.
     #[command(after_help = "Example: ceralacca store backup /mnt/backup/store-2026-11-27")]
     Backup(StoreBackup),
     /// Put a store back to what it was at some time, from its archive (store.archive)
@@ -39,6 +43,12 @@ pub(crate) enum StoreCommand {
     #[command(after_help = "Example: ceralacca store restore --from /mnt/archive --to \
                             2026-11-27T15:00:00+01:00 /var/lib/ceralacca/store.back")]
     Restore(StoreRestore),
+    /// Move a store into the database that another configuration names (store.database)
+    ///
+    /// The server is stopped meanwhile, and the store stays as it is. What was broken off goes on when
+    /// it is run again; before all is there, nobody opens what is begun.
+    #[command(after_help = "Example: ceralacca store migrate --to shared.toml")]
+    Migrate(StoreMigrate),
 }
 
 #[derive(Debug, Args)]
@@ -94,4 +104,16 @@ pub(crate) struct StoreRestore {
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreMigrate {
+    /// The configuration to serve with afterwards: this one, with a shared store
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
 }

@@ -238,11 +238,11 @@ fn serve_refuses_what_check_calls_a_fault_in_the_same_words() {
         let at = Timestamp::now() + (days * 24).hours();
         let found = look(&config, at).faults;
         assert!(!found.is_empty());
-        let store = material::store(&config).unwrap();
-        let refused = before_start(&config, &KeyFile(&config.signing.key), None, &store, at);
+        let store = material::store(&config, material::Purpose::Serve).unwrap();
+        let refused = before_start(&config, &KeyFile(&config.signing.key), None, &*store, at);
         assert_eq!(refused.unwrap_err().to_string(), found.join("\n"));
     }
     let (_folder, config) = provider();
-    let store = material::store(&config).unwrap();
-    before_start(&config, &KeyFile(&config.signing.key), None, &store, Timestamp::now()).unwrap();
+    let store = material::store(&config, material::Purpose::Serve).unwrap();
+    before_start(&config, &KeyFile(&config.signing.key), None, &*store, Timestamp::now()).unwrap();
 }

@@ -1,4 +1,5 @@
-//! `store`: looking the store over, what is in it, bringing space back, and a copy of it.
+//! `store`: looking the store over, what is in it, bringing space back, a copy of it, and moving it
+//! into a database.
 //!
 //! All but bringing space back reads the store's folder by itself, with the server running or not.
 
@@ -10,12 +11,14 @@ use anyhow::Context;
 use serde::Serialize;
 use store::Timestamp;
 use store::embedded::{self, Checked, MasterKeys, Part, Restored, Seen, Stats};
+use store::shared::Filled;
 
 use super::{plain, say};
 use crate::args::StoreCommand;
 use crate::config::Config;
 use crate::control::{self, Reach, Request, Response};
 use crate::master_key;
+use crate::material::{self, Purpose};
 
 /// Between two lines of progress on a terminal.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -67,10 +70,21 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<bool> {
             let answer = PutBack { folder: &restore.folder, time, commit, missing, octets };
             say(restore.json, &answer, &put_back(&back, &to.to_string()))
         }
+        StoreCommand::Migrate(migrate) => {
+            let config = Config::load(&migrate.config.path())?;
+            let answer = move_over(&config, &Config::load(&migrate.to)?)?;
+            say(migrate.json, &answer, &answer.said(&migrate.to))
+        }
     }
 }
 
 fn directory(config: &Config) -> anyhow::Result<std::path::PathBuf> {
+    if config.storing.shared.is_some() {
+        anyhow::bail!(
+            "the store is in a database: ask that one, and copy it with its own tools together \
+             with the octets"
+        );
+    }
     let directory = config.store_directory();
     if !directory.is_dir() {
         anyhow::bail!(
@@ -111,6 +125,58 @@ impl Progress {
         if self.last.take().is_some() {
             let _ = writeln!(std::io::stderr());
         }
+    }
+}
+
+/// Moves what is in the store of one configuration to the shared one of the other.
+fn move_over(from: &Config, to: &Config) -> anyhow::Result<MovedOver> {
+    let directory = directory(from)?;
+    let Some(shared) = &to.storing.shared else {
+        anyhow::bail!(
+            "{} names no database: write [store] database there, and where octets go",
+            to.file.display()
+        );
+    };
+    if from.provider.domains != to.provider.domains {
+        anyhow::bail!("{} is of another provider: its domains are others", to.file.display());
+    }
+    let options = material::options_of(to, shared, Purpose::Command)?;
+    let opened =
+        embedded::Options { keys: master_key::load(from)?, ..embedded::Options::default() };
+    let mut shown = Progress::new("moved");
+    let filled = store::shared::fill(&directory, opened, &options, &mut |done, all| {
+        shown.at(done, all);
+    })
+    .with_context(|| {
+        format!(
+            "the store {} cannot be moved: stop the server that is on it, see that database and octets \
+             can be reached, and run this again",
+            directory.display()
+        )
+    })?;
+    shown.end();
+    let Filled { accounts, messages, records, octets } = filled;
+    Ok(MovedOver { accounts, messages, records, octets })
+}
+
+/// What a program reads of a store that was moved.
+#[derive(Serialize)]
+struct MovedOver {
+    accounts: u64,
+    messages: u64,
+    records: u64,
+    octets: u64,
+}
+
+impl MovedOver {
+    fn said(&self, to: &Path) -> String {
+        let Self { accounts, messages, records, octets } = self;
+        format!(
+            "{accounts} accounts, {messages} messages ({octets} octets, each once) and {records} log \
+             records are moved: serve with {} from now on, and keep the old store until that has \
+             proved itself",
+            to.display()
+        )
     }
 }
 

@@ -102,7 +102,11 @@ impl<'r, 'a> Section<'r, 'a> {
             }
             None => None,
         };
-        Self { reader: self.reader, name: name.to_owned(), table, line, known: Vec::new() }
+        let name = match self.name.as_str() {
+            "" => name.to_owned(),
+            own => format!("{own}.{name}"),
+        };
+        Self { reader: self.reader, name, table, line, known: Vec::new() }
     }
 
     /// The line of the section, or of `key` in it when that is there.
@@ -110,6 +114,11 @@ impl<'r, 'a> Section<'r, 'a> {
         self.table
             .and_then(|table| table.get_key_value(key))
             .map_or(self.line, |(key, _)| self.reader.line(&key.span()))
+    }
+
+    /// Whether `key` is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
     }
 
     fn find(&mut self, key: &'static str) -> Option<(usize, &'r DeValue<'a>)> {

@@ -16,6 +16,7 @@ use crate::signer::device::{self, DeviceKey};
 
 use super::complaint::Complaint;
 use super::reader::{Reader, Section, Wrong};
+use super::shared::read_store;
 use super::transport::{read_dns, read_routes, read_tls_reports, read_transport};
 use super::values::{
     Network, read_bool, read_duration, read_list, read_number, read_size, read_socket, read_text,
@@ -91,8 +92,9 @@ pub(super) fn read(reader: &Reader<'_>, mut root: Section<'_, '_>, file: &Path) 
         reader.complain(line, what.into(), "write key too".into());
     }
     let archive = section.get("archive", |v| read_path(v, folder));
+    let shared = read_store(reader, &mut section, folder);
     section.finish();
-    let storing = Storing { key, earlier_keys, archive };
+    let storing = Storing { key, earlier_keys, archive, shared };
 
     let mut section = root.section("log");
     let log = LogConfig {
@@ -614,7 +616,7 @@ fn key_of(text: &str, folder: &Path) -> Result<PathBuf, Wrong> {
     Ok(folder.join(text))
 }
 
-fn read_path(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
+pub(super) fn read_path(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
     Ok(folder.join(read_text(value)?))
 }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    Config, CountryRule, Deadlines, IndexSource, OrdinaryMail, PROVIDER_NAME_MAX, Rate, Refuse,
-    Service,
+    Config, CountryRule, Deadlines, IndexSource, OctetsPlace, OrdinaryMail, PROVIDER_NAME_MAX,
+    Rate, Refuse, Service,
 };
 
 const LEAST: &str = "[provider]\nname = \"Alfa\"\ndomains = [\"pec.alfa.example\"]\n";
@@ -274,6 +274,93 @@ fn names_every_mistake_with_its_line_and_what_to_write() {
     }
 }
 
+const DATABASE: &str = "database = \"host=/run/postgresql user=c\"";
+
+#[test]
+fn a_shared_store_has_a_database_and_one_place_of_octets() {
+    assert_eq!(with("").storing.shared, None);
+    let shared = with(&format!("[store]\n{DATABASE}\noctets = \"octets\"")).storing.shared.unwrap();
+    assert_eq!(shared.database, "host=/run/postgresql user=c");
+    assert_eq!((&*shared.schema, shared.connections), ("ceralacca", 16));
+    assert_eq!(shared.octets, OctetsPlace::Folder(PathBuf::from("/etc/octets")));
+    assert_eq!(shared.secrets().count(), 0);
+
+    let shared = with(&format!(
+        "[store]\n{DATABASE}\npassword = \"db.secret\"\nschema = \"pec_2\"\nconnections = 2\n\
+         [store.s3]\nendpoint = \"https://s3.example\"\nbucket = \"pec\"\nprefix = \"a/b\"\n\
+         key_id = \"k\"\nsecret = \"s3.secret\""
+    ));
+    let shared = shared.storing.shared.unwrap();
+    assert_eq!((&*shared.schema, shared.connections), ("pec_2", 2));
+    let OctetsPlace::Bucket { region, prefix, .. } = &shared.octets else { panic!() };
+    assert_eq!((&**region, &**prefix), ("us-east-1", "a/b/"));
+    let secrets: Vec<&PathBuf> = shared.secrets().collect();
+    assert_eq!(secrets, [Path::new("/etc/db.secret"), Path::new("/etc/s3.secret")]);
+}
+
+#[test]
+fn what_is_no_shared_store_is_told() {
+    let s3 = "[store.s3]\nendpoint = \"http://[::1]:9000\"\nbucket = \"b\"\nkey_id = \"k\"\n\
+              secret = \"s\"\n";
+    let table = [
+        (
+            "octets = \"octets\"".to_owned(),
+            vec!["5: store.octets: only a shared store has it, and that has a database"],
+        ),
+        (s3.to_owned(), vec!["5: store.s3: only a shared store has it"]),
+        (DATABASE.to_owned(), vec!["5: store: a shared store has its octets in one place"]),
+        (
+            format!("{DATABASE}\noctets = \"o\"\n{s3}"),
+            vec!["5: store: a shared store has its octets in one place"],
+        ),
+        (
+            format!("{DATABASE}\noctets = \"o\"\nkey = \"k\"\narchive = \"a\""),
+            vec![
+                "7: store.key: a shared store has none",
+                "8: store.archive: a shared store has none",
+            ],
+        ),
+        (
+            "database = \"host=db.example user=c\"\noctets = \"o\"".to_owned(),
+            vec!["5: store.database: the address of the database is of another machine"],
+        ),
+        (
+            "database = \"host=localhost user=c password=secret\"\noctets = \"o\"".to_owned(),
+            vec!["5: store.database: the address of the database holds a password"],
+        ),
+        (
+            format!("{DATABASE}\noctets = \"o\"\nschema = \"A b\"\nconnections = 1"),
+            vec!["7: store.schema: a schema is named by", "8: store.connections: not a number"],
+        ),
+        (
+            format!(
+                "{DATABASE}\n[store.s3]\nendpoint = \"http://s3.example\"\nprefix = \"../x\"\nsize = 1"
+            ),
+            vec![
+                "6: store.s3.bucket is missing",
+                "6: store.s3.key_id is missing",
+                "6: store.s3.secret is missing",
+                "7: store.s3.endpoint: `http://s3.example` is not https, and not of this machine",
+                "8: store.s3.prefix: `../x` is no prefix",
+                "9: there is no key `size` in [store.s3]",
+            ],
+        ),
+        (
+            format!("{DATABASE}\n{}", s3.replace("[::1]:9000", "localhost:1@s3.example")),
+            vec!["7: store.s3.endpoint: `http://localhost:1@s3.example` is not https"],
+        ),
+    ];
+    for (rest, expected) in table {
+        let told = complaints(&format!("[store]\n{rest}"));
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(&format!("/etc/c.toml:{expected}")), "{told}");
+            assert!(!told.contains("secret\""), "{told}");
+        }
+    }
+    assert!(with(&format!("[store]\n{DATABASE}\n{s3}")).storing.shared.is_some());
+}
+
 #[test]
 fn a_provider_has_a_name_and_domains() {
     let table = [
@@ -396,6 +483,7 @@ fn what_a_restart_alone_changes_is_kept_and_named() {
         ("tls", "[tls]\ncertificate = \"other.pem\"\n"),
         ("store", "[store]\ndirectory = \"/var/lib/ceralacca\"\n"),
         ("store", "[store]\nkey = \"store.key\"\n"),
+        ("store", "[store]\ndatabase = \"host=/run/postgresql user=c\"\noctets = \"octets\"\n"),
         ("log", "[log]\nformat = \"json\"\n"),
     ] {
         let whole = match section {

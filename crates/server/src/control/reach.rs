@@ -1,17 +1,19 @@
 //! Where a command is answered: by the running server, or by the store itself when there is none.
 
-use store::Timestamp;
-use store::embedded::EmbeddedStore;
+use std::sync::Arc;
+
+use store::{Store, Timestamp};
 
 use super::{Request, Response, Rules, ask, perform};
 use crate::config::Config;
+use crate::material::Purpose;
 use crate::{material, seal};
 
 /// The way to one provider's store.
 pub(crate) struct Reach<'c> {
     config: &'c Config,
-    /// Ours from when no server answered, under its lock: then none can start meanwhile.
-    store: Option<EmbeddedStore>,
+    /// Ours from when no server answered. An embedded one under its lock: then none can start meanwhile.
+    store: Option<Arc<dyn Store>>,
 }
 
 impl<'c> Reach<'c> {
@@ -30,7 +32,7 @@ impl<'c> Reach<'c> {
             Some(store) => store,
             None => match ask(&self.config.control_socket(), &request)? {
                 Some(response) => return Ok(response),
-                None => material::store(self.config)?,
+                None => material::store(self.config, Purpose::Command)?,
             },
         };
         self.perform(store, request)
@@ -47,11 +49,11 @@ impl<'c> Reach<'c> {
             Some(store) => store,
             None => match ask(&self.config.control_socket(), &Request::SealLog)? {
                 Some(response) => return Ok(response),
-                None => material::store(self.config)?,
+                None => material::store(self.config, Purpose::Command)?,
             },
         };
         let store = self.store.insert(store);
-        Ok(match seal::seal_now(store, self.config, Timestamp::now()) {
+        Ok(match seal::seal_now(&**store, self.config, Timestamp::now()) {
             Ok(sealed) => Response::Sealed { sealed },
             Err(error) => {
                 Response::Refused { text: format!("the log could not be sealed: {error:#}") }
@@ -59,8 +61,8 @@ impl<'c> Reach<'c> {
         })
     }
 
-    fn perform(&mut self, store: EmbeddedStore, request: Request) -> anyhow::Result<Response> {
+    fn perform(&mut self, store: Arc<dyn Store>, request: Request) -> anyhow::Result<Response> {
         let store = self.store.insert(store);
-        Ok(perform(store, &Rules::of(self.config), request, Timestamp::now()).0)
+        Ok(perform(&**store, &Rules::of(self.config), request, Timestamp::now()).0)
     }
 }

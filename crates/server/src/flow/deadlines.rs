@@ -65,7 +65,10 @@ impl Deadlines {
                     tracing::warn!(target: "server", %error, "the clock cannot be looked at");
                 }
             }
-            give_due(site, &|| self.is_stopping());
+            // Of all who have the store open one does it: of two that gave one notice one would be refused.
+            if site.store.share().leads() {
+                give_due(site, &|| self.is_stopping());
+            }
             let stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
             let (stopping, _) = self
                 .changed

@@ -71,9 +71,15 @@ impl Seals {
         let mut retry: Option<(Instant, Duration)> = None;
         loop {
             let now = site.clock.now();
+            // Of all who have the store open one does it: another would only do it twice.
+            let leads = site.store.share().leads();
+            if !leads {
+                due = None;
+            }
             let again = retry.is_some_and(|(at, _)| at <= Instant::now());
             let asked = std::mem::take(&mut lock(&self.state).asked);
-            if asked || again || (retry.is_none() && due.is_none_or(|due| due <= now)) {
+            let is_due = leads && retry.is_none() && due.is_none_or(|due| due <= now);
+            if asked || again || is_due {
                 let done = {
                     let _one = lock(&self.work);
                     guarded(|| {

@@ -29,7 +29,7 @@ use super::chores::abreast;
 use super::policies::texts;
 use super::tally::{Count, period_of};
 use super::web::Web;
-use crate::config::TlsReports;
+use crate::config::{Config, TlsReports};
 use crate::fetch::{Bounds, Wanted};
 use crate::flow::dispatch::{Content, Parcel, relays};
 use crate::site::Site;
@@ -145,6 +145,7 @@ async fn send(
     let every = reports.every_secs();
     let report = Report {
         host: site.host(),
+        gateway: gateway(&site.config.load()),
         organisation: site.provider.name.clone(),
         contact: site.config.load().provider.postmaster.clone(),
         domain: domain.to_owned(),
@@ -171,9 +172,20 @@ async fn send(
     }
 }
 
+/// What tells this gateway from others of the same provider, at every start: its machine and its folder.
+fn gateway(config: &Config) -> Option<String> {
+    config.storing.shared.as_ref()?;
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let place = format!("{}:{}", machine.trim(), config.data.display());
+    let [a, b, c, d, ..] = crypto::sha256(place.as_bytes());
+    Some(format!("{:08x}", u32::from_be_bytes([a, b, c, d])))
+}
+
 /// What every form of a report says.
 struct Report {
     host: String,
+    /// Of several that share a store, each of which tells of its own sessions.
+    gateway: Option<String>,
     organisation: String,
     contact: Address,
     domain: String,
@@ -182,9 +194,11 @@ struct Report {
 }
 
 impl Report {
-    /// The same for the same domain and day: whoever gets it twice can tell.
+    /// The same for the same domain, day and gateway: whoever gets it twice can tell.
     fn id(&self) -> String {
-        format!("{}.{}@{}", self.begins.strftime("%Y%m%dT%H%M%SZ"), self.domain, self.host)
+        let begins = self.begins.strftime("%Y%m%dT%H%M%SZ");
+        let gateway = self.gateway.as_ref().map(|name| format!(".{name}")).unwrap_or_default();
+        format!("{begins}.{}{gateway}@{}", self.domain, self.host)
     }
 
     /// RFC 8460 §4.4.
@@ -325,12 +339,21 @@ mod tests {
     fn report() -> Report {
         Report {
             host: "pec.alfa.example".to_owned(),
+            gateway: None,
             organisation: "Alfa PEC".to_owned(),
             contact: Address::parse("postmaster@pec.alfa.example").unwrap(),
             domain: "b.example".to_owned(),
             begins: "2026-03-02T00:00:00Z".parse().unwrap(),
             ends: "2026-03-02T23:59:59Z".parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn reports_of_two_gateways_are_two() {
+        let one = report();
+        let other = Report { gateway: Some("0a1b2c3d".to_owned()), ..report() };
+        assert_eq!(one.id(), "20260302T000000Z.b.example@pec.alfa.example");
+        assert_eq!(other.id(), "20260302T000000Z.b.example.0a1b2c3d@pec.alfa.example");
     }
 
     // RFC 8460 §4.4

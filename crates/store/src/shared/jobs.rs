@@ -206,17 +206,15 @@ pub(super) fn lane_due(
     Ok(rules::mix(fresh, waited, limit))
 }
 
-/// The jobs of a lane that were queued until then, the oldest first.
+/// The jobs of a lane that were queued until then, the oldest first: those that no other node is at.
 pub(super) fn lane_queued(
     db: &Db,
+    node: u64,
     until: Timestamp,
     destination: &str,
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
-    let queued = format!(
-        "SELECT {JOB} FROM jobs WHERE destination = $1 AND queued <= $2
-         ORDER BY queued, id LIMIT $3"
-    );
-    let rows = db.query(&queued, &[&plain(destination), &micros(until), &clamp(limit)])?;
-    rows.iter().map(job).collect()
+    let which = "destination = $3 AND queued <= $4";
+    let values: [Value<'_>; 3] = [&clamp(limit), &plain(destination), &micros(until)];
+    take(db, node, which, "queued, id", &values)
 }

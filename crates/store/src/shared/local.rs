@@ -6,16 +6,16 @@
 //! out of a segment that is mostly dead.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::octets::{Medium, Place};
+use super::octets::{self, Medium, OWNER, OWNER_OCTETS_MAX, Place};
 use crate::StoreError;
 
 /// Octets after which the next segment is begun.
@@ -54,8 +54,8 @@ struct Segment {
 }
 
 impl Local {
+    /// In a folder that is there.
     pub(super) fn open(folder: &Path, node: u64) -> Result<Self, StoreError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let (requests, taken) = channel::<Request>();
         let active = Arc::new(Mutex::new(String::new()));
         let appender = {
@@ -186,6 +186,34 @@ impl Medium for Local {
         };
         fs::remove_file(&path)?;
         Ok(Some(octets))
+    }
+
+    fn owner(&self) -> Result<Option<String>, StoreError> {
+        if !self.folder.is_dir() {
+            let text = format!("the folder {} is not there", self.folder.display());
+            return Err(StoreError::Unavailable(text));
+        }
+        rustix::fs::access(&self.folder, rustix::fs::Access::WRITE_OK).map_err(|error| {
+            StoreError::Medium(format!("the folder {}: {error}", self.folder.display()))
+        })?;
+        let file = match File::open(self.folder.join(OWNER)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut octets = Vec::new();
+        file.take(OWNER_OCTETS_MAX).read_to_end(&mut octets)?;
+        octets::owner(octets).map(Some)
+    }
+
+    fn give_to(&self, store: &str) -> Result<(), StoreError> {
+        // Another node may do the same: whoever is later writes the same name.
+        let new = self.folder.join(format!("{OWNER}.{}", std::process::id()));
+        let mut file = File::create(&new)?;
+        file.write_all(store.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, self.folder.join(OWNER))?;
+        File::open(&self.folder)?.sync_all()?;
+        Ok(())
     }
 
     fn old(&self, after: Option<&str>) -> Result<(Vec<String>, Option<String>), StoreError> {

@@ -177,7 +177,7 @@ pub(super) fn remove(txn: &mut Txn<'_>, id: MailboxId) -> Result<(), StoreError>
     ] {
         txn.db.execute(delete, &[&id.0.cast_signed()])?;
     }
-    txn.changed.insert(id);
+    txn.changed.mailboxes.insert(id);
     Ok(())
 }
 
@@ -195,6 +195,7 @@ pub(super) fn rename(
     if find(txn.db, from.account, to)?.is_some() {
         return Err(StoreError::MailboxExists);
     }
+    txn.changed.names.insert(from.account);
     if from.name.is_inbox() {
         let target = create(txn, from.account, to, None, at)?;
         messages::transfer(txn, id, &UidSet::all(), target, at)?;

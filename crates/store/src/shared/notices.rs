@@ -1,4 +1,4 @@
-//! What nodes tell each other: which mailboxes changed, and that they are alive.
+//! What nodes tell each other: which mailboxes and accounts changed, and that they are alive.
 //!
 //! A change is told with its commit (`NOTIFY`): nobody hears of what did not happen, and whoever
 //! listens hears of all that did. A node that was away asks for all that changed meanwhile.
@@ -6,20 +6,20 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::AsyncMessage;
 
 use super::connection::{Db, Pool, number};
-use crate::{Listener, MailboxId, StoreError};
+use crate::{AccountId, Elsewhere, ElsewhereListener, Listener, MailboxId, Share, StoreError};
 
 /// How often a node says that it is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How long it is believed: then others take its jobs.
-const ALIVE_SECS: f64 = 5.0;
-/// Mailboxes in one notice: a payload has less than 8000 octets.
-const MAILBOXES_MAX: usize = 300;
+pub(super) const ALIVE: Duration = Duration::from_secs(5);
+/// Mailboxes and accounts in one notice: a payload has less than 8000 octets.
+const TOLD_AT_ONCE: usize = 300;
 /// Notices that wait for this node at most: then it asks for all that changed.
 const NOTICES_MAX: usize = 10_000;
 /// What may lie between a change and its commit, when it is asked for what was missed.
@@ -27,28 +27,49 @@ const MARGIN: Duration = Duration::from_secs(120);
 /// How long a node waits before it tries to reach the database again.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// Tells the other nodes of changed mailboxes, when the transaction is kept.
-pub(super) fn tell(
-    db: &Db,
-    channel: &str,
-    node: u64,
-    changed: &BTreeSet<MailboxId>,
-) -> Result<(), StoreError> {
-    let changed: Vec<String> = changed.iter().map(|mailbox| mailbox.0.to_string()).collect();
-    for some in changed.chunks(MAILBOXES_MAX) {
+/// What a transaction changed.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Messages or flags in them.
+    pub(super) mailboxes: BTreeSet<MailboxId>,
+    /// Credentials, state or quotas.
+    pub(super) accounts: BTreeSet<AccountId>,
+    /// Names, subscriptions or annotations of these accounts.
+    pub(super) names: BTreeSet<AccountId>,
+}
+
+/// Tells the other nodes of what changed, when the transaction is kept.
+pub(super) fn tell(db: &Db, channel: &str, node: u64, changed: &Changed) -> Result<(), StoreError> {
+    let mailboxes = changed.mailboxes.iter().map(|mailbox| mailbox.0.to_string());
+    let accounts = changed.accounts.iter().map(|account| format!("a{}", account.0));
+    let names = changed.names.iter().map(|account| format!("n{}", account.0));
+    let all: Vec<String> = mailboxes.chain(accounts).chain(names).collect();
+    for some in all.chunks(TOLD_AT_ONCE) {
         let text = format!("{node}:{}", some.join(","));
         db.query("SELECT pg_notify($1, $2)", &[&channel, &text])?;
     }
     Ok(())
 }
 
-/// The mailboxes that another node tells of.
-fn told(node: u64, text: &str) -> Vec<MailboxId> {
-    let Some((from, mailboxes)) = text.split_once(':') else { return Vec::new() };
+/// What a node is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Mailbox(MailboxId),
+    Account(Elsewhere),
+}
+
+/// What another node tells of.
+fn told(node: u64, text: &str) -> Vec<Heard> {
+    let Some((from, all)) = text.split_once(':') else { return Vec::new() };
     if from.parse() == Ok(node) {
         return Vec::new();
     }
-    mailboxes.split(',').filter_map(|id| id.parse().ok().map(MailboxId)).collect()
+    let one = |word: &str| match word.split_at_checked(1)? {
+        ("a", id) => Some(Heard::Account(Elsewhere::Account(AccountId(id.parse().ok()?)))),
+        ("n", id) => Some(Heard::Account(Elsewhere::Names(AccountId(id.parse().ok()?)))),
+        _ => Some(Heard::Mailbox(MailboxId(word.parse().ok()?))),
+    };
+    all.split(',').filter_map(one).collect()
 }
 
 /// What the thread that listens shares with the store.
@@ -56,7 +77,12 @@ pub(super) struct Ears {
     pub(super) pool: Arc<Pool>,
     pub(super) channel: String,
     pub(super) node: u64,
+    /// It works on the store as long as it is open, and did not open it for one command.
+    pub(super) serves: bool,
     pub(super) listeners: RwLock<Vec<Listener>>,
+    pub(super) elsewhere: RwLock<Vec<ElsewhereListener>>,
+    /// Its part as of the last beat.
+    pub(super) share: Mutex<Share>,
     pub(super) stopping: AtomicBool,
     /// When the node last said that it is alive, in milliseconds since `born`; -1 before it did.
     pub(super) beaten: AtomicI64,
@@ -70,6 +96,27 @@ impl Ears {
         for mailbox in changed {
             listeners.iter().for_each(|listener| listener(mailbox));
         }
+    }
+
+    /// Tells what another node did.
+    fn heard(&self, heard: impl IntoIterator<Item = Heard>) {
+        for one in heard {
+            match one {
+                Heard::Mailbox(mailbox) => self.tell([mailbox]),
+                Heard::Account(what) => {
+                    let all = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner);
+                    all.iter().for_each(|listener| listener(what));
+                }
+            }
+        }
+    }
+
+    /// Its part in what is done once: none while others may think it dead.
+    pub(super) fn share(&self) -> Share {
+        if self.silent_for() >= ALIVE {
+            return Share::NONE;
+        }
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long ago the node last said that it is alive.
@@ -122,13 +169,16 @@ impl Ears {
         if let Some(last) = *heard_last {
             self.tell_missed(&db, last.elapsed())?;
         }
-        // Whoever opens the store waits for the first time alone.
-        ready.try_send(()).unwrap_or_default();
         while !self.stopping.load(Ordering::Relaxed) {
-            beat(&db, self.node)?;
-            let now = i64::try_from(self.born.elapsed().as_millis()).unwrap_or(i64::MAX);
+            let begun = self.born.elapsed();
+            let share = beat(&db, self.node, self.serves)?;
+            *self.share.lock().unwrap_or_else(PoisonError::into_inner) = share;
+            // From before it was said: the database counts from later.
+            let now = i64::try_from(begun.as_millis()).unwrap_or(i64::MAX);
             self.beaten.store(now, Ordering::Relaxed);
             *heard_last = Some(Instant::now());
+            // Whoever opens the store waits for the first time alone.
+            ready.try_send(()).unwrap_or_default();
             if lost.swap(false, Ordering::Relaxed) {
                 self.tell_missed(&db, BEAT_EVERY)?;
             }
@@ -145,7 +195,7 @@ impl Ears {
                 return Ok(());
             }
             match waiting.recv_timeout(left.min(AGAIN_AFTER)) {
-                Ok(text) => self.tell(told(self.node, &text)),
+                Ok(text) => self.heard(told(self.node, &text)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(StoreError::Unavailable("the database is gone".into()));
@@ -155,13 +205,14 @@ impl Ears {
         Ok(())
     }
 
-    /// Tells of all mailboxes that changed while nobody listened.
+    /// Tells of all mailboxes that changed while nobody listened, and that accounts may have.
     fn tell_missed(&self, db: &Db, away: Duration) -> Result<(), StoreError> {
         let missed = "SELECT id FROM mailboxes WHERE touched > now() - make_interval(secs => $1)";
         let away = (away + MARGIN).as_secs_f64();
         let rows = db.query(missed, &[&away])?;
         let missed = rows.iter().map(|row| Ok(MailboxId(number(row, 0)?)));
         self.tell(missed.collect::<Result<Vec<_>, StoreError>>()?);
+        self.heard([Heard::Account(Elsewhere::Missed)]);
         Ok(())
     }
 
@@ -172,13 +223,21 @@ impl Ears {
     }
 }
 
-/// Says that a node is alive, and forgets those that have not been for long.
-pub(super) fn beat(db: &Db, node: u64) -> Result<(), StoreError> {
-    let beat = "INSERT INTO nodes VALUES ($1, now() + make_interval(secs => $2))
+/// Says that a node is alive, and forgets those that have not been for long; what its part is.
+pub(super) fn beat(db: &Db, node: u64, serves: bool) -> Result<Share, StoreError> {
+    let beat = "INSERT INTO nodes (id, alive_until, serves)
+                VALUES ($1, now() + make_interval(secs => $2), $3)
                 ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
-    db.execute(beat, &[&node.cast_signed(), &ALIVE_SECS])?;
+    db.execute(beat, &[&node.cast_signed(), &ALIVE.as_secs_f64(), &serves])?;
     let forget = "DELETE FROM nodes WHERE alive_until < now() - interval '1 day'";
-    db.execute(forget, &[]).map(drop)
+    db.execute(forget, &[])?;
+    if !serves {
+        return Ok(Share::NONE);
+    }
+    let place = "SELECT count(*) FILTER (WHERE id < $1), count(*) FROM nodes
+                 WHERE serves AND alive_until > now()";
+    let row = db.first(place, &[&node.cast_signed()])?;
+    row.map_or(Ok(Share::NONE), |row| Ok(Share::new(number(&row, 0)?, number(&row, 1)?)))
 }
 
 #[cfg(test)]
@@ -187,13 +246,16 @@ mod tests {
 
     #[test]
     fn a_notice_tells_others_and_not_who_wrote_it() {
-        let ids = |node, text: &str| -> Vec<u64> {
-            told(node, text).into_iter().map(|mailbox| mailbox.0).collect()
-        };
-        assert_eq!(ids(1, "2:7,8"), [7, 8]);
-        assert_eq!(ids(2, "2:7,8"), [0; 0]);
-        for text in ["", "x", "2:", "2:x", "2:-1", "2:18446744073709551616"] {
-            assert_eq!(ids(1, text), [0; 0], "{text}");
+        let mailbox = |id| Heard::Mailbox(MailboxId(id));
+        assert_eq!(told(1, "2:7,8"), [mailbox(7), mailbox(8)]);
+        assert_eq!(told(2, "2:7,8"), []);
+        let account = Heard::Account(Elsewhere::Account(AccountId(3)));
+        let names = Heard::Account(Elsewhere::Names(AccountId(4)));
+        assert_eq!(told(1, "2:7,a3,n4"), [mailbox(7), account, names]);
+        for text in
+            ["", "x", "2:", "2:x", "2:-1", "2:18446744073709551616", "2:a", "2:n-1", "2:\u{e0}1"]
+        {
+            assert_eq!(told(1, text), [], "{text}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn load(db: &Db, id: MailboxId) -> Result<Numbers, StoreError> {
 /// Saves them; listeners are to hear of it.
 pub(super) fn save(txn: &mut Txn<'_>, numbers: &Numbers) -> Result<(), StoreError> {
     save_quietly(txn, numbers)?;
-    txn.changed.insert(numbers.id);
+    txn.changed.mailboxes.insert(numbers.id);
     Ok(())
 }
 

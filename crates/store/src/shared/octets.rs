@@ -23,6 +23,18 @@ const MEMORY_OCTETS_MAX: usize = 256 * 1024;
 /// ones. A larger one goes alone.
 const ROOM_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 
+/// What holds the name of the store: no object of ours is named so.
+pub(super) const OWNER: &str = "store.id";
+/// Octets of that name at most.
+pub(super) const OWNER_OCTETS_MAX: u64 = 100;
+
+/// A store's name as it was read.
+pub(super) fn owner(octets: Vec<u8>) -> Result<String, StoreError> {
+    let is_name = |text: &String| text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let text = String::from_utf8(octets).ok().filter(is_name);
+    text.ok_or_else(|| StoreError::Medium(format!("{OWNER} there is not of this program")))
+}
+
 /// Where some octets begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -51,6 +63,19 @@ pub(super) trait Medium: Send + Sync {
     ///
     /// As [`put`](Self::put).
     fn remove(&self, object: &str) -> Result<Option<u64>, StoreError>;
+    /// Whether it can be reached and is there, without changing anything, and the name of the store whose
+    /// octets it has, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn owner(&self) -> Result<Option<String>, StoreError>;
+    /// Gives it to the store of this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn give_to(&self, store: &str) -> Result<(), StoreError>;
     /// Looks at some objects after `after` in their order: which of them were there before anything
     /// that is under way now began, and the last of them; nothing when there are no more.
     ///
@@ -68,6 +93,14 @@ pub(super) struct Kept {
     pub(super) object: String,
     pub(super) start: u64,
     pub(super) crcs: Vec<u8>,
+}
+
+/// What was kept, as it is read.
+pub(super) fn read_back(medium: &dyn Medium, kept: &Kept) -> Result<Vec<u8>, StoreError> {
+    if kept.octets == 0 {
+        return Ok(Vec::new());
+    }
+    medium.read(&kept.object, kept.start..kept.start + kept.octets)
 }
 
 fn crcs(octets: &[u8]) -> Vec<u8> {

@@ -6,31 +6,32 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::connection::{Io, Pool, number};
+use super::connection::{Db, Io, Pool, number};
 use super::local::Local;
 use super::notices::{self, Ears};
 use super::octets::{Medium, Room, Spools};
 use super::s3::{Bucket, S3};
 use super::{SharedStore, schema, upkeep};
-use crate::StoreError;
+use crate::{Share, StoreError};
 
 /// How often a node looks for what nothing refers to.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// And how often among all there is.
 const ORPHANS_EVERY: Duration = Duration::from_secs(3600);
-/// How long a node that no beat of its own reached is still believed to reach the database.
+/// How long a node whose last beat is so old still tries to reach the database with each call: then it
+/// refuses at once, or every call of every client would wait out the time of a statement.
 const SILENT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Where octets are.
 #[derive(Debug, Clone)]
 pub enum Place {
-    /// In files of this folder, which all nodes see.
+    /// In files of this folder, which is there and which all nodes see.
     Folder(PathBuf),
     /// In a bucket of S3.
     Bucket(Bucket),
@@ -39,8 +40,10 @@ pub enum Place {
 /// Where a shared store is.
 #[derive(Clone)]
 pub struct Options {
-    /// Of the database, as `postgresql://user:password@host/database`.
+    /// Of the database, without a password, as [`check_address`] takes it.
     pub database: String,
+    /// The password there, if it asks for one.
+    pub password: Option<String>,
     /// The schema in it: lower-case letters, digits and `_`, at most 40 of them.
     pub schema: String,
     /// Connections of this node at most, one for listening aside.
@@ -49,6 +52,110 @@ pub struct Options {
     pub octets: Place,
     /// A folder of this node alone, for messages that are still coming in.
     pub spool: PathBuf,
+    /// Whether this node works on the store as long as it is open: one that opens it for a single command
+    /// has no part in what is done once for all ([`Share`]).
+    pub serves: bool,
+}
+
+/// Which half of a store cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// The database.
+    #[error("{0}")]
+    Database(StoreError),
+    /// What octets are on.
+    #[error("{0}")]
+    Octets(StoreError),
+}
+
+/// Whether an address of a database can be used: one of this machine, without a password.
+///
+/// # Errors
+///
+/// What is wrong with it; never the address itself, which may hold a password.
+pub fn check_address(database: &str) -> Result<(), String> {
+    safe(database).map(drop)
+}
+
+/// Whether a schema can have this name.
+///
+/// # Errors
+///
+/// What names there are.
+pub fn check_schema(name: &str) -> Result<(), String> {
+    match schema::is_name(name) {
+        true => Ok(()),
+        false => Err("a schema is named by 1 to 40 lower-case letters, digits and `_`".into()),
+    }
+}
+
+/// Whether a store can be opened, without changing anything: `false` where its tables have still to be made.
+///
+/// # Errors
+///
+/// Which half of it cannot be used.
+pub fn look(options: &Options) -> Result<bool, Unreachable> {
+    let (io, pool) = pool(options).map_err(Unreachable::Database)?;
+    let name = pool.with(|db| schema::look(db, &options.schema)).map_err(Unreachable::Database)?;
+    let medium = medium(options, 0, io).map_err(Unreachable::Octets)?;
+    let owner = medium.owner().map_err(Unreachable::Octets)?;
+    let has_octets = match name {
+        Some(_) => pool.with(has_octets).map_err(Unreachable::Database)?,
+        None => false,
+    };
+    is_of(owner.as_deref(), name.as_deref(), has_octets).map_err(Unreachable::Octets)?;
+    Ok(name.is_some())
+}
+
+pub(super) fn pool(options: &Options) -> Result<(Arc<Io>, Arc<Pool>), StoreError> {
+    check_schema(&options.schema).map_err(StoreError::Medium)?;
+    let mut config = safe(&options.database).map_err(StoreError::Medium)?;
+    if let Some(password) = &options.password {
+        config.password(password);
+    }
+    let io = Arc::new(Io::start()?);
+    let schema = options.schema.clone();
+    let pool = Arc::new(Pool::new(Arc::clone(&io), config, schema, options.connections));
+    Ok((io, pool))
+}
+
+pub(super) fn medium(
+    options: &Options,
+    node: u64,
+    io: Arc<Io>,
+) -> Result<Arc<dyn Medium>, StoreError> {
+    Ok(match &options.octets {
+        Place::Folder(folder) => Arc::new(Local::open(folder, node)?),
+        Place::Bucket(bucket) => Arc::new(S3::open(bucket, node, io)?),
+    })
+}
+
+pub(super) fn has_octets(db: &Db) -> Result<bool, StoreError> {
+    Ok(db.first("SELECT 1 FROM blobs LIMIT 1", &[])?.is_some())
+}
+
+/// Makes sure that what octets are on is this store's.
+pub(super) fn own(medium: &dyn Medium, store: &str, has_octets: bool) -> Result<(), StoreError> {
+    let owner = medium.owner()?;
+    is_of(owner.as_deref(), Some(store), has_octets)?;
+    match owner {
+        Some(_) => Ok(()),
+        None => medium.give_to(store),
+    }
+}
+
+/// Whether what octets are on is this store's, or nobody's and there are none yet. On a disk that is not
+/// mounted, or in another's bucket, messages would be missing, and those of the other swept away.
+fn is_of(owner: Option<&str>, store: Option<&str>, has_octets: bool) -> Result<(), StoreError> {
+    let wrong = |text: &str| Err(StoreError::Medium(text.into()));
+    match (owner, store) {
+        (Some(_), None) => wrong("the octets there are of another store"),
+        (Some(owner), Some(store)) if owner != store => {
+            wrong("the octets there are of another store")
+        }
+        (None, Some(_)) if has_octets => wrong("the octets of this store are not there"),
+        _ => Ok(()),
+    }
 }
 
 impl fmt::Debug for Options {
@@ -58,8 +165,8 @@ impl fmt::Debug for Options {
 }
 
 /// The database's address, when the way to it is safe: what goes there is not encrypted.
-fn safe(database: &str) -> Result<Config, StoreError> {
-    let refused = |why: &str| StoreError::Medium(format!("the address of the database {why}"));
+fn safe(database: &str) -> Result<Config, String> {
+    let refused = |why: &str| format!("the address of the database {why}");
     // The error may hold the password.
     let config = Config::from_str(database).map_err(|_| refused("cannot be read"))?;
     let is_here = |host: &Host| match host {
@@ -71,6 +178,9 @@ fn safe(database: &str) -> Result<Config, StoreError> {
     let addresses = config.get_hostaddrs();
     if config.get_hosts().is_empty() && addresses.is_empty() {
         return Err(refused("names no host"));
+    }
+    if config.get_password().is_some() {
+        return Err(refused("holds a password, which belongs in a file"));
     }
     if !config.get_hosts().iter().all(is_here) || !addresses.iter().all(IpAddr::is_loopback) {
         return Err(refused(
@@ -86,28 +196,21 @@ impl SharedStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] when the database does not answer; [`StoreError::Medium`] when the
-    /// options are none, or the tables are of another program.
+    /// [`StoreError::Unavailable`] when the database or what octets are on does not answer;
+    /// [`StoreError::Medium`] when the options are none, the tables are of another program, or the octets
+    /// are of another store.
     pub fn open(options: &Options) -> Result<Self, StoreError> {
-        let config = safe(&options.database)?;
-        if !schema::is_name(&options.schema) {
-            return Err(StoreError::Medium("the name of the schema is none".into()));
-        }
-        let io = Arc::new(Io::start()?);
-        let schema = options.schema.clone();
-        let pool = Pool::new(Arc::clone(&io), config, schema.clone(), options.connections);
-        let pool = Arc::new(pool);
-        let node = pool.with(|db| {
-            schema::make(db, &schema)?;
+        let (io, pool) = pool(options)?;
+        let (schema, serves) = (options.schema.clone(), options.serves);
+        let (name, node, has_octets) = pool.with(|db| {
+            let name = schema::make(db, &schema)?;
             let next = db.first("SELECT nextval('node_numbers')", &[])?;
             let node = next.map_or(Ok(0), |row| number(&row, 0))?;
-            notices::beat(db, node)?;
-            Ok(node)
+            notices::beat(db, node, serves)?;
+            Ok((name, node, has_octets(db)?))
         })?;
-        let medium: Arc<dyn Medium> = match &options.octets {
-            Place::Folder(folder) => Arc::new(Local::open(folder, node)?),
-            Place::Bucket(bucket) => Arc::new(S3::open(bucket, node, io)?),
-        };
+        let medium = medium(options, node, io)?;
+        own(&*medium, &name, has_octets)?;
         let folder = options.spool.clone();
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let spools = Arc::new(Spools { folder, next: AtomicU64::new(0) });
@@ -115,7 +218,10 @@ impl SharedStore {
             pool: Arc::clone(&pool),
             channel: schema,
             node,
+            serves,
             listeners: RwLock::default(),
+            elsewhere: RwLock::default(),
+            share: Mutex::new(Share::NONE),
             stopping: AtomicBool::new(false),
             beaten: AtomicI64::new(0),
             born: Instant::now(),
@@ -152,7 +258,7 @@ impl Ears {
         Ok(())
     }
 
-    /// Sweeps, until it is told to stop.
+    /// Sweeps, if it is this node's part, until it is told to stop.
     fn keep_up(&self, medium: &dyn Medium, done: &upkeep::Done) {
         let (mut swept, mut looked) = (Instant::now(), Instant::now());
         let mut after: Option<String> = None;
@@ -161,11 +267,13 @@ impl Ears {
             let now = Instant::now();
             if now.duration_since(swept) >= SWEEP_EVERY {
                 swept = now;
-                if let Err(error) = upkeep::sweep(&self.pool, medium, done) {
+                if self.share().leads()
+                    && let Err(error) = upkeep::sweep(&self.pool, medium, done)
+                {
                     tracing::warn!(%error, "dead octets stay for now");
                 }
             }
-            if now.duration_since(looked) >= ORPHANS_EVERY {
+            if self.share().leads() && now.duration_since(looked) >= ORPHANS_EVERY {
                 match upkeep::sweep_orphans(&self.pool, medium, done, after.as_deref()) {
                     // One portion after the other; then all over again, an hour later.
                     Ok(last) => after = last,
@@ -216,6 +324,8 @@ mod tests {
             "postgresql://anna@192.0.2.1/pec",
             "host=localhost hostaddr=192.0.2.1 user=anna",
             "postgresql://anna@localhost,db.example/pec",
+            "postgresql://anna:secret@localhost/pec",
+            "host=/run/postgresql user=anna password=secret",
             "user=anna dbname=pec",
             "no address",
         ] {
@@ -225,8 +335,27 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_be_read_is_not_told() {
-        let told = safe("postgresql://anna:secret@[").unwrap_err().to_string();
-        assert!(!told.contains("secret"), "{told}");
+        for text in ["postgresql://anna:secret@[", "postgresql://anna:secret@localhost/pec"] {
+            let told = safe(text).unwrap_err();
+            assert!(!told.contains("secret"), "{told}");
+        }
+    }
+
+    #[test]
+    fn octets_of_another_store_are_refused_and_so_are_none_where_there_were_some() {
+        for (owner, store, has_octets) in [
+            (None, None, false),
+            (None, Some("a"), false),
+            (Some("a"), Some("a"), true),
+            (Some("a"), Some("a"), false),
+        ] {
+            assert!(is_of(owner, store, has_octets).is_ok(), "{owner:?} {store:?}");
+        }
+        for (owner, store, has_octets) in
+            [(Some("a"), None, false), (Some("a"), Some("b"), false), (None, Some("a"), true)]
+        {
+            assert!(is_of(owner, store, has_octets).is_err(), "{owner:?} {store:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use object_store::{
 };
 
 use super::connection::Io;
-use super::octets::{Medium, Place};
+use super::octets::{self, Medium, OWNER, OWNER_OCTETS_MAX, Place};
 use crate::StoreError;
 
 /// How long one request may take.
@@ -99,6 +99,12 @@ impl S3 {
         format!("{}/{}", &name[..2], &name[2..40])
     }
 
+    /// Where all objects are.
+    fn whole(&self) -> Option<Path> {
+        let prefix = self.prefix.trim_end_matches('/');
+        (!prefix.is_empty()).then(|| Path::from(prefix))
+    }
+
     fn path(&self, object: &str) -> Path {
         Path::from(format!("{}{object}", self.prefix))
     }
@@ -118,11 +124,24 @@ impl S3 {
     }
 }
 
+/// Whether an object can be one of ours, as [`S3::name`] names them.
+fn is_name(object: String) -> bool {
+    let parts = object.split_once('/');
+    parts.is_some_and(|(begin, rest)| {
+        let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+        (begin.len(), rest.len()) == (2, 38) && is_hex(begin) && is_hex(rest)
+    })
+}
+
+fn said(error: &Error) -> String {
+    format!("the bucket: {error}")
+}
+
 /// What is told of an object that cannot be read.
 fn read_error(error: Error) -> StoreError {
     match error {
         Error::NotFound { .. } => StoreError::NoSuchMessage,
-        error => StoreError::Unavailable(format!("the bucket: {error}")),
+        error => StoreError::Unavailable(said(&error)),
     }
 }
 
@@ -148,7 +167,7 @@ impl Medium for S3 {
             }
             Ok(())
         })?
-        .map_err(|error| StoreError::Unavailable(format!("the bucket: {error}")))?;
+        .map_err(|error| StoreError::Unavailable(said(&error)))?;
         Ok(names.into_iter().map(|object| Place { object, start: 0 }).collect())
     }
 
@@ -170,11 +189,36 @@ impl Medium for S3 {
         removed.map(Some).map_err(read_error)
     }
 
+    fn owner(&self) -> Result<Option<String>, StoreError> {
+        use futures_util::StreamExt as _;
+        let (bucket, path) = (Arc::clone(&self.bucket), self.path(OWNER));
+        // A bucket that is not there answers as an object that is not: only a list tells.
+        let whole = self.whole();
+        let found = self.ask(async move {
+            if let Some(object) = bucket.list(whole.as_ref()).next().await {
+                object?;
+            }
+            match bucket.get_range(&path, 0..OWNER_OCTETS_MAX).await {
+                Err(Error::NotFound { .. }) => Ok(None),
+                found => found.map(Some),
+            }
+        })?;
+        let found = found.map_err(|error| StoreError::Unavailable(said(&error)))?;
+        found.map(|octets| octets::owner(octets.to_vec())).transpose()
+    }
+
+    fn give_to(&self, store: &str) -> Result<(), StoreError> {
+        let (bucket, path) = (Arc::clone(&self.bucket), self.path(OWNER));
+        let name = store.to_owned();
+        self.ask(async move { bucket.put(&path, name.into()).await.map(drop) })?
+            .map_err(|error| StoreError::Unavailable(said(&error)))
+    }
+
     fn old(&self, after: Option<&str>) -> Result<(Vec<String>, Option<String>), StoreError> {
         use futures_util::StreamExt as _;
-        let (bucket, prefix) = (Arc::clone(&self.bucket), self.prefix.clone());
+        let bucket = Arc::clone(&self.bucket);
         let from = after.map(|after| self.path(after));
-        let whole = (!prefix.is_empty()).then(|| Path::from(prefix.trim_end_matches('/')));
+        let whole = self.whole();
         let found = self.ask(async move {
             let mut listed = match &from {
                 Some(from) => bucket.list_with_offset(whole.as_ref(), from),
@@ -192,7 +236,9 @@ impl Medium for S3 {
         let name = |path: &Path| path.as_ref().strip_prefix(&self.prefix).map(str::to_owned);
         let last = found.last().and_then(|object| name(&object.location));
         let now = SystemTime::now();
-        let old = found.into_iter().filter(|object| {
+        // What else is in the bucket is somebody else's.
+        let ours = found.into_iter().filter(|object| name(&object.location).is_some_and(is_name));
+        let old = ours.filter(|object| {
             let written: SystemTime = object.last_modified.into();
             now.duration_since(written).is_ok_and(|since| since > QUIET)
         });

@@ -9,12 +9,15 @@ use crate::StoreError;
 
 /// The version of the tables. A store of another one is refused.
 pub(super) const FORMAT: i64 = 1;
+/// That of tables that are being filled from another store: no node opens them.
+const FILLING: i64 = 0;
 
 /// Nodes that start at once make the tables one after the other: the number of that lock.
 const LOCK: i64 = 0x6365_7261;
 
 const TABLES: &str = "
-CREATE TABLE format (version BIGINT NOT NULL);
+-- `store` is a name of this store alone, which what its octets lie on has too.
+CREATE TABLE format (version BIGINT NOT NULL, store TEXT NOT NULL);
 
 -- What is counted without gaps, or must be above all that was: a row each, locked while it counts.
 CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
@@ -82,9 +85,10 @@ CREATE TABLE texts (
     PRIMARY KEY (blob, account));
 CREATE INDEX texts_account ON texts (account);
 
--- Whoever works on the store. A node is alive until then by the database's clock, unless it says so
--- again.
-CREATE TABLE nodes (id BIGINT PRIMARY KEY, alive_until TIMESTAMPTZ NOT NULL);
+-- Whoever has the store open. A node is alive until then by the database's clock, unless it says so
+-- again; `serves` when it is no single command.
+CREATE TABLE nodes (
+    id BIGINT PRIMARY KEY, alive_until TIMESTAMPTZ NOT NULL, serves BOOLEAN NOT NULL);
 -- A job of the pipeline has no destination; in a lane jobs go by class, then by turn. `node` is who
 -- took it: as long as that one is alive nobody else does.
 CREATE TABLE jobs (
@@ -135,26 +139,75 @@ CREATE INDEX seals_first ON seals (first);
 CREATE INDEX seals_unstamped ON seals (number) WHERE stamp IS NULL;
 ";
 
-/// Makes the tables where there are none, and looks at their version where there are.
-pub(super) fn make(db: &Db, schema: &str) -> Result<(), StoreError> {
-    db.transaction("BEGIN", || {
-        db.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
-        db.batch(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))?;
-        let known = "SELECT count(*) FROM pg_tables WHERE schemaname = $1 AND tablename = 'format'";
-        let known = db.first(known, &[&schema])?;
-        if known.map(|row| get::<i64>(&row, 0)).transpose()? == Some(0) {
-            db.batch(TABLES)?;
-            db.execute("INSERT INTO format VALUES ($1)", &[&FORMAT])?;
-            return Ok(());
+/// Makes the tables where there are none, and looks at their version where there are. The store's name.
+pub(super) fn make(db: &Db, schema: &str) -> Result<String, StoreError> {
+    locked(db, || match look(db, schema)? {
+        Some(name) => Ok(name),
+        None => create(db, schema, FORMAT),
+    })
+}
+
+/// Makes the tables of a store that no node opens before it is [`filled`]; or finds those that were made so.
+pub(super) fn begin_filling(db: &Db, schema: &str) -> Result<String, StoreError> {
+    locked(db, || {
+        if !is_there(db, schema)? {
+            return create(db, schema, FILLING);
         }
-        let row = db.first("SELECT version FROM format", &[])?;
-        match row.map(|row| get::<i64>(&row, 0)).transpose()? {
-            Some(FORMAT) => Ok(()),
-            other => Err(StoreError::Medium(format!(
-                "the tables in {schema} have format {other:?}, this program knows {FORMAT}"
-            ))),
+        match db.first("SELECT store FROM format WHERE version = $1", &[&FILLING])? {
+            Some(row) => get(&row, 0),
+            None => Err(StoreError::Medium(format!("there is a store in {schema} already"))),
         }
     })
+}
+
+/// From the commit on nodes open it.
+pub(super) fn filled(db: &Db) -> Result<(), StoreError> {
+    match db.execute("UPDATE format SET version = $1 WHERE version = $2", &[&FORMAT, &FILLING])? {
+        1 => Ok(()),
+        _ => Err(StoreError::Medium("somebody else filled it meanwhile".into())),
+    }
+}
+
+/// Does something while nobody else makes tables.
+fn locked<T>(db: &Db, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    db.transaction("BEGIN", || {
+        db.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK])?;
+        work()
+    })
+}
+
+fn create(db: &Db, schema: &str, version: i64) -> Result<String, StoreError> {
+    db.batch(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))?;
+    db.batch(TABLES)?;
+    let name = "INSERT INTO format VALUES ($1, gen_random_uuid()::text) RETURNING store";
+    let row = db.first(name, &[&version])?;
+    row.map_or_else(|| Err(StoreError::Medium("the store has no name".into())), |row| get(&row, 0))
+}
+
+fn is_there(db: &Db, schema: &str) -> Result<bool, StoreError> {
+    let known = "SELECT count(*) FROM pg_tables WHERE schemaname = $1 AND tablename = 'format'";
+    let known = db.first(known, &[&schema])?;
+    Ok(known.map(|row| get::<i64>(&row, 0)).transpose()? != Some(0))
+}
+
+/// The store's name, when its tables are there and this program knows them.
+pub(super) fn look(db: &Db, schema: &str) -> Result<Option<String>, StoreError> {
+    if !is_there(db, schema)? {
+        return Ok(None);
+    }
+    let row = db.first("SELECT version FROM format", &[])?;
+    let version = row.map(|row| get::<i64>(&row, 0)).transpose()?;
+    match version {
+        Some(FORMAT) => {
+            db.first("SELECT store FROM format", &[])?.map(|row| get(&row, 0)).transpose()
+        }
+        Some(FILLING) => Err(StoreError::Medium(format!(
+            "what is in {schema} was begun by `store migrate`, which has not ended: run that again"
+        ))),
+        _ => Err(StoreError::Medium(format!(
+            "the tables in {schema} have format {version:?}, this program knows {FORMAT}"
+        ))),
+    }
 }
 
 /// Whether a name can be that of a schema: it is written into statements.

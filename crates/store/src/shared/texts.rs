@@ -24,6 +24,12 @@ pub(super) fn indexed_to(db: &Db, mailbox: MailboxId) -> Result<u32, StoreError>
     Ok(state(db, mailbox)?.1)
 }
 
+/// The mailboxes with messages after those that are indexed, or that had some.
+pub(super) fn behind(db: &Db) -> Result<Vec<MailboxId>, StoreError> {
+    let behind = "SELECT id FROM mailboxes WHERE messages > 0 AND indexed_to < uid_next - 1";
+    db.query(behind, &[])?.iter().map(|row| Ok(MailboxId(number(row, 0)?))).collect()
+}
+
 pub(super) fn missing(
     db: &Db,
     mailbox: MailboxId,

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::{Db, Ended, Pool, get, number};
+use super::notices::Changed;
 use super::octets::Kept;
 use super::{log, notices};
 use crate::{AccountId, BlobId, LogRecord, MailboxId, StoreError};
@@ -24,8 +25,8 @@ const VERDICT_TIME_MAX: Duration = Duration::from_secs(15);
 /// A call's view of its transaction.
 pub(super) struct Txn<'a> {
     pub(super) db: &'a Db,
-    /// Listeners are to hear of these.
-    pub(super) changed: BTreeSet<MailboxId>,
+    /// Listeners are to hear of this.
+    pub(super) changed: Changed,
     /// Octets that are new, and not yet in a table.
     new: BTreeMap<u64, &'a Kept>,
     refs: BTreeMap<u64, i64>,
@@ -164,7 +165,7 @@ pub(super) fn write<T>(
         let ended = pool.with(|db| {
             let mut txn = Txn {
                 db,
-                changed: BTreeSet::new(),
+                changed: Changed::default(),
                 new: new.iter().map(|kept| (kept.blob.0, kept)).collect(),
                 refs: BTreeMap::new(),
                 log: Vec::new(),
@@ -173,7 +174,7 @@ pub(super) fn write<T>(
                 let done = work(&mut txn)?;
                 txn.settle(node, channel)?;
                 txn.db.execute("INSERT INTO verdicts (token) VALUES ($1)", &[&token])?;
-                Ok((done, std::mem::take(&mut txn.changed)))
+                Ok((done, std::mem::take(&mut txn.changed.mailboxes)))
             });
             again = db.take_again();
             ended

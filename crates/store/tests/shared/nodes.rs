@@ -6,13 +6,15 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use scenarios::postgres::Postgres;
+use scenarios::wire::until_within;
 use store::contract::{
     append, at, create, deliver, delivery, holder, inline, message, octets_max, uid,
 };
-use store::shared::SharedStore;
+use store::shared::{Options, Place, SharedStore, Unreachable, look};
 use store::{
-    AccountId, Charge, LogRecord, MailboxId, MailboxName, Mark, NewJob, Store, StoreError,
-    Transaction, UidSet, assert_refused,
+    AccountChange, AccountId, Charge, Elsewhere, Lane, LogRecord, MailboxId, MailboxName, Mark,
+    NewJob, NewMailbox, Share, State, Store, StoreError, Timestamp, Transaction, UidSet, Urgency,
+    assert_refused,
 };
 use tempfile::TempDir;
 
@@ -65,7 +67,7 @@ fn uids_numbers_and_quotas_are_right_under_two_nodes() {
     let (anna, inbox) = anna(&one);
     // Room for all but ten.
     let max = (THREADS * 2 * EACH - 10) as u64 * 10;
-    one.change_account(anna, store::AccountChange::Quota(octets_max(max))).unwrap();
+    one.change_account(anna, AccountChange::Quota(octets_max(max))).unwrap();
     let done: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = [&one, &other]
             .into_iter()
@@ -384,11 +386,12 @@ fn hostile_texts_are_only_texts() {
 fn octets_that_are_dead_are_swept_from_s3() {
     let folder = TempDir::new().unwrap();
     let name = schema();
-    let store = open(&in_bucket(database(), &name, &folder));
+    let options = in_bucket(database(), &name, &folder);
+    let store = open(&options);
     let (_, inbox) = anna(&store);
     append(&store, inbox, b"dead");
     append(&store, inbox, b"alive");
-    let objects = || walk(&crate::service().folder().join(&name));
+    let objects = || crate::service_objects(&options);
     assert_eq!(objects(), 2);
     let one: UidSet = std::iter::once(uid(1)).collect();
     let deleted = store::contract::system(store::SystemFlags::DELETED);
@@ -407,15 +410,6 @@ fn octets_that_are_dead_are_swept_from_s3() {
     assert_eq!(store.read(left.blob, 0, 9).unwrap(), b"alive");
 }
 
-fn walk(folder: &std::path::Path) -> usize {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    let count = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
-        true => walk(&entry.path()),
-        false => 1,
-    };
-    entries.map(count).sum()
-}
-
 #[test]
 fn damaged_octets_are_not_told() {
     let folder = TempDir::new().unwrap();
@@ -423,11 +417,135 @@ fn damaged_octets_are_not_told() {
     let (_, inbox) = anna(&store);
     append(&store, inbox, &[b'x'; 100_000]);
     let blob = store.summaries(inbox, &UidSet::all(), 9).unwrap()[0].blob;
-    let segment = std::fs::read_dir(folder.path().join("segments")).unwrap().next().unwrap();
-    let path = segment.unwrap().path();
+    let segments = std::fs::read_dir(folder.path().join("segments")).unwrap();
+    let mut segments = segments.map(|segment| segment.unwrap().path());
+    let path = segments.find(|path| !path.ends_with("store.id")).unwrap();
     let mut octets = std::fs::read(&path).unwrap();
     octets[99_999] = b'y';
     std::fs::write(&path, octets).unwrap();
     assert_eq!(store.read(blob, 0, 65_536).unwrap(), [b'x'; 65_536]);
     assert_refused!(store.read(blob, 65_000, 66_000), StoreError::Medium(_));
+}
+
+#[test]
+fn a_node_hears_what_another_does_to_accounts_and_names() {
+    let (_folder, one, other) = two();
+    let (anna, _) = anna(&one);
+    let (tell, heard) = channel();
+    other.listen_elsewhere(Box::new(move |what| tell.send(what).unwrap()));
+    one.change_account(anna, AccountChange::State(State::Suspended)).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Elsewhere::Account(anna));
+    let name = MailboxName::parse("Pratiche").unwrap();
+    let new = NewMailbox { name: name.clone(), special_use: None };
+    let made = one.create_mailbox(anna, new, at(1)).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Elsewhere::Names(anna));
+    let to = MailboxName::parse("Archiviate").unwrap();
+    one.rename_mailbox(made.id, &to, at(1)).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Elsewhere::Names(anna));
+    one.subscribe(anna, &to, true).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Elsewhere::Names(anna));
+    let entry = ("/private/comment".to_owned(), Some(b"x".to_vec()));
+    one.annotate(anna, None, vec![entry]).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Elsewhere::Names(anna));
+    // What was refused is not heard of, nor what the node does itself.
+    one.rename_mailbox(made.id, &MailboxName::inbox(), at(1)).unwrap_err();
+    other.change_account(anna, AccountChange::State(State::Active)).unwrap();
+    one.remove_account(anna).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), Elsewhere::Account(anna));
+}
+
+#[test]
+fn what_is_done_once_is_done_by_one_node_and_then_by_the_next() {
+    let folder = TempDir::new().unwrap();
+    let options = in_folder(database(), &schema(), &folder);
+    let waits = |store: &SharedStore, share: Share| {
+        until_within("its part", PATIENCE, || Ok((store.share() == share).then_some(()))).unwrap();
+    };
+    let one = open(&options);
+    waits(&one, Share::ALL);
+    // One that is open for a command has no part, and takes none from others.
+    let command = open(&Options { serves: false, ..options.clone() });
+    let other = open(&options);
+    waits(&other, Share::new(1, 2));
+    waits(&one, Share::new(0, 2));
+    assert_eq!(command.share(), Share::NONE);
+    drop(one);
+    waits(&other, Share::ALL);
+}
+
+#[test]
+fn a_job_that_a_node_is_at_is_not_given_up_by_another() {
+    let (_folder, one, other) = two();
+    let lane = Lane {
+        destination: "x.example".to_owned(),
+        account: "anna".to_owned(),
+        urgency: Urgency::Envelope,
+    };
+    let relay = NewJob { lane: Some(lane), ..job(b"a") };
+    let step = Transaction { at: at(0), enqueue: vec![relay], ..Default::default() };
+    let id = one.commit(step).unwrap().enqueued[0];
+    let queued = |node: &SharedStore| {
+        let queued = node.lane_queued(Timestamp::MAX, "x.example", 9).unwrap();
+        queued.iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    let due = one.lane_due(at(2), "x.example", 9).unwrap();
+    assert_eq!(due.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
+    assert_eq!((queued(&other), queued(&one)), (vec![], vec![id]));
+    drop(one);
+    assert_eq!(queued(&other), [id]);
+}
+
+#[test]
+fn a_store_whose_octets_are_elsewhere_is_not_opened() {
+    let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let options = in_folder(database(), &schema(), &folder);
+    assert!(!look(&options).unwrap(), "its tables are not there yet");
+    let store = open(&options);
+    let (_, inbox) = anna(&store);
+    append(&store, inbox, b"m");
+    assert!(look(&options).unwrap());
+    // A disk that is not mounted, a folder that is empty, and that of another store.
+    let at = |folder: &std::path::Path| Options {
+        octets: Place::Folder(folder.to_owned()),
+        ..options.clone()
+    };
+    let of_another = TempDir::new().unwrap();
+    drop(open(&Options { schema: schema(), ..at(of_another.path()) }));
+    for (folder, why) in [
+        (elsewhere.path().join("missing"), "is not there"),
+        (elsewhere.path().to_owned(), "the octets of this store are not there"),
+        (of_another.path().to_owned(), "the octets there are of another store"),
+    ] {
+        let refused = look(&at(&folder)).unwrap_err();
+        assert!(matches!(refused, Unreachable::Octets(_)), "{refused:?}");
+        assert!(refused.to_string().contains(why), "{refused}");
+        SharedStore::open(&at(&folder)).unwrap_err();
+    }
+    // A bucket that is not there is no empty one.
+    let mut bucket = in_bucket(database(), &options.schema, &folder);
+    if let Place::Bucket(bucket) = &mut bucket.octets {
+        bucket.name = "another".to_owned();
+    }
+    let refused = look(&bucket).unwrap_err();
+    assert!(matches!(refused, Unreachable::Octets(_)), "{refused:?}");
+}
+
+#[test]
+fn a_database_that_is_silent_is_refused_to_wait_for() {
+    let database = Postgres::start().unwrap();
+    let folder = TempDir::new().unwrap();
+    let store = open(&in_folder(&database, "pec", &folder));
+    let (_, inbox) = anna(&store);
+    database.freeze(true).unwrap();
+    until_within("a refusal of all writes", PATIENCE, || Ok(store.takes_writes().err())).unwrap();
+    // Nobody waits out the time of a statement from now on.
+    let begun = Instant::now();
+    assert_refused!(store.status(inbox), StoreError::Unavailable(_));
+    let new = message(b"lost", store::Flags::default());
+    assert_refused!(store.append(inbox, new), StoreError::Unavailable(_));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(store.share(), Share::NONE);
+    database.freeze(false).unwrap();
+    until_within("the database", PATIENCE, || Ok(store.status(inbox).ok())).unwrap();
+    append(&store, inbox, b"after");
 }
