@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use crypto::{LocalSigner, Signer};
 use scenarios::{Demo, wire};
 
@@ -25,6 +26,11 @@ pub struct Load {
 }
 
 impl Load {
+    /// How many.
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
     /// So many messages, of `BENCH_OCTETS` by `BENCH_CONNECTIONS`.
     pub fn of(messages: usize) -> Self {
         let octets = setting("BENCH_OCTETS", 20_000);
@@ -94,9 +100,18 @@ pub fn counted<W: FnMut() -> bool + Send>(
 ///
 /// When a message is refused, or the receipts do not come.
 pub fn certified_a_second(demo: &Demo, load: &Load) -> anyhow::Result<Rate> {
-    let mut watch = demo.imap_as("mrossi")?;
+    certified_through(&[demo], load)
+}
+
+/// The same through several gateways on one store, in turns.
+///
+/// # Errors
+///
+/// As [`certified_a_second`]; when there is no gateway.
+pub fn certified_through(demos: &[&Demo], load: &Load) -> anyhow::Result<Rate> {
+    let mut watch = demos.first().context("no gateway")?.imap_as("mrossi")?;
     let mut clients = Vec::with_capacity(load.connections);
-    for _ in 0..load.connections {
+    for demo in demos.iter().cycle().take(load.connections) {
         clients.push(demo.submit_as("mrossi")?);
     }
     let there = watch.count("INBOX")?;
