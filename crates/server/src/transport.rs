@@ -491,7 +491,7 @@ impl Connection {
                 .map(|to| (to.clone(), wished(to).unwrap_or_default()))
                 .collect(),
             octets,
-            // What we certify and sign is 7-bit, and nothing else is carried.
+            // What we certify, sign and forward is 7-bit, and nothing else is carried.
             eight_bit: false,
             require_tls: relay.wishes.require_tls,
             parameters: relay.wishes.mail.clone(),

@@ -350,7 +350,7 @@ pub const ORDINARY_MAIL_REFUSED: Reply =
 pub const NOT_SEVEN_BIT: Reply = Reply::new(
     554,
     Status(5, 6, 3),
-    "8-bit content cannot be certified: send it in 7 bits (base64 or quoted-printable)",
+    "8-bit content that cannot be converted: send it in 7 bits (base64 or quoted-printable)",
 );
 /// Content that no part of us can take.
 pub const MALFORMED: Reply = Reply::new(

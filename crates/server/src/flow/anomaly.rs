@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use mail::sevenbit::{is_seven_bit, make_seven_bit};
 use mail::{Address, ReversePath};
 use pec::envelope::enclose_anomaly;
 use pec::exchange::{PecId, as_text, as_texts};
@@ -232,15 +233,18 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
     );
     let record = record.error("altro", pec::text::anomaly_reason(anomaly.reason));
     let record = record.notes(&anomaly.notes);
-    let unsigned = enclose_anomaly(
-        &received,
-        &anomaly.reverse_path,
-        &anomaly.forward_paths,
-        anomaly.reason,
-        &site.provider,
-        at,
-        fresh_token(),
-    );
+    let enclosed = |received: &[u8]| {
+        enclose_anomaly(
+            received,
+            &anomaly.reverse_path,
+            &anomaly.forward_paths,
+            anomaly.reason,
+            &site.provider,
+            at,
+            fresh_token(),
+        )
+    };
+    let unsigned = enclosed(&received);
     let id = mail::Message::lenient(&received)
         .field("Message-ID")
         .and_then(|field| PecId::parse(field.unfolded().trim_matches(['<', '>', ' '])))
@@ -249,6 +253,15 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
     let sealed: Arc<[u8]> = dispatch::with_return_path(&anomaly.reverse_path, &signed).into();
     let mut placements: Vec<&Placement> = anomaly.placements.iter().collect();
     let mut lost: Vec<(Address, String)> = Vec::new();
+    let is_forward = |placement: &Placement| matches!(placement.way, Way::Forward { .. });
+    let mut abroad = signed;
+    if placements.iter().any(|placement| is_forward(placement)) && !is_seven_bit(&received) {
+        // Another host may take no 8 bits: what goes there is converted, RFC 6152 §3.
+        match make_seven_bit(&received) {
+            Ok(received) => abroad = sign(site, enclosed(&received), at)?.octets().clone(),
+            Err(_) => take_out(&mut placements, &mut lost, is_forward, &reply::NOT_SEVEN_BIT),
+        }
+    }
     loop {
         let mut transaction =
             Transaction { at: at.instant(), consume: vec![job.id], ..Transaction::default() };
@@ -287,7 +300,7 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
                 account: payer,
             };
             let source = Source::New(transaction.octets.len());
-            transaction.octets.push(Octets::Inline(signed.clone()));
+            transaction.octets.push(Octets::Inline(abroad.clone()));
             transaction.enqueue = dispatch::relays(site, &parcel, source)?;
         }
         let (path, source) = (&anomaly.reverse_path, Source::New(transaction.octets.len()));

@@ -293,15 +293,16 @@ fn relays_as_wished(
         .collect()
 }
 
-/// What of a sender's wishes concerns these recipients. Of certified ones the receipts tell.
-fn wishes_of(
+/// What of a sender's wishes concerns these recipients. Of certified ones the receipts tell; that
+/// no hop be without TLS holds for them too (RFC 8689 §4.2.1).
+pub(super) fn wishes_of(
     site: &Site,
     wishes: &Wishes,
     domain: &Domain,
     recipients: &[RelayRecipient],
 ) -> Wishes {
     if site.providers.load().kind(domain) == RecipientKind::Certified {
-        return Wishes::default();
+        return Wishes { require_tls: wishes.require_tls, ..Wishes::default() };
     }
     let of = recipients.iter().map(|recipient| recipient.address.to_string());
     let asked = of.filter_map(|to| Some((to.clone(), wishes.recipients.get(&to)?.clone())));

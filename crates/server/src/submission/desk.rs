@@ -54,6 +54,8 @@ pub(super) struct Desk {
     piece: Vec<u8>,
     /// The spool failed: the message will be refused so at its end.
     spool_failed: Option<Reply>,
+    /// The account was suspended in this session: so is answered what it had sent ahead.
+    suspended: Option<Reply>,
 }
 
 impl Desk {
@@ -72,6 +74,7 @@ impl Desk {
             spool: None,
             piece: Vec::new(),
             spool_failed: None,
+            suspended: None,
         }
     }
 
@@ -80,6 +83,7 @@ impl Desk {
         self.exchange = None;
         self.account = None;
         self.counted = None;
+        self.suspended = None;
     }
 
     pub(super) async fn answer(
@@ -88,6 +92,11 @@ impl Desk {
         trace: Trace,
         channel: sasl::Channel,
     ) -> Answer {
+        if let Some(refusal) = &self.suspended {
+            let refusal = refusal.clone();
+            self.discard();
+            return Answer::Refuse(refusal);
+        }
         match question {
             Question::Sasl(step) => self.sasl(step, channel).await,
             Question::Mail { path, options } => self.mail(path, options).await,
@@ -199,7 +208,8 @@ impl Desk {
         Answer::Accept
     }
 
-    /// What an account does is held against the rule of `[abuse]`; the refusal if it is one too many.
+    /// What an account does is held against the rule of `[abuse]`; the refusal if it is one too many,
+    /// from which on nothing of this session is taken.
     async fn note(&mut self, account: &Account, deed: Deed) -> Option<Reply> {
         let rule = self.site.config.load().abuse;
         let reason = self.site.watch.note(account.id, deed, &rule, std::time::Instant::now())?;
@@ -208,16 +218,19 @@ impl Desk {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::error!(target: "smtp", %error, reason, "an account cannot be suspended");
+                return Some(reply::LOCAL_ERROR);
             }
             Err(error) => {
                 tracing::error!(target: "smtp", %error, reason, "an account cannot be suspended");
+                return Some(reply::LOCAL_ERROR);
             }
         }
-        Some(Reply::refusal(
+        self.suspended = Some(Reply::refusal(
             550,
             Status(5, 7, 1),
             &format!("This account is suspended, {reason}: ask your provider"),
-        ))
+        ));
+        self.suspended.clone()
     }
 
     fn rate_of(&self, account: &Account, what: What) -> Rate {

@@ -244,3 +244,93 @@ fn who_took_it_and_had_no_room_in_the_end_is_reported_too() {
     }
     assert_eq!((scene.inbox(BIANCHI).len(), scene.inbox(VERDI).len()), (2, 0));
 }
+
+/// Another host may take no 8 bits and no long lines: RFC 6152 §3, RFC 5321 §4.5.3.1.6.
+#[test]
+fn what_is_forwarded_leaves_in_seven_bits_or_not_at_all() {
+    let scene = Scene::new();
+    scene.ordinary_mail(BIANCHI, "forward:archivio@example.org");
+    scene.ordinary_mail(VERDI, "deliver");
+    let long = "x".repeat(1_000);
+    let text = message(STRANGER, &[BIANCHI, VERDI], "Listino")
+        .replace("\r\n\r\n", &format!("\r\nX-Nota: gi\u{e0}\r\n\r\nPerch\u{e9}.\r\n{long}\r\n"));
+    scene.bring(STRANGER, &[BIANCHI, VERDI], text.as_bytes()).unwrap();
+    scene.run();
+    // Who keeps it here has it as it came (PEC-BA-02).
+    let [kept] = &scene.inbox(VERDI)[..] else { panic!("not one message") };
+    assert!(String::from_utf8(kept.clone()).unwrap().contains(&text));
+    let [(to, sent)] = &relays(&scene)[..] else { panic!("not one relay") };
+    assert_eq!(to, "archivio@example.org");
+    assert!(mail::sevenbit::is_seven_bit(sent));
+    let examination = pec::examine(sent);
+    let original = examination.parts().unwrap().originals[0].body();
+    let original = String::from_utf8(original.to_vec()).unwrap();
+    for line in ["X-Nota: =?utf-8?Q?gi=C3=A0?=\r\n", "\r\nPerch=C3=A9.\r\nxxx"] {
+        assert!(original.contains(line), "no {line:?} in {original}");
+    }
+    let (entity, signature) = (examination.entity().unwrap(), examination.signature().unwrap());
+    let now = scene.site.clock.now();
+    assert!(crypto::verify(signature, entity, &scene.site.trust.load(), now).is_ok());
+}
+
+#[test]
+fn what_cannot_be_converted_is_not_forwarded_and_its_sender_is_told() {
+    let scene = Scene::new();
+    scene.ordinary_mail(BIANCHI, "forward:archivio@example.org");
+    let mut text = message(STRANGER, &[BIANCHI], "Listino").into_bytes();
+    text.splice(0..0, *b"X-Nota: perch\xe9\r\n");
+    let mut spool = scene.site.store.spool().unwrap();
+    spool.write(&text).unwrap();
+    let arrival = Arrival {
+        hello: "mx.example.org".to_owned(),
+        peer: [192, 0, 2, 25].into(),
+        protocol: "ESMTPS",
+        tls: None,
+        authenticate: Some(Box::new(|_| {
+            Ok(Authenticated { results: "pec.alfa.example; none".to_owned(), vouched: true })
+        })),
+    };
+    let received = Received {
+        reverse_path: ReversePath::Address(address(STRANGER)),
+        forward_paths: vec![address(BIANCHI)],
+        wishes: Wishes::default(),
+        arrival,
+    };
+    assert!(reception::take(&scene.site, received, spool).is_ok());
+    scene.run();
+    let [(to, report)] = &reports(&scene)[..] else { panic!("not one report") };
+    assert_eq!(to, STRANGER);
+    let why = "Status: 5.6.3\r\nDiagnostic-Code: x-ceralacca; 554 5.6.3 8-bit content that cannot be \
+               converted: send it in 7 bits (base64 or quoted-printable)\r\n";
+    assert!(report.contains(why), "{report}");
+}
+
+/// What waits for other hosts: for whom, and its octets.
+fn relays(scene: &Scene) -> Vec<(String, Vec<u8>)> {
+    let relay = |job: store::Job| match serde_json::from_slice(&job.payload).unwrap() {
+        Task::Relay(relay) => {
+            let to = relay.recipients[0].address.to_string();
+            Some((to, octets_of(&scene.site, &job).unwrap().to_vec()))
+        }
+        _ => None,
+    };
+    scene.site.store.jobs(None, 99).unwrap().into_iter().filter_map(relay).collect()
+}
+
+/// A certified recipient's receipts tell what became of it; that it goes over TLS alone holds for it too.
+// RFC 8689 §4.2.1
+#[test]
+fn of_certified_recipients_a_sender_can_still_ask_for_tls_all_the_way() {
+    let scene = Scene::new();
+    let asked = Wishes {
+        mail: " ENVID=QQ+3D1".to_owned(),
+        require_tls: true,
+        recipients: [(BIANCHI.to_owned(), " NOTIFY=NEVER".to_owned())].into(),
+    };
+    let domain = mail::Domain::parse("pec.alfa.example").unwrap();
+    let of = crate::flow::dispatch::wishes_of(&scene.site, &asked, &domain, &[]);
+    assert_eq!((of.mail.as_str(), of.require_tls, of.recipients.len()), ("", true, 0));
+    let domain = mail::Domain::parse("ordinaria.example").unwrap();
+    let of = crate::flow::dispatch::wishes_of(&scene.site, &asked, &domain, &[]);
+    assert_eq!((of.mail.as_str(), of.require_tls), (" ENVID=QQ+3D1", true));
+}
