@@ -21,6 +21,7 @@ use crate::providers::{Index, ProviderRecord};
 use crate::receipt::ReceiptKind;
 use crate::subject::Subject;
 use crate::verification;
+use crate::verification::mandate::{Mandate, mandate, speaks_for};
 
 /// How old the time in certification data may be when a message arrives. Between providers a message
 /// waits for 24 hours at most (PEC-BT-14), and then has failed; the rest is for a provider that comes
@@ -141,14 +142,9 @@ pub enum FormFault {
     /// PEC-PR-16
     #[error("mittente is not the reverse-path")]
     Sender,
-    /// Doubt D-30
-    #[error("mittente is of {domain}, which {manager} manages and not the provider that signed")]
-    SenderOfAnother {
-        /// The sender's domain.
-        domain: Domain,
-        /// The name, in the index, of the provider that manages it.
-        manager: String,
-    },
+    /// PEC-PR-27, doubt D-30
+    #[error("{0}")]
+    Mandate(String),
     /// PEC-PR-16
     #[error("{0} is a forward-path and not among the destinatari")]
     Recipient(Address),
@@ -416,8 +412,9 @@ impl Class {
 }
 
 /// What a signature that holds proves, of a message whose author is in the certificate (PEC-PR-15),
-/// whose sender is the signer's or nobody's, and whose outer header, which is not signed, tells
-/// nothing else than what is.
+/// whose signer may speak for whom it speaks, and whose outer header, which is not signed, tells
+/// nothing else than what is. Nobody speaks for another provider's user, be it as `mittente` or as a
+/// recipient (PEC-PR-27, doubt D-30); our own are in the index too.
 fn provenance(
     examination: &Examination<'_>,
     signed_by: &SignedBy<'_>,
@@ -426,62 +423,31 @@ fn provenance(
     original: Option<&Message<'_>>,
 ) -> Result<Provenance, FormFault> {
     let author = author(examination, signed_by.emails)?;
-    let sender = certification.sender.domain();
-    let record = record(signed_by.records, sender).ok_or(FormFault::Author)?;
-    let manages = |domain: &Domain| signed_by.records.iter().any(|r| r.manages(domain));
-    let mut remarks = Vec::new();
-    let manages_author = manages(author.domain());
-    if !manages_author {
-        let domain = author.domain().clone();
-        let fault = FormFault::AuthorNotManaged(domain);
-        if signed_by.strict_author {
-            return Err(fault);
-        }
-        remarks.push(fault.to_string());
+    let (records, index) = (signed_by.records, signed_by.index);
+    let record = record(records, certification.sender.domain()).ok_or(FormFault::Author)?;
+    let manages_author = speaks_for(index, records, &author);
+    if signed_by.strict_author && !manages_author {
+        return Err(FormFault::AuthorNotManaged(author.domain().clone()));
     }
-    let authoritative = match kind {
-        CertifiedKind::Transport => {
-            remarks.extend(check_sender(signed_by, sender)?);
-            false
-        }
-        CertifiedKind::Receipt(kind) => {
-            let authoritative = is_authoritative(kind, certification, &manages);
-            // The sender's own provider tells him what another found (PEC-MCV-01).
-            if !authoritative && !manages(sender) {
-                remarks.push(
-                    "the provider that signed does not manage the domains that the receipt is about"
-                        .to_owned(),
-                );
-            }
-            authoritative
-        }
-    };
+    let Mandate { checks, notes } = mandate(index, records, Some(&author), Some(certification));
+    if let Some(wrong) = checks.into_iter().find(|check| !check.ok) {
+        return Err(FormFault::Mandate(wrong.text));
+    }
     let message = examination.message();
     if let Some(wrong) = verification::contradiction(message, certification, kind, original) {
         return Err(FormFault::Header(wrong.rule, wrong.text));
     }
+    let manages = |address: &Address| speaks_for(index, records, address);
     Ok(Provenance {
         signer: record.name.clone(),
         receipts_to: record.mail_receipt.clone(),
         manages_author,
-        authoritative,
-        remarks,
+        authoritative: match kind {
+            CertifiedKind::Transport => false,
+            CertifiedKind::Receipt(kind) => is_authoritative(kind, certification, &manages),
+        },
+        remarks: notes,
     })
-}
-
-/// Nobody sends in the name of another provider's user: the domain of `mittente` is the signer's, or
-/// nobody's, which is remarked, for an index may lag by a day (doubt D-30). Our own are in it too.
-fn check_sender(signed_by: &SignedBy<'_>, domain: &Domain) -> Result<Option<String>, FormFault> {
-    let Some(manager) = signed_by.index.by_domain(domain) else {
-        let text = format!("mittente is of {domain}, which no provider of the index manages");
-        return Ok(Some(text));
-    };
-    // Another environment of the same provider may have another certificate (PEC-IDX-03).
-    if signed_by.records.iter().any(|record| record.name == manager.name) {
-        return Ok(None);
-    }
-    let manager = manager.name.clone();
-    Err(FormFault::SenderOfAnother { domain: domain.clone(), manager })
 }
 
 /// The kind that the header tells (PEC-PR-10, PEC-PR-11). Names have no case (PEC-PR-18).
@@ -570,18 +536,17 @@ fn record<'a>(records: &[&'a ProviderRecord], sender: &Domain) -> Option<&'a Pro
 fn is_authoritative(
     kind: ReceiptKind,
     certification: &Certification,
-    manages: &dyn Fn(&Domain) -> bool,
+    manages: &dyn Fn(&Address) -> bool,
 ) -> bool {
     match kind {
         ReceiptKind::Acceptance | ReceiptKind::NonAcceptance | ReceiptKind::LateDelivery => {
-            manages(certification.sender.domain())
+            manages(&certification.sender)
         }
         ReceiptKind::TakeCharge
         | ReceiptKind::Delivery
         | ReceiptKind::NonDelivery
         | ReceiptKind::VirusFound => {
-            let mut spoken_for = certification.delivery.iter().chain(&certification.taken);
-            spoken_for.all(|address| manages(address.domain()))
+            certification.delivery.iter().chain(&certification.taken).all(manages)
         }
     }
 }

@@ -165,29 +165,15 @@ fn nobody_is_sender_in_the_name_of_another_providers_user() {
     };
     // Of the recipient's own provider, and of an environment of it.
     for domain in ["pec.comune.example", "personale.betacert.example"] {
-        let fault = FormFault::SenderOfAnother {
-            domain: Domain::parse(domain).unwrap(),
-            manager: "Beta Certificata S.r.l.".to_owned(),
-        };
+        let text = format!("the signer speaks for neri@{domain}, of Beta Certificata S.r.l.");
+        let fault = FormFault::Mandate(text);
         assert_eq!(sent(&format!("neri@{domain}")), Class::Anomaly(fault));
     }
     let nobodys = sent("neri@altrove.example");
     assert!(matches!(nobodys, Class::Envelope(_)), "{nobodys:?}");
-    assert_eq!(
-        nobodys.remarks(),
-        ["mittente is of altrove.example, which no provider of the index manages"]
-    );
+    assert_eq!(nobodys.remarks(), ["no provider of the index manages altrove.example"]);
     let own = sent("altro@alfapec.example");
     assert!(matches!(own, Class::Envelope(_)) && own.remarks().is_empty(), "{own:?}");
-    // One environment of a provider signs for another.
-    let (index, _) = Index::from_ldif(INDEX).unwrap();
-    let [_, beta, unit] = index.records() else { panic!("three records") };
-    let by = |records: &[&ProviderRecord], domain: &str| {
-        let signed_by = SignedBy { records, emails: &[], index: &index, strict_author: false };
-        check_sender(&signed_by, &Domain::parse(domain).unwrap())
-    };
-    assert_eq!(by(&[unit], "pec.comune.example"), Ok(None));
-    assert_eq!(by(&[beta], "personale.betacert.example"), Ok(None));
 }
 
 // PEC-RC-07 PEC-MC-06 PEC-PR-25: and closes nobody
@@ -360,9 +346,16 @@ fn a_receipt_counts_only_from_the_provider_of_its_recipient() {
     let from = "From: posta-certificata@";
     let another = header.replace(&format!("{from}betacert"), &format!("{from}alfapec"));
     let by_another = message(&another, Some(RECEIPT_XML), None);
-    let class = judged(&by_another, ALFA);
-    let Class::Notification(notification) = class else { panic!("{class:?}") };
-    assert!(!notification.is_authoritative());
+    let text = "the signer speaks for protocollo@pec.comune.example, of Beta Certificata S.r.l.";
+    assert_eq!(fault(&by_another, ALFA), FormFault::Mandate(text.to_owned()));
+    // What the sender's own provider tells, no other does.
+    for (octets, from) in
+        [(ACCEPTANCE, ALFA), (NON_ACCEPTANCE, ALFA), (LATE_FIRST, ALFA), (NON_DELIVERY_VIRUS, ALFA)]
+    {
+        let octets = with(octets, &format!("From: {from}"), &format!("From: {BETA}"));
+        let octets = with_data(&octets, "protocollo@pec.comune", "protocollo@pec.rossi");
+        let FormFault::Mandate(_) = fault(&octets, BETA) else { panic!("believed") };
+    }
     let class = judged(&message(&header, Some(RECEIPT_XML), None), BETA);
     let Class::Notification(notification) = class else { panic!("{class:?}") };
     assert!(notification.is_authoritative());
@@ -370,6 +363,7 @@ fn a_receipt_counts_only_from_the_provider_of_its_recipient() {
     let xml = include_str!("../../examples/daticert/presa-in-carico.xml");
     let xml = xml.replace("<ricezione>ufficio@pec.comune", "<ricezione>info@ordinaria");
     let class = judged(&message(&header_of(TAKE_CHARGE), Some(&xml), None), BETA);
+    assert_eq!(class.remarks(), ["no provider of the index manages ordinaria.example"]);
     let Class::Notification(notification) = class else { panic!("{class:?}") };
     assert!(!notification.is_authoritative());
 }
@@ -390,10 +384,7 @@ fn an_author_of_a_domain_that_is_not_managed_is_told_of() {
         strict_author,
     };
     let class = judge(&examination, Ok(signed_by(false)), &routing);
-    assert_eq!(
-        class.remarks(),
-        ["From is of altrove.example, which the provider that signed does not manage"]
-    );
+    assert_eq!(class.remarks(), ["altrove.example is no domain of the signer (PEC-PR-06)"]);
     let Class::Notification(notification) = class else { panic!("{class:?}") };
     assert!(!notification.manages_author());
     let class = judge(&examination, Ok(signed_by(true)), &routing);

@@ -97,6 +97,11 @@ pub fn mandate(
     found
 }
 
+/// Whether the signer, of these records, manages the domain of an address.
+pub(crate) fn speaks_for(index: &Index, records: &[&ProviderRecord], address: &Address) -> bool {
+    manager(index, records, address) == Manager::Signer
+}
+
 /// Who manages the domain of an address. A provider's environments are one provider, and each has its
 /// own certificates and domains (PEC-IDX-03).
 fn manager<'i>(index: &'i Index, records: &[&ProviderRecord], address: &Address) -> Manager<'i> {

@@ -163,7 +163,8 @@ fn what_other_providers_do_otherwise_is_taken() {
     let note = "the file has LF line ends: it was read as with CRLF";
     assert_eq!(taken("LF", &lf), [note]);
     count += 2;
-    println!("{count} ways of other providers are taken");
+    let told = format!("{count} ways of other providers are taken\n");
+    std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes()).unwrap();
     assert!(A_ADDRESS.contains('@') && count >= 45, "{count}");
 }
 
