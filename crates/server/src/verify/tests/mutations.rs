@@ -236,7 +236,7 @@ fn every_mutation_is_refused_for_the_right_reason() {
     }
     let told =
         format!("{} mutations of the 17 examples are refused, each for its reason\n", names.len());
-    std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes()).unwrap();
+    Write::write_all(&mut std::io::stderr(), told.as_bytes()).unwrap();
     assert!(names.len() >= 60, "{}", names.len());
 }
 

@@ -164,7 +164,7 @@ fn what_other_providers_do_otherwise_is_taken() {
     assert_eq!(taken("LF", &lf), [note]);
     count += 2;
     let told = format!("{count} ways of other providers are taken\n");
-    std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes()).unwrap();
+    Write::write_all(&mut std::io::stderr(), told.as_bytes()).unwrap();
     assert!(A_ADDRESS.contains('@') && count >= 45, "{count}");
 }
 
