@@ -5,6 +5,8 @@
 //! failure. Not here: the signature and its certificate.
 
 pub mod brief;
+mod content;
+mod extra;
 mod header;
 pub mod mandate;
 mod text;
@@ -233,6 +235,9 @@ fn verify_certified(
                 Err(fault) => found.wrong("PEC-PR-14", fault.to_string()),
             }
             let original = original.ok().map(|part| Message::lenient(part.body()));
+            if let Some(inner) = &original {
+                content::original(found, &data, inner);
+            }
             header::envelope(found, message, &data, original.as_ref());
         }
         CertifiedKind::Receipt(kind) => {
@@ -250,11 +255,23 @@ fn verify_certified(
                         shown(&said)
                     ),
                 );
+                content::original(found, &data, &inner);
             }
+            extra::receipt(found, message);
         }
     }
+    let receipt = match kind {
+        CertifiedKind::Transport => None,
+        CertifiedKind::Receipt(kind) => Some(kind),
+    };
+    extra::lines(found, message);
+    extra::foreign(found, message, &data, receipt);
+    content::data(found, &data);
     header::certified(found, message, &data);
-    text::certified(found, parts, &data, !parts.originals.is_empty());
+    let in_text = text::certified(found, parts, &data);
+    if receipt == Some(ReceiptKind::Delivery) {
+        content::form(found, &data, parts, in_text);
+    }
     found.certification = Some(data);
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use crypto::{Certificate, Crl, Digest, Revocation, Trust, VerifyError};
+use jiff::SignedDuration;
 use pec::inspect::{examine, with_crlf};
 use pec::providers::Index;
 use pec::reduce::Hashed;
@@ -31,6 +32,13 @@ mod bundle;
 /// Octets of a message at most: the largest that this program takes in, as a client sends it,
 /// comes back inside an envelope with some KiB around it.
 const MESSAGE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+
+/// How far the time of a message may be ahead of the clock here: that of a provider is a second off at
+/// most (PEC-DT-06), that of whoever verifies may be some minutes.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// How far the time that the signature tells may be from the one that is certified: a message is signed
+/// when it is made, or, after a fault, within the day in which it must leave (PEC-BT-14).
+const SIGNED_APART_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is believed.
 pub(crate) struct Ground {
@@ -279,6 +287,10 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
     let found = verification::verify(&examination, &known);
     let certified_at = found.certification.as_ref().map(|data| data.at.instant());
 
+    if let Some(at) = certified_at.filter(|at| at.duration_since(now) > AHEAD_MAX) {
+        let text = format!("it was certified on {at}, which by the clock here is to come");
+        check("PEC-DT-06", false, text);
+    }
     match (signature, &certificate) {
         (Some((entity, signature)), Some(certificate)) => {
             check("PEC-PR-01", true, "the message has a signature with its certificate".to_owned());
@@ -295,6 +307,12 @@ fn report(file: &Path, octets: &[u8], ground: &Ground, strict: bool, now: Timest
             }
             let at = certified_at.unwrap_or(now);
             let verified = crypto::verify(signature, entity, &ground.trust, at);
+            if let (Ok(verified), Some(at)) = (&verified, certified_at)
+                && let Some(signed) = verified.signing_time
+                && signed.duration_since(at).abs() > SIGNED_APART_MAX
+            {
+                notes.push(format!("certified on {at}, and by its own word signed on {signed}"));
+            }
             look_at_signature(verified, &ground.trust, &mut check, &mut notes);
             if certificate.not_after() <= now {
                 notes.push(format!("the certificate ended on {}", certificate.not_after()));

@@ -274,7 +274,7 @@ pub(super) fn values(message: &Message<'_>, name: &str) -> Vec<String> {
 
 /// A text in which white space and control characters are one space each time: folding is free, and
 /// an envelope cannot inherit what would end its header. What XML has no character for is `?` there.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let text = text.replace(['\u{fffe}', '\u{ffff}'], "?");
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")

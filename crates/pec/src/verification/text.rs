@@ -16,27 +16,25 @@ use crate::text::Text;
 
 const OTHER_MODEL: &str = "the text is not of our model: it was not compared";
 
-/// The text of an envelope or a receipt must be what the data make of it.
+/// The text of an envelope or a receipt must be what the data make of it. The form of a delivery receipt
+/// of which it is the text: the data tell only which was asked for.
 pub(super) fn certified(
     found: &mut Verification,
     parts: &Parts<'_>,
     data: &Certification,
-    whole: bool,
-) {
-    let Some(said) = lines(found, parts) else { return };
+) -> Option<DeliveryForm> {
+    let said = lines(found, parts)?;
     let exchange = data.exchange();
-    let events = events(data);
-    let models = events.iter().filter(|event| match event {
-        // A brief or complete receipt brings the original back, a concise one does not.
-        Event::Delivery { form, .. } => (*form != DeliveryForm::Concise) == whole,
-        _ => true,
-    });
     let mut is_model = false;
-    for event in models {
-        let text = Text::of(event, &exchange, data.at, data.error_text.as_deref());
+    for event in events(data) {
+        let text = Text::of(&event, &exchange, data.at, data.error_text.as_deref());
         let lines: Vec<String> = text.latin1_lines();
         if lines == said {
-            return found.check("PEC-FMT-11", true, "the text says what daticert.xml says", "");
+            found.check("PEC-FMT-11", true, "the text says what daticert.xml says", "");
+            return match event {
+                Event::Delivery { form, .. } => Some(form),
+                _ => None,
+            };
         }
         is_model |= lines.len() == said.len() && lines.first() == said.first();
     }
@@ -45,6 +43,7 @@ pub(super) fn certified(
     } else {
         found.note(OTHER_MODEL);
     }
+    None
 }
 
 /// Of an anomaly envelope the text alone says, under the signature, when the message came and from

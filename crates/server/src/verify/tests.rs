@@ -29,7 +29,12 @@ fn ground() -> Ground {
 }
 
 fn looked_at(octets: &[u8], ground: &Ground) -> Report {
-    report(Path::new("a.eml"), octets, ground, false, Timestamp::now())
+    report(Path::new("a.eml"), octets, ground, false, now())
+}
+
+/// Some weeks after the examples.
+fn now() -> Timestamp {
+    "2026-11-28T10:00:00Z".parse().unwrap()
 }
 
 /// The rules that do not hold.
@@ -125,7 +130,7 @@ fn what_cannot_be_checked_is_a_note_and_strict_counts_notes() {
             "no authority was named: who issued the certificate was not checked"
         ]
     );
-    let strict = super::report(Path::new("a"), ACCEPTANCE, &nothing, true, Timestamp::now());
+    let strict = super::report(Path::new("a"), ACCEPTANCE, &nothing, true, now());
     assert_eq!(strict.verdict, INVALID);
     // And what is tampered with is found all the same.
     let tampered = replaced(ACCEPTANCE, "Il giorno", "Un giorno");
@@ -193,6 +198,30 @@ fn the_time_of_the_message_counts() {
     let report = report(Path::new("a"), ACCEPTANCE, &ground(), false, later);
     assert_eq!(report.verdict, VALID);
     assert!(report.notes.contains(&"the certificate ended on 2059-12-31T00:00:00Z".to_owned()));
+}
+
+// PEC-DT-06 PEC-DT-05: certified at a time that is to come, and signed at another
+#[test]
+fn a_time_that_cannot_be_is_told() {
+    let at = |now: &str| {
+        let report = report(Path::new("a"), ACCEPTANCE, &ground(), false, now.parse().unwrap());
+        (report.verdict, wrong(&report))
+    };
+    // Certified at 07:30:12.
+    assert_eq!(at("2026-09-14T07:20:12Z"), (VALID, vec![]));
+    assert_eq!(at("2026-09-14T07:20:11Z"), (INVALID, vec!["PEC-DT-06"]));
+    assert_eq!(at("2024-09-14T07:20:11Z"), (INVALID, vec!["PEC-DT-06"]));
+    let signed = |at: &str| {
+        let octets = signed::Apart::of(ACCEPTANCE).sign_at(at.parse().unwrap());
+        let report = looked_at(&octets, &signed::ground_with_a());
+        assert_eq!((report.verdict, wrong(&report)), (VALID, vec![]));
+        report.notes.into_iter().filter(|note| note.starts_with("certified on")).collect::<Vec<_>>()
+    };
+    assert_eq!(signed("2026-09-15T07:30:12Z"), [""; 0]);
+    assert_eq!(signed("2026-09-13T07:30:12Z"), [""; 0]);
+    let note = "certified on 2026-09-14T07:30:12Z, and by its own word signed on \
+                2030-01-01T00:00:00Z";
+    assert_eq!(signed("2030-01-01T00:00:00Z"), [note]);
 }
 
 #[test]

@@ -161,6 +161,13 @@ fn of_some(of: &dyn Fn(&str) -> Vec<u8>) -> Vec<Case> {
         set("17", "To", evil, "PEC-BA-02"),
         set("17", "Message-ID", Some("<altro@ordinaria.example>"), "PEC-BA-02"),
         set("17", "X-Trasporto", Some("posta-certificata"), "PEC-PR-12"),
+        set("03", "X-VerificaSicurezza", Some("errore"), "PEC-MCV-02"),
+        set("04", "X-VerificaSicurezza", Some("errore"), "PEC-MCV-02"),
+        set("06", "X-VerificaSicurezza", Some("errore"), "PEC-MCV-02"),
+        set("15", "X-VerificaSicurezza", Some("errore"), "PEC-MCV-02"),
+        set("06", "X-Mittente", evil, "PEC-RV-03"),
+        set("06", "X-Altro", Some("a\rSubject: Altro"), "PEC-FMT-10"),
+        set("04", "X-Altro", Some("a\0b"), "PEC-FMT-10"),
     ]
 }
 
@@ -173,6 +180,14 @@ fn of_a_provider(of: &dyn Fn(&str) -> Vec<u8>) -> Vec<Case> {
     let edit = |example: &str, from: &str, to: &str, rule| {
         let told = format!("{example}, signed: {from:?} is {to:?}");
         (told, Apart::of(&of(example)).edit(from, to).sign(), rule)
+    };
+    // All elements of this name.
+    let without = |example: &str, element: &str, rule| {
+        let mut apart = Apart::of(&of(example));
+        while let Some(from) = apart.element(element) {
+            apart = apart.data(&from, "");
+        }
+        (format!("{example}, signed: without {element}"), apart.sign(), rule)
     };
     let doctype = "<!DOCTYPE postacert [<!ENTITY x \"y\">]>\n<postacert";
     vec![
@@ -192,6 +207,39 @@ fn of_a_provider(of: &dyn Fn(&str) -> Vec<u8>) -> Vec<Case> {
         data("04", "<identificativo>2026", "<identificativo>2025", "PEC-PR-14"),
         data("06", "<identificativo>2026", "<identificativo>2025", "PEC-RC-08"),
         data("06", "<consegna>protocollo@", "<consegna>altro@", "PEC-FMT-11"),
+        // What contradicts its kind, or is about nobody.
+        data("03", "errore=\"nessuno\"", "errore=\"altro\"", "PEC-RA-04"),
+        data("04", "errore=\"nessuno\"", "errore=\"virus\"", "PEC-BT-10"),
+        data("05", "errore=\"nessuno\"", "errore=\"altro\"", "PEC-PIC-06"),
+        data("06", "errore=\"nessuno\"", "errore=\"no-dest\"", "PEC-RC-07"),
+        data("10", "errore=\"no-dest\"", "errore=\"nessuno\"", "PEC-MC-06"),
+        data("11", "errore=\"altro\"", "errore=\"nessuno\"", "PEC-NA-03"),
+        data("11", "errore=\"altro\"", "errore=\"no-dest\"", "PEC-NA-03"),
+        data("13", "errore=\"virus\"", "errore=\"altro\"", "PEC-RV-06"),
+        without("05", "ricezione", "PEC-PIC-06"),
+        without("06", "consegna", "PEC-RC-07"),
+        without("10", "consegna", "PEC-MC-06"),
+        without("13", "consegna", "PEC-RV-06"),
+        without("15", "consegna", "PEC-TO-07"),
+        data("06", "<consegna>protocollo@", "<consegna>nessuno@", "PEC-LOG-10"),
+        data("05", "<ricezione>protocollo@", "<ricezione>nessuno@", "PEC-LOG-10"),
+        data("06", "tipo=\"completa\"/>", "tipo=\"sintetica\"/>", "PEC-RC-09"),
+        edit("06", "name=\"postacert.eml\"", "name=\"altro.eml\"", "PEC-RC-08"),
+        edit("08", "name=\"postacert.eml\"", "name=\"altro.eml\"", "PEC-RC-08"),
+        edit("09", "sintetica di", "di", "PEC-RC-08"),
+        edit("06", "Ricevuta di avvenuta", "Ricevuta sintetica di avvenuta", "PEC-RC-09"),
+        edit(
+            "04",
+            "\r\nFrom: Mario",
+            "\r\nFrom: <anna@pec.rossi.example>\r\nX-Altro: Mario",
+            "PEC-AP-05",
+        ),
+        edit(
+            "06",
+            "\r\nFrom: Mario",
+            "\r\nFrom: <anna@pec.rossi.example>\r\nX-Altro: Mario",
+            "PEC-AP-05",
+        ),
         edit("03", "proveniente da", "spedito da", "PEC-FMT-11"),
         edit("03", "name=\"daticert.xml\"", "name=\"dati.xml\"", "PEC-PR-12"),
         edit("04", "name=\"postacert.eml\"", "name=\"posta.eml\"", "PEC-PR-14"),

@@ -83,6 +83,17 @@ impl Apart {
         self
     }
 
+    /// The first element of this name in the certification data, whole.
+    pub(super) fn element(&self, name: &str) -> Option<String> {
+        let (_, part) = self.entity.split_once("name=\"daticert.xml\"").unwrap();
+        let (_, rest) = part.split_once("\r\n\r\n").unwrap();
+        let (body, _) = rest.split_once("\r\n--").unwrap();
+        let xml = String::from_utf8(STANDARD.decode(body.replace("\r\n", "")).unwrap()).unwrap();
+        let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+        let (inside, _) = rest.split_once(&format!("</{name}>"))?;
+        Some(format!("<{name}>{inside}</{name}>"))
+    }
+
     /// With other words in what is signed.
     pub(super) fn edit(mut self, from: &str, to: &str) -> Self {
         assert!(self.entity.contains(from), "{from}");
@@ -120,10 +131,14 @@ impl Apart {
 
     /// Signed as our own messages are.
     pub(super) fn sign(&self) -> Vec<u8> {
+        self.sign_at("2026-09-14T07:30:12Z".parse().unwrap())
+    }
+
+    /// The same, at another time by the signature's own word.
+    pub(super) fn sign_at(&self, at: Timestamp) -> Vec<u8> {
         let chain = Certificate::all_from_pem(OWN_CA).unwrap();
         let identity = Identity::new(Certificate::from_pem(A).unwrap(), chain).unwrap();
         let signer = LocalSigner::from_pem(A_KEY).unwrap();
-        let at = "2026-09-14T07:30:12Z".parse().unwrap();
         let signature = identity.sign(&signer, self.entity.as_bytes(), at).unwrap();
         self.around(&signature, "", SIGNATURE)
     }

@@ -6,12 +6,14 @@ use super::*;
 const DELIVERY: &[u8] =
     include_bytes!("../../../../pec/examples/eml/06-avvenuta-consegna-completa.eml");
 
-/// Valid, with these notes beside that `gestore-emittente` is another than who signed here.
+/// Valid, with these notes beside that `gestore-emittente` is another than who signed here, and that
+/// OpenSSL signed it today.
 fn taken(name: &str, octets: &[u8]) -> Vec<String> {
     let report = looked_at(octets, &ground_with_a());
     assert_eq!((report.verdict, wrong(&report)), (VALID, vec![]), "{name}: {:?}", report.checks);
     let notes = report.notes.into_iter();
-    notes.filter(|note| !note.starts_with("gestore-emittente")).collect()
+    let of_the_test = ["gestore-emittente", "certified on"];
+    notes.filter(|note| !of_the_test.iter().any(|begin| note.starts_with(begin))).collect()
 }
 
 const MODEL: &str = "the text is not of our model: it was not compared";
@@ -150,6 +152,56 @@ fn what_other_providers_do_otherwise_is_taken() {
         .sign();
     assert_eq!(taken("case", &octets), none);
     count += 1;
+    // 15. Fields that a receipt inherits, and a name that nobody signed.
+    for (from, to, note) in [
+        (
+            "MIME-Version:",
+            "Reply-To: mario.rossi@pec.rossi.example\r\nMIME-Version:",
+            "Reply-To is",
+        ),
+        ("MIME-Version:", "Cc: anna@pec.rossi.example\r\nMIME-Version:", "Cc is"),
+        (
+            "From: posta-certificata@a.example",
+            "From: \"Posta\" <posta-certificata@a.example>",
+            "the name that From",
+        ),
+        ("\r\nMessage-ID:", "\r\nX-Altro:", "Message-ID is there 0 times"),
+        ("MIME-Version:", "Message-ID: <x@y.example>\r\nMIME-Version:", "Message-ID is there 2"),
+        ("MIME-Version:", "X-Mittente: mario.rossi@pec.rossi.example\r\nMIME-Version:", ""),
+        ("MIME-Version:", "X-VerificaSicurezza: nessuno\r\nMIME-Version:", "X-VerificaSicurezza"),
+        ("MIME-Version:", ">From qui\r\nMIME-Version:", "lines of the header that are no field: 1"),
+    ] {
+        let octets = delivery().outer(from, to).sign();
+        let notes = taken(to, &octets);
+        let expected = usize::from(!note.is_empty());
+        assert!(notes.len() == expected && notes.iter().all(|n| n.starts_with(note)), "{notes:?}");
+        count += 1;
+    }
+    // 16. Elements more than the kind has, and a recipient whom his provider knows and the sender's not.
+    let recipient = "protocollo@pec.comune.example";
+    for (from, to, note) in [
+        (
+            "</consegna>",
+            &format!("</consegna><ricezione>{recipient}</ricezione>")[..],
+            "daticert.xml has ricezione, which avvenuta-consegna has not",
+        ),
+        (
+            &format!("\"certificato\">{recipient}"),
+            &format!("\"esterno\">{recipient}"),
+            "protocollo@pec.comune.example is an ordinary recipient (esterno)",
+        ),
+    ] {
+        assert_eq!(taken(to, &delivery().data(from, to).sign()), [note]);
+        count += 1;
+    }
+    // PEC-RV-06: older virus notices.
+    let virus = include_bytes!("../../../../pec/examples/eml/13-rilevazione-virus.eml");
+    let (open, close) = ("<consegna>", "</consegna>");
+    let older = Apart::of(virus).data(open, "<ricezione>").data(close, "</ricezione>");
+    assert_eq!(taken("ricezione", &older.sign()), none);
+    let older = Apart::of(virus).data(" errore=\"virus\"", "");
+    assert_eq!(taken("errore", &older.sign()), ["the data of a virus notice have no errore"]);
+    count += 2;
     // Parts more, which a provider may add.
     let end = "------=_MIX_0010_PecSpecExample--";
     let more = format!(
