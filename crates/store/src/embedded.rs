@@ -359,7 +359,7 @@ impl Store for EmbeddedStore {
         text: &str,
         within: Within,
     ) -> Result<Option<Candidates>, StoreError> {
-        Ok(self.in_texts(mailbox, |texts| texts.find(mailbox, text, within))?.flatten())
+        self.ask_texts(mailbox, |texts| texts.find(mailbox, text, within))
     }
 
     fn texts_indexed_to(&self, mailbox: MailboxId) -> Result<Option<u32>, StoreError> {

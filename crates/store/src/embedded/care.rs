@@ -209,6 +209,30 @@ fn scrubbing_tells_of_damage() {
     assert_eq!(store.upkeep().damaged, 1);
 }
 
+/// An index of texts only saves reading: one that cannot be had fails no search.
+#[test]
+fn without_its_index_of_texts_a_search_reads_messages() {
+    let dir = TempDir::new().unwrap();
+    let store = varied(dir.path());
+    let inbox = MailboxId(1);
+    let blob = store.summaries(inbox, &UidSet::all(), 1).unwrap()[0].blob;
+    let text = MessageText { header: "oggetto".into(), body: "testo".into() };
+    store.index_texts(inbox, uid(4), vec![(blob, Some(text))]).unwrap();
+    let find = |store: &EmbeddedStore| store.find_text(inbox, "oggetto", Within::Message);
+    assert_eq!(find(&store).unwrap().unwrap().sure, [blob]);
+    drop(store);
+    let index = dir.path().join("search/01/00000001.db");
+    std::fs::remove_file(&index).unwrap();
+    std::fs::create_dir(&index).unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    assert_eq!(find(&store).unwrap(), None);
+    let nowhere = store.find_text(MailboxId(999), "oggetto", Within::Message);
+    assert!(matches!(nowhere, Err(StoreError::NoSuchMailbox)), "{nowhere:?}");
+    std::fs::remove_dir(&index).unwrap();
+    assert_eq!(find(&store).unwrap(), None);
+    assert_eq!(store.texts_indexed_to(inbox).unwrap(), Some(0));
+}
+
 #[test]
 fn figures_say_what_is_shared_and_what_is_dead() {
     let dir = TempDir::new().unwrap();

@@ -140,6 +140,22 @@ impl EmbeddedStore {
         self.texts.as_ref().map(|texts| texts.with(account, last_blob, work)).transpose()
     }
 
+    /// Asks the index of texts what would save reading messages; nothing when it cannot tell.
+    pub(super) fn ask_texts<T>(
+        &self,
+        mailbox: MailboxId,
+        ask: impl FnOnce(&mut search::Texts) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        match self.in_texts(mailbox, ask) {
+            Ok(found) => Ok(found.flatten()),
+            Err(error @ (StoreError::NoSpace | StoreError::Medium(_))) => {
+                tracing::warn!(%error, "an index of texts cannot be asked: messages are read instead");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Has the writer do `run` with new octets, and waits until it is on disk.
     pub(super) fn write<T: Send + 'static>(
         &self,

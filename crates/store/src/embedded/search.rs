@@ -5,6 +5,8 @@
 //! missing, damaged or of another version is begun anew. What is in one is told in `search/texts.rs`.
 
 mod texts;
+#[cfg(test)]
+mod torn;
 mod words;
 
 use std::fs;
@@ -56,6 +58,9 @@ impl Indexes {
         let texts = self.take(account)?;
         let mut texts = lock(&texts);
         let last_blob = last_blob()?;
+        if texts.is_lost {
+            texts.begin_anew()?;
+        }
         let done = texts.last_blob().and_then(|known| {
             if known > last_blob {
                 tracing::warn!(

@@ -48,6 +48,8 @@ CREATE VIRTUAL TABLE placed USING fts5vocab (places, row);
 pub(in super::super) struct Texts {
     path: PathBuf,
     db: Connection,
+    /// It could not be begun anew when that had to be: there is nothing behind the connection.
+    pub(super) is_lost: bool,
     /// The last number given to octets.
     pub(super) now: u64,
 }
@@ -65,13 +67,15 @@ impl Texts {
                 connect(&path)?
             }
         };
-        Ok(Self { path, db, now: 0 })
+        Ok(Self { path, db, is_lost: false, now: 0 })
     }
 
     pub(super) fn begin_anew(&mut self) -> Result<(), StoreError> {
+        self.is_lost = true;
         self.db = Connection::open_in_memory()?;
         remove(&self.path)?;
         self.db = connect(&self.path)?;
+        self.is_lost = false;
         Ok(())
     }
 
@@ -440,6 +444,30 @@ mod tests {
         fs::write(path, b"this is no database, and long enough to be looked at").unwrap();
         let indexes = Indexes::open(dir.path()).unwrap();
         assert_eq!(indexes.with(account, || Ok(9), |texts| texts.indexed_to(MAILBOX)).unwrap(), 0);
+    }
+
+    /// What cannot be begun anew is tried again when it is needed next.
+    #[test]
+    fn an_index_that_could_not_be_begun_anew_is_not_lost_for_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let account = AccountId(1);
+        let indexes = Indexes::open(dir.path()).unwrap();
+        let to = |last| indexes.with(account, || Ok(last), |texts| texts.indexed_to(MAILBOX));
+        let add_one = |texts: &mut Texts| {
+            add(texts, 1, &[(1, Some(("testo", "")))]);
+            Ok(())
+        };
+        indexes.with(account, || Ok(9), add_one).unwrap();
+        // Where its file should be there is what cannot be removed.
+        let path = indexes.path(account);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        to(8).unwrap_err();
+        to(8).unwrap_err();
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(to(8).unwrap(), 0);
+        indexes.with(account, || Ok(8), add_one).unwrap();
+        assert_eq!(to(8).unwrap(), 1);
     }
 
     #[test]
