@@ -51,6 +51,7 @@ mod txn;
 mod upgrade;
 mod upkeep;
 mod wal;
+mod wipe;
 mod writer;
 
 #[cfg(test)]

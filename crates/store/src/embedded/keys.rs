@@ -28,7 +28,9 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::disk::Disk;
 use super::octets::Hash;
+use super::wipe;
 use crate::StoreError;
 
 /// Octets of every key here.
@@ -216,7 +218,11 @@ impl Keys {
 
     /// The keys of a store that is opened. The first are made now; and where the master key is
     /// another than it was, all are put under it and the next piece key is begun.
-    pub(super) fn open(db: &Connection, masters: &MasterKeys) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        db: &Connection,
+        masters: &MasterKeys,
+        disk: &dyn Disk,
+    ) -> Result<Self, StoreError> {
         forget_unused(db)?;
         let rows = rows(db)?;
         let mut all = revealed(&rows, masters)?;
@@ -226,6 +232,7 @@ impl Keys {
                 Some(row) => Err(unknown(&row.under, &MasterKeys::default())),
             };
         };
+        wipe::overwrite_deleted(db)?;
         if rows.is_empty() || rows.iter().any(|row| row.under != master.name()) {
             let next = rows.last().map_or(INDEX_KEY, |row| row.id) + 1;
             all.insert(next, SecretKey::random()?);
@@ -240,6 +247,7 @@ impl Keys {
             kept?;
             tracing::info!(under = master.name(), key = next, "the store has a new key");
         }
+        wipe::wipe(db, disk)?;
         Ok(Self::of(&all))
     }
 
@@ -356,6 +364,7 @@ fn keep(
     if first {
         // They tell what is in messages, and are made again.
         db.execute("DELETE FROM digests", [])?;
+        wipe::note(db)?;
     }
     Ok(db.execute_batch("COMMIT")?)
 }

@@ -47,7 +47,7 @@ impl EmbeddedStore {
         let index = dir.join("index.db");
         let db = schema::writer(&index)?;
         let counters = Counters::load(&db)?;
-        let keys = Keys::open(&db, &options.keys)?;
+        let keys = Keys::open(&db, &options.keys, &*disk)?;
         let files = Arc::new(Files::open(dir, Arc::clone(&disk), keys)?);
         let known = known_segments(&db)?;
         let mut segments = Segments::open(

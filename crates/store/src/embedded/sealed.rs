@@ -9,6 +9,7 @@ use super::faults::picture;
 use super::tests::{noise, small};
 use super::*;
 use crate::contract::*;
+use crate::{FlagChange, SystemFlags};
 
 /// A master key.
 pub(super) fn master(number: u8) -> Arc<dyn MasterKey> {
@@ -82,6 +83,12 @@ fn fill(store: &EmbeddedStore) {
     );
 }
 
+/// What a piece of these texts is known by where nothing is encrypted.
+fn guess() -> [u8; 32] {
+    let pieces = cut(&texts()[0]);
+    *blake3::hash(&texts()[0][pieces[0].clone()]).as_bytes()
+}
+
 #[test]
 fn no_file_holds_what_is_in_messages() {
     let clear = TempDir::new().unwrap();
@@ -96,8 +103,7 @@ fn no_file_holds_what_is_in_messages() {
     assert_eq!(holding(dir.path(), &[MARK]), [""; 0]);
     assert!(!dir.path().join("search").exists());
     // Nor what a piece is known by to who guesses it.
-    let pieces = cut(&texts()[0]);
-    let guess = *blake3::hash(&texts()[0][pieces[0].clone()]).as_bytes();
+    let guess = guess();
     assert!(!holding(clear.path(), &[&guess]).is_empty());
     assert_eq!(holding(dir.path(), &[&guess]), [""; 0]);
 }
@@ -161,6 +167,8 @@ fn a_store_in_clear_is_encrypted_and_goes_from_key_to_key() {
         fill(&store);
         picture(&store)
     };
+    let guess = guess();
+    assert!(holding(dir.path(), &[&guess]).contains(&"index.db".to_owned()));
     let holds = |keys: &MasterKeys| {
         let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
         check(dir.path(), keys, &mut tell).unwrap();
@@ -183,18 +191,70 @@ fn a_store_in_clear_is_encrypted_and_goes_from_key_to_key() {
         holds(&under(current, earlier));
         assert_eq!(keys(), during);
         assert_eq!(holding(&segments, &[MARK]).is_empty(), current > 1);
+        // Nor is it in what the index does not use any more: only in octets not yet encrypted.
+        let left = holding(dir.path(), &[MARK]);
+        assert!(left.iter().all(|name| name.starts_with("0000")), "{left:?}");
         append(&store, MailboxId(2), &texts()[0]);
         expected = picture(&store);
         compact_all(&store);
         assert_eq!(holding(&segments, &[MARK]), [""; 0]);
         assert_eq!(picture(&store), expected);
         drop(store);
+        assert_eq!(holding(dir.path(), &[MARK, &guess]), [""; 0]);
         // The key before it is needed no more.
         let store = EmbeddedStore::open(dir.path(), with(under(current, &[]))).unwrap();
         assert_eq!(keys(), after);
         assert_eq!(picture(&store), expected);
         holds(&under(current, &[]));
     }
+}
+
+/// Digests that were let go of before there was a key lie in pages that others use now.
+#[test]
+fn the_first_key_leaves_no_digest_in_clear() {
+    const GONE: &[u8] = b"w4XnC9dLp1BvH6sR";
+    let dir = TempDir::new().unwrap();
+    let in_index = || {
+        let mut found = holding(dir.path(), &[MARK, GONE]);
+        found.retain(|name| name.starts_with("index.db"));
+        found
+    };
+    {
+        let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+        fill(&store);
+        let blobs: Vec<BlobId> = (0..40u64)
+            .map(|number| {
+                let uid = append(&store, MailboxId(2), &noise(number, 300));
+                let of: UidSet = [uid].into_iter().collect();
+                store.summaries(MailboxId(2), &of, 1).unwrap()[0].blob
+            })
+            .collect();
+        let long = GONE.repeat(200);
+        store.keep_digests(blobs.into_iter().map(|blob| (blob, long.clone())).collect());
+        let deleted = FlagChange::Add(system(SystemFlags::DELETED));
+        store.change_flags(MailboxId(2), &UidSet::all(), &deleted).unwrap();
+        store.expunge(MailboxId(2), None).unwrap();
+        for number in 0..200 {
+            append(&store, MailboxId(3), &noise(number, 90));
+        }
+    }
+    assert_eq!(in_index(), ["index.db"]);
+    // Somebody who reads keeps the log from being cut off: then it is owed.
+    let reader = rusqlite::Connection::open(dir.path().join("index.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM blobs").unwrap();
+    let owed = || {
+        let get = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'unwiped')";
+        reader.query_row(get, [], |row| row.get::<_, bool>(0)).unwrap()
+    };
+    drop(EmbeddedStore::open(dir.path(), with(under(1, &[]))).unwrap());
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(owed());
+    let store = EmbeddedStore::open(dir.path(), with(under(1, &[]))).unwrap();
+    assert!(!owed());
+    assert_eq!(in_index(), [""; 0]);
+    // And what is made from then on is never there.
+    append(&store, MailboxId(1), b"last");
+    assert_eq!(in_index(), [""; 0]);
 }
 
 #[test]

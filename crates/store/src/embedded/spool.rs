@@ -235,12 +235,13 @@ mod tests {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.execute_batch("CREATE TABLE segments (id INTEGER); CREATE TABLE digests (blob INTEGER)")
             .unwrap();
+        db.execute_batch("CREATE TABLE blobs (id INTEGER)").unwrap();
         db.execute_batch(keys::TABLES).unwrap();
         let mark = b"q8ZrT5mKx2WnV7cJ";
         let whole = mark.repeat(150_000);
         for encrypted in [false, true] {
             let masters = if encrypted { under(1, &[]) } else { keys::MasterKeys::default() };
-            let keys = Keys::open(&db, &masters).unwrap();
+            let keys = Keys::open(&db, &masters, &Real).unwrap();
             let files = Arc::new(Files::open(dir.path(), Arc::new(Real), keys).unwrap());
             let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
             spool.write(&whole[..600_000]).unwrap();
