@@ -455,6 +455,12 @@ fn probe(site: Arc<Site>, signers: Signers, threads: Arc<Threads>) -> http::Prob
         ] {
             metrics::counter!(name).absolute(value);
         }
+        if let Some(archive) = upkeep.archive {
+            let behind = archive
+                .behind_since
+                .map_or(0.0, |since| site.clock.now().duration_since(since).as_secs_f64().max(0.0));
+            metrics::gauge!("ceralacca_store_archive_behind_seconds").set(behind);
+        }
         tell_expiry(&site);
         let ready =
             signers.now.is_ready() && signers.next.as_ref().is_none_or(|next| next.is_ready());

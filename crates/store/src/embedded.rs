@@ -6,6 +6,7 @@
 //! | `index.db` and its `-wal`, `-shm` | everything but octets; synchronous, so a commit is on disk |
 //! | `segments/` | octets in pieces, each once (`pieces.rs`), a group at a time (`segments.rs`) |
 //! | `large/` | octets beyond 1 MiB that an older version stored, a file each |
+//! | `archived` | while the store is closed, and its archive has everything: where that ends |
 //! | `pin` | locked by whoever copies the store: nothing is unlinked meanwhile |
 //! | `search/` | an index of texts for each account, made again where it is missing |
 //! | `spool/` | what is still coming in; emptied when the store is opened |
@@ -17,13 +18,16 @@
 mod accounts;
 mod annotations;
 mod archive;
+mod archiver;
 mod backup;
 mod check;
 mod codec;
 mod compact;
+mod copies;
 mod disk;
 mod keys;
 mod lanes;
+mod line;
 mod list;
 mod log;
 mod mailboxes;
@@ -39,6 +43,7 @@ mod readers;
 mod recent;
 mod record;
 mod restore;
+mod resume;
 mod schema;
 mod seals;
 mod search;
@@ -62,6 +67,8 @@ mod care;
 mod edge;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod generations;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -132,6 +139,8 @@ struct Shared {
     room: octets::Room,
     stuck: compact::Stuck,
     done: Done,
+    /// How far the archive is, where there is one.
+    archive: Option<Arc<line::Line>>,
     listeners: RwLock<Vec<Listener>>,
     fault: Fault,
 }
@@ -511,7 +520,10 @@ impl Store for EmbeddedStore {
     }
 
     fn upkeep(&self) -> Upkeep {
-        self.shared.done.told()
+        Upkeep {
+            archive: self.shared.archive.as_ref().map(|line| line.told()),
+            ..self.shared.done.told()
+        }
     }
 
     fn listen(&self, listener: Listener) {

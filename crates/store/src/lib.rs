@@ -56,7 +56,7 @@ pub use seal::{
 };
 pub use tracker::{Digest, Follow, Mark, Overdue, Track, TrackState, Tracked};
 pub use transaction::{Committed, Delivery, Source, Transaction};
-pub use upkeep::{Compacted, Upkeep};
+pub use upkeep::{Archived, Compacted, Upkeep};
 
 /// Called after a commit with each mailbox whose messages or flags it changed, or which it deleted.
 /// It must not block, and must not call the store.

@@ -1,5 +1,7 @@
 //! What a store does for itself beside what it is asked.
 
+use crate::Timestamp;
+
 /// A piece of work that brought space back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compacted {
@@ -22,4 +24,14 @@ pub struct Upkeep {
     pub scrubbed_octets: u64,
     /// How often that found some that do not have theirs.
     pub damaged: u64,
+    /// How far the archive is; `None`: the store has none.
+    pub archive: Option<Archived>,
+}
+
+/// How far the archive of a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Archived {
+    /// When the first commit was that would be lost with the machine, or a little later; `None`: none
+    /// would.
+    pub behind_since: Option<Timestamp>,
 }

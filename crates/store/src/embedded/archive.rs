@@ -4,212 +4,260 @@
 //! 5f02a1c9e0b77d14/           a history: a store, as long as it was never put back to an earlier state
 //!     segments/0000002a       octets, as in the store, up to where they were committed
 //!     large/                  those with a file of their own, in a store that has any
-//!     00000001/               a generation: begun when the store is opened, and once a week
+//!     00000001/               a generation: begun once a week, and when the store was not closed
 //!         index.db            the index as it was then
 //!         base                which commit that was, when, and the hash of the file
 //!         commits             the pages of the index that each commit after it wrote (`stream.rs`)
-//!         head                the last commit that is whole, when it was, and where `commits` ends
+//!         head                the last commit that is whole, when it was, where `commits` and octets end
 //! ```
 //!
-//! The writer hands over, after each commit and before anybody is answered, what that wrote to the
-//! WAL; it waits for nothing. A thread gathers for [`LAG`], copies what the segments grew by, flushes
-//! that, then the pages, then the head: so whatever a head names is there. What the machine takes along
-//! when it burns are the commits of the last second, and what the disk of the archive had not flushed.
-//! A segment is unlinked only when the archive has what it is to have of it.
+//! Here is the writer's side. It hands over, after each commit and before anybody is answered, what that
+//! wrote to the WAL (`line.rs`), and waits for nothing. A thread (`archiver.rs`) gathers for a second,
+//! copies what the segments grew by (`copies.rs`), flushes that, then the pages, then the head: so
+//! whatever a head names is there. What the machine takes along when it burns are the commits of the
+//! last second, and what the disk of the archive had not flushed. A segment is unlinked only when the
+//! archive has what it is to have of it.
 //!
-//! An archive that cannot be written never stops the store: that is said, and once it can be written
-//! again another generation is begun. Not here: putting a store back (`restore.rs`).
+//! While a generation is begun, however long its copy of the index takes, commits go to the one before
+//! and to its own `commits`. An archive that cannot be written, or not even be looked at when the store
+//! is opened, never stops the store: that is said, and tried again after a pause that grows. Not here:
+//! putting a store back (`restore.rs`).
 
-use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::opening::known_segments;
-use super::segments::{self, flush_dir};
+use super::archiver::{Archiver, Generation};
+use super::disk::Disk;
+use super::line::{Base, Limits, Line, Look, Looked};
+use super::resume::End;
+use super::segments::flush_dir;
 use super::stream::{self, Commit, Head};
-use super::wal::Wal;
-use super::{backup, schema};
+use super::wal::{Wal, Wrote};
+use super::{keys, schema};
 use crate::StoreError;
 
-/// How long commits gather before they are archived: what may be lost with the machine.
-pub(super) const LAG: Duration = Duration::from_secs(1);
-/// Octets that wait for the archive at most: a disk that is slower is no archive for this load.
-const WAITING_OCTETS_MAX: usize = 256 * 1024 * 1024;
-/// Octets of pages archived together at most, beyond the first commit's.
-const BATCH_OCTETS_MAX: usize = 32 * 1024 * 1024;
-/// After this long another generation is begun: so much is gone through at most to put a store back.
-const GENERATION: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long an archive that failed is left alone.
-const RETRY: Duration = Duration::from_secs(60);
-
 pub(super) const TABLES: &str = "
--- Which history this is, and how many commits it has. No row: it is not archived.
+-- Which history this is, and how many commits it has. No row: it is not archived. A row without an id:
+-- how many it had when it was first opened without a look at the archive.
 CREATE TABLE IF NOT EXISTS history (id BLOB NOT NULL, commits INTEGER NOT NULL);
 ";
 
-/// What the archive has to be told next.
-enum Item {
-    /// Another generation begins: with the index as this connection sees it.
-    Base(Box<Connection>, Head),
-    Commit(Commit),
-}
-
-#[derive(Default)]
-struct Waiting {
-    items: VecDeque<Item>,
-    octets: usize,
-    closed: bool,
-}
-
-/// Between the writer and the thread that archives.
-#[derive(Default)]
-struct Line {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-    /// The last commit that is archived.
-    done: AtomicU64,
-    /// Nothing is archived until another generation is begun.
-    broken: AtomicBool,
-}
-
-impl Line {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets go of all that waits: it would lack what comes between.
-    fn break_off(&self, why: &dyn std::fmt::Display) {
-        if !self.broken.swap(true, Ordering::AcqRel) {
-            tracing::error!(error = %why, "the archive has a gap");
-        }
-        let mut waiting = self.lock();
-        waiting.items.clear();
-        waiting.octets = 0;
-    }
-
-    fn put(&self, item: Item) {
-        let octets = match &item {
-            Item::Base(..) => 0,
-            Item::Commit(commit) => commit.frames.len(),
-        };
-        let mut waiting = self.lock();
-        if waiting.octets + octets > WAITING_OCTETS_MAX {
-            drop(waiting);
-            return self.break_off(&"it is slower than the store");
-        }
-        waiting.octets += octets;
-        waiting.items.push_back(item);
-        drop(waiting);
-        self.changed.notify_all();
-    }
+/// Whether the archive was looked at since the store was opened.
+enum Seen {
+    Yes,
+    /// It could not be. The store's last commit was this when that began.
+    No(u64),
+    /// It is now: that goes into the index with the next commit.
+    Now(Looked),
 }
 
 /// The writer's side.
 pub(super) struct Archiving {
     index: PathBuf,
-    wal: Wal,
+    to: PathBuf,
+    history: Vec<u8>,
+    seen: Seen,
+    /// None: it is not known where the next commit will be.
+    wal: Option<Wal>,
     /// The last commit.
     last: Head,
-    begun: Instant,
+    /// When the last generation began.
+    begun: i64,
     line: Arc<Line>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Archiving {
     /// Begins to archive the store in `store`, whose writer has this connection and has written nothing
-    /// yet, to the folder `to`.
-    pub(super) fn open(store: &Path, db: &Connection, to: &Path) -> Result<Self, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(to)?;
-        let row = db.query_row("SELECT id, commits FROM history", [], |row| {
-            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
-        });
-        let known = match row.optional()? {
-            // One that is behind its own archive was put back to an earlier state.
-            Some((id, commits)) if stream::last_commit(&folder(to, &id))? <= Some(commits) => {
-                Some((id, commits))
-            }
-            _ => None,
-        };
-        let (id, commits) = match known {
+    /// yet, to the folder `to`. That this folder cannot be used is no error: it is tried again.
+    pub(super) fn open(
+        store: &Path,
+        db: &Connection,
+        to: &Path,
+        end: Option<End>,
+        limits: Limits,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StoreError> {
+        let (history, commits) = match known(db)? {
             Some(known) => known,
-            None => {
-                let id = super::keys::chance::<8>()?.to_vec();
-                db.execute_batch("BEGIN IMMEDIATE; DELETE FROM history")?;
-                db.execute("INSERT INTO history VALUES (?, 0)", [&id])?;
-                db.execute_batch("COMMIT")?;
-                (id, 0)
-            }
+            None => (begin_history(db)?, 0),
         };
-        let history = folder(to, &id);
-        let last_time = stream::last_time(&history)?;
-        let index = store.join("index.db");
-        let line = Arc::new(Line::default());
-        let last = Head { commit: commits, micros: last_time.max(now()), length: 0 };
+        // As long as the archive was not looked at, it is held against the commit before that.
+        let unseen = "SELECT commits FROM history WHERE id = x''";
+        let unseen = db.query_row(unseen, [], |row| row.get(0).map(i64::cast_unsigned));
+        let before = unseen.optional()?.unwrap_or(commits);
+        let now = now();
+        let head = Head { commit: commits, micros: now, length: 0, octets: (0, 0) };
+        let line = Arc::new(Line::new(limits, head));
         let mut archiving = Self {
-            wal: Wal::follow(db, &index)?,
-            index,
-            last,
-            begun: Instant::now(),
+            index: store.join("index.db"),
+            to: to.to_owned(),
+            history,
+            seen: Seen::Yes,
+            wal: None,
+            last: head,
+            begun: now,
             line: Arc::clone(&line),
             thread: None,
         };
-        archiving.begin()?;
-        let archive = Archive { store: store.to_owned(), history, line, generation: None };
+        let mut whole = None;
+        match look(&folder(to, &archiving.history), before) {
+            Ok(looked) => {
+                db.execute("DELETE FROM history WHERE id = x''", [])?;
+                if !looked.same {
+                    (archiving.history, archiving.last.commit) = (begin_history(db)?, 0);
+                    line.count(archiving.last);
+                }
+                archiving.last.micros = looked.micros.max(now);
+                whole = archiving.resume(db, end.filter(|_| looked.same))?;
+                if whole.is_none() {
+                    archiving.begin(db, false)?;
+                }
+            }
+            Err(error) => {
+                let note = "INSERT INTO history SELECT x'', ?1
+                            WHERE NOT EXISTS (SELECT 1 FROM history WHERE id = x'')";
+                db.execute(note, [before.cast_signed()])?;
+                archiving.seen = Seen::No(before);
+                line.not_seen(&error);
+            }
+        }
+        let history = folder(to, &archiving.history);
+        let archiver = Archiver::new(store, history, whole, line, disk);
         let thread = std::thread::Builder::new().name("store-archive".into());
-        archiving.thread = Some(thread.spawn(move || archive.run())?);
+        archiving.thread = Some(thread.spawn(move || archiver.run())?);
         Ok(archiving)
     }
 
     /// Counts a commit, in its transaction.
-    pub(super) fn count(db: &Connection) -> Result<(), StoreError> {
-        db.prepare_cached("UPDATE history SET commits = commits + 1")?.execute([])?;
+    pub(super) fn count(&mut self, db: &Connection) -> Result<(), StoreError> {
+        if let Seen::Now(looked) = self.seen {
+            if looked.same {
+                db.execute("DELETE FROM history WHERE id = x''", [])?;
+            } else {
+                self.history = keys::chance::<8>()?.to_vec();
+                db.execute("DELETE FROM history", [])?;
+                db.execute("INSERT INTO history VALUES (?, 0)", [&self.history])?;
+            }
+        }
+        db.prepare_cached("UPDATE history SET commits = commits + 1 WHERE id <> x''")?
+            .execute([])?;
         Ok(())
     }
 
     /// Hands over what a commit wrote, just after it. `ends`: of the segments that it wrote to.
-    pub(super) fn committed(&mut self, ends: &[(u64, u64)]) {
+    pub(super) fn committed(&mut self, db: &Connection, ends: &[(u64, u64)]) {
+        let mut again = false;
+        if let Seen::Now(looked) = self.seen {
+            if !looked.same {
+                self.last.commit = 0;
+            }
+            self.last.micros = self.last.micros.max(looked.micros);
+            (self.seen, again) = (Seen::Yes, true);
+        }
         self.last.commit += 1;
         self.last.micros = self.last.micros.max(now());
-        let broken = self.line.broken.load(Ordering::Acquire);
-        match self.wal.commit() {
-            Ok(frames) if !broken => self.line.put(Item::Commit(Commit {
-                number: self.last.commit,
-                micros: self.last.micros,
-                frames,
-                ends: ends.to_vec(),
-            })),
-            Ok(_) => {}
-            Err(error) => return self.line.break_off(&error),
-        }
-        let old = self.begun.elapsed();
-        if (broken && old > RETRY || old > GENERATION)
-            && let Err(error) = self.begin()
+        self.line.count(self.last);
+        again |= match self.hand_over(ends) {
+            Ok(too_much) => too_much,
+            Err(error) => {
+                self.wal = None;
+                return self.line.break_off(&error);
+            }
+        };
+        let age = u64::try_from(self.last.micros.saturating_sub(self.begun)).unwrap_or(0);
+        let old = Duration::from_micros(age) >= self.line.limits.generation;
+        if (again || old && self.line.is_at_ease() || self.line.is_due_again())
+            && let Err(error) = self.go_on(db)
         {
+            self.wal = None;
             self.line.break_off(&error);
         }
     }
 
-    /// Begins a generation: with the index as it is now, between two commits.
-    fn begin(&mut self) -> Result<(), StoreError> {
-        self.begun = Instant::now();
-        let db = schema::reader(&self.index)?;
-        db.execute_batch("BEGIN")?;
-        // Only with the first look is it certain which state is seen.
-        db.query_row("SELECT commits FROM history", [], |_| Ok(()))?;
-        // What waits is of the generation before, which ends there.
-        if self.line.broken.swap(false, Ordering::AcqRel) {
-            self.line.done.store(self.last.commit, Ordering::Release);
+    /// Reads what the last commit wrote, and hands it over. Whether another generation has to begin.
+    fn hand_over(&mut self, ends: &[(u64, u64)]) -> Result<bool, StoreError> {
+        if self.line.is_broken() {
+            self.wal = None;
         }
-        self.line.put(Item::Base(Box::new(db), Head { length: 0, ..self.last }));
+        let Some(wal) = &mut self.wal else { return Ok(false) };
+        let Head { commit: number, micros, .. } = self.last;
+        match wal.commit()? {
+            Wrote::Frames(frames) => {
+                self.line.put(Commit { number, micros, frames, ends: ends.to_vec() });
+                Ok(false)
+            }
+            // The next generation begins with what it did, so nothing is lacking.
+            Wrote::TooMuch => Ok(true),
+        }
+    }
+
+    /// Begins a generation, or has the folder looked at when it was not yet.
+    fn go_on(&mut self, db: &Connection) -> Result<(), StoreError> {
+        match self.seen {
+            Seen::Yes => self.begin(db, true)?,
+            Seen::Now(_) => {}
+            Seen::No(commits) => match self.line.looked() {
+                Some(looked) => self.seen = Seen::Now(looked),
+                None => {
+                    let history = folder(&self.to, &self.history);
+                    self.line.look(Look { history, commits });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Has the generation go on that ended when the store was closed, if the index is as it was then.
+    fn resume(
+        &mut self,
+        db: &Connection,
+        end: Option<End>,
+    ) -> Result<Option<Generation>, StoreError> {
+        let Some(end) = end else { return Ok(None) };
+        let wal = Wal::follow(db, &self.index, self.line.limits.commit_octets_max)?;
+        if !wal.is_empty() {
+            return Ok(None);
+        }
+        let history = folder(&self.to, &self.history);
+        let resumed = end.find(&history, self.last.commit).and_then(|found| {
+            let Some((folder, begun, head)) = found else { return Ok(None) };
+            Ok(Some((begun, head, Generation::resume(folder, head)?)))
+        });
+        match resumed {
+            Ok(Some((begun, head, generation))) => {
+                (self.wal, self.begun) = (Some(wal), begun);
+                self.line.resume(head);
+                Ok(Some(generation))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                tracing::warn!(%error, "the archive cannot go on where it ends: another generation begins");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Begins a generation: with the index as it is now, between two commits. `exact`: it is just after one.
+    fn begin(&mut self, db: &Connection, exact: bool) -> Result<(), StoreError> {
+        self.begun = self.last.micros;
+        let octets_max = self.line.limits.commit_octets_max;
+        let reader = schema::reader(&self.index)?;
+        reader.execute_batch("BEGIN")?;
+        // Only with the first look is it certain which state is seen.
+        reader.query_row("SELECT commits FROM history", [], |_| Ok(()))?;
+        if self.wal.is_none() {
+            self.wal = Some(Wal::follow(db, &self.index, octets_max)?);
+        }
+        let history = folder(&self.to, &self.history);
+        self.line.begin(Base { db: reader, head: self.last, exact, history });
         Ok(())
     }
 
@@ -220,14 +268,28 @@ impl Archiving {
 
     /// Whether the archive has all up to this commit, or will never have it.
     pub(super) fn has(&self, commit: u64) -> bool {
-        self.line.broken.load(Ordering::Acquire) || self.line.done.load(Ordering::Acquire) >= commit
+        self.line.has(commit)
+    }
+
+    /// How far the archive is.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// After this long without a commit the writer is to ask whether one is wanted.
+    pub(super) fn idle(&self) -> Duration {
+        self.line.limits.retry
+    }
+
+    /// Whether a commit is wanted though there is nothing to commit: to begin again with.
+    pub(super) fn wants_a_commit(&self) -> bool {
+        matches!(self.seen, Seen::Now(_)) || self.line.is_due_again()
     }
 }
 
 impl Drop for Archiving {
     fn drop(&mut self) {
-        self.line.lock().closed = true;
-        self.line.changed.notify_all();
+        self.line.close();
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
             tracing::error!("the archive of the store panicked");
         }
@@ -238,183 +300,38 @@ fn now() -> i64 {
     Timestamp::now().as_microsecond()
 }
 
+/// The history that a store is in, and how many commits that has.
+fn known(db: &Connection) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+    let row = db.query_row("SELECT id, commits FROM history WHERE id <> x''", [], |row| {
+        Ok((row.get(0)?, row.get(1).map(i64::cast_unsigned)?))
+    });
+    Ok(row.optional()?)
+}
+
+/// Has a store begin a history of its own.
+fn begin_history(db: &Connection) -> Result<Vec<u8>, StoreError> {
+    let id = keys::chance::<8>()?.to_vec();
+    db.execute_batch("BEGIN IMMEDIATE; DELETE FROM history")?;
+    db.execute("INSERT INTO history VALUES (?, 0)", [&id])?;
+    db.execute_batch("COMMIT")?;
+    Ok(id)
+}
+
 /// The folder of a history.
 fn folder(archive: &Path, id: &[u8]) -> PathBuf {
     archive.join(id.iter().map(|octet| format!("{octet:02x}")).collect::<String>())
 }
 
-/// A generation that is written to.
-struct Generation {
-    folder: PathBuf,
-    commits: File,
-    head: Head,
+/// Looks at the archive of a store that has so many commits, and makes its folder.
+pub(super) fn look(history: &Path, commits: u64) -> Result<Looked, StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(parent(history))?;
+    let last = stream::last_head(history)?;
+    // One that is behind its own archive was put back to an earlier state.
+    let same = last.is_none_or(|last| last.commit <= commits);
+    Ok(Looked { same, micros: last.map_or(i64::MIN, |last| last.micros) })
 }
 
-/// The thread's own.
-struct Archive {
-    store: PathBuf,
-    history: PathBuf,
-    line: Arc<Line>,
-    generation: Option<Generation>,
-}
-
-impl Archive {
-    fn run(mut self) {
-        while let Some(items) = self.next() {
-            for item in items {
-                let done = match item {
-                    Batch::Base(db, head) => self.begin(db, head),
-                    Batch::Commits(commits) => self.write(commits),
-                };
-                if let Err(error) = done {
-                    self.generation = None;
-                    self.line.break_off(&error);
-                    break;
-                }
-            }
-        }
-    }
-
-    /// What has gathered; nothing when nothing more will.
-    fn next(&self) -> Option<Vec<Batch>> {
-        let mut waiting = self.line.lock();
-        while waiting.items.is_empty() {
-            if waiting.closed {
-                return None;
-            }
-            waiting = self.line.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        let more = |waiting: &mut Waiting| !waiting.closed && waiting.octets < BATCH_OCTETS_MAX;
-        let gathered = self.line.changed.wait_timeout_while(waiting, LAG, more);
-        let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        let (mut batches, mut octets) = (Vec::new(), 0);
-        while octets < BATCH_OCTETS_MAX {
-            match waiting.items.pop_front() {
-                None => break,
-                Some(Item::Base(db, head)) => batches.push(Batch::Base(db, head)),
-                Some(Item::Commit(commit)) => {
-                    octets += commit.frames.len();
-                    match batches.last_mut() {
-                        Some(Batch::Commits(commits)) => commits.push(commit),
-                        _ => batches.push(Batch::Commits(vec![commit])),
-                    }
-                }
-            }
-        }
-        waiting.octets -= octets.min(waiting.octets);
-        Some(batches)
-    }
-
-    /// Begins a generation with the index that a connection sees.
-    fn begin(&mut self, db: Box<Connection>, head: Head) -> Result<(), StoreError> {
-        self.generation = None;
-        DirBuilder::new().recursive(true).mode(0o700).create(self.history.join("segments"))?;
-        let number = stream::generations(&self.history)?.last().map_or(1, |(last, _)| last + 1);
-        let folder = self.history.join(format!("{number:08}"));
-        DirBuilder::new().mode(0o700).create(&folder)?;
-        let begun = self.fill(&folder, db, head);
-        if begun.is_err()
-            && let Err(error) = fs::remove_dir_all(&folder)
-        {
-            tracing::warn!(%error, folder = %folder.display(), "a generation that failed stays in the archive");
-        }
-        self.generation = Some(begun?);
-        tracing::info!(folder = %folder.display(), "the archive has another generation");
-        self.line.done.fetch_max(head.commit, Ordering::AcqRel);
-        Ok(())
-    }
-
-    /// Copies what a generation begins with.
-    fn fill(
-        &self,
-        folder: &Path,
-        db: Box<Connection>,
-        head: Head,
-    ) -> Result<Generation, StoreError> {
-        let segments = self.history.join("segments");
-        let index = folder.join("index.db");
-        {
-            let mut copy = Connection::open(&index)?;
-            let step = Backup::new(&db, &mut copy)?.step(-1)?;
-            if step != StepResult::Done {
-                return Err(StoreError::Medium(format!("the index is not copied: {step:?}")));
-            }
-        }
-        let (known, large) = (known_segments(&db)?, backup::large(&db)?);
-        // As long as it is open, the WAL of the store grows.
-        drop(db);
-        for (segment, end) in known {
-            self.copy_segment(segment, end)?;
-        }
-        backup::copy_large(&self.store, &self.history, &large)?;
-        flush_dir(&segments)?;
-        let copied = File::open(&index)?;
-        copied.sync_all()?;
-        let commits = File::options().write(true).create_new(true).open(folder.join("commits"))?;
-        commits.sync_all()?;
-        stream::write_base(folder, head, stream::hash_of(&copied)?)?;
-        stream::write_head(folder, head)?;
-        for folder in [folder, &self.history, &parent(&self.history)] {
-            flush_dir(folder)?;
-        }
-        Ok(Generation { folder: folder.to_owned(), commits, head })
-    }
-
-    fn write(&mut self, batch: Vec<Commit>) -> Result<(), StoreError> {
-        let mut ends = std::collections::BTreeMap::new();
-        for (segment, end) in batch.iter().flat_map(|commit| &commit.ends) {
-            ends.insert(*segment, *end);
-        }
-        for (segment, end) in ends {
-            self.copy_segment(segment, end)?;
-        }
-        let Some(generation) = &mut self.generation else {
-            return Err(StoreError::Medium("the archive has no generation to go on with".into()));
-        };
-        let Some(last) = batch.last() else { return Ok(()) };
-        let frame = stream::frame(&batch)?;
-        generation.commits.write_all_at(&frame, generation.head.length)?;
-        generation.commits.sync_data()?;
-        let length = generation.head.length + frame.len() as u64;
-        generation.head = Head { commit: last.number, micros: last.micros, length };
-        stream::write_head(&generation.folder, generation.head)?;
-        self.line.done.fetch_max(last.number, Ordering::AcqRel);
-        Ok(())
-    }
-
-    /// Brings the archive's copy of a segment to this length, and makes it certain.
-    fn copy_segment(&self, number: u64, end: u64) -> Result<(), StoreError> {
-        let folder = self.history.join("segments");
-        let copy =
-            File::options().append(true).create(true).open(segments::path(&folder, number))?;
-        let mut at = copy.metadata()?.len();
-        if at >= end {
-            return Ok(());
-        }
-        let new = at == 0;
-        let source = File::open(segments::path(&self.store.join("segments"), number))?;
-        let mut buffer = vec![0; 1024 * 1024];
-        while at < end {
-            let octets = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            source.read_exact_at(&mut buffer[..octets], at)?;
-            std::io::Write::write_all(&mut &copy, &buffer[..octets])?;
-            at += octets as u64;
-        }
-        copy.sync_data()?;
-        if new {
-            flush_dir(&folder)?;
-        }
-        Ok(())
-    }
-}
-
-/// What is archived in one go.
-enum Batch {
-    Base(Box<Connection>, Head),
-    Commits(Vec<Commit>),
-}
-
-fn parent(path: &Path) -> PathBuf {
+pub(super) fn parent(path: &Path) -> PathBuf {
     path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
@@ -424,7 +341,7 @@ pub(super) fn forget(db: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes what a crash left of a file that was written under another name.
+/// Writes a file whole under another name, and gives it its own.
 pub(super) fn replace(folder: &Path, name: &str, octets: &[u8]) -> Result<(), StoreError> {
     let part = folder.join(format!("{name}.part"));
     let file = File::create(&part)?;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::disk::{Disk, Real};
 use super::faults::{copy_dir, picture};
+use super::line::Limits;
 use super::sealed::under;
 use super::stream::{self, Head};
 use super::tests::{noise, small};
@@ -16,28 +18,32 @@ use super::*;
 use crate::contract::*;
 use crate::{Charge, FlagChange, Flags, Follow, NewJob, Source, SystemFlags, TrackState};
 
-struct Place {
-    root: TempDir,
+pub(super) struct Place {
+    pub(super) root: TempDir,
     keys: MasterKeys,
 }
 
 impl Place {
-    fn new(keys: MasterKeys) -> Self {
+    pub(super) fn new(keys: MasterKeys) -> Self {
         Self { root: TempDir::new().unwrap(), keys }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    fn open(&self) -> EmbeddedStore {
+    pub(super) fn open(&self) -> EmbeddedStore {
+        self.open_within(Arc::new(Real), quick())
+    }
+
+    pub(super) fn open_within(&self, disk: Arc<dyn Disk>, limits: Limits) -> EmbeddedStore {
         let archive = Some(self.path("archive"));
         let options = Options { archive, keys: self.keys.clone(), ..small() };
-        EmbeddedStore::open(&self.path("store"), options).unwrap()
+        EmbeddedStore::open_within(&self.path("store"), options, disk, limits).unwrap()
     }
 
     /// Puts the store back, and looks it over.
-    fn restored(&self, from: &Path, at: Timestamp) -> (Restored, Vec<String>) {
+    pub(super) fn restored(&self, from: &Path, at: Timestamp) -> (Restored, Vec<String>) {
         let to = self.path("restored");
         let restored = restore(from, at, &to, &mut |done, all| assert!(done <= all)).unwrap();
         let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
@@ -61,22 +67,41 @@ impl Place {
     }
 
     /// The folder of the only history, and of a generation in it; nothing as long as none was begun.
-    fn begun(&self, number: u64) -> Option<PathBuf> {
+    pub(super) fn begun(&self, number: u64) -> Option<PathBuf> {
         let histories: Vec<_> = fs::read_dir(self.path("archive")).unwrap().collect();
         assert!(histories.len() <= 1);
         let history = histories.first()?.as_ref().unwrap();
         Some(history.path().join(format!("{number:08}")))
     }
 
-    fn generation(&self, number: u64) -> PathBuf {
+    pub(super) fn generation(&self, number: u64) -> PathBuf {
         self.begun(number).unwrap()
     }
 
-    /// Waits until all that was committed is archived.
-    fn settle(&self, generation: u64) -> Head {
+    /// Waits until nothing would be lost with the machine.
+    pub(super) fn catch_up(store: &EmbeddedStore) {
+        let began = std::time::Instant::now();
+        while store.upkeep().archive.unwrap().behind_since.is_some() {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            std::thread::yield_now();
+        }
+    }
+
+    /// As if the store had not been closed but had crashed: its archive does not go on where it ends.
+    pub(super) fn crash(&self) {
+        fs::remove_file(self.path("store/archived")).unwrap();
+    }
+
+    /// How many commits the store has.
+    pub(super) fn commits(&self) -> u64 {
         let db = rusqlite::Connection::open(self.path("store/index.db")).unwrap();
-        let get = "SELECT commits FROM history";
-        let last: u64 = db.query_row(get, [], |row| row.get(0).map(i64::cast_unsigned)).unwrap();
+        let get = "SELECT commits FROM history WHERE id <> x''";
+        db.query_row(get, [], |row| row.get(0).map(i64::cast_unsigned)).unwrap()
+    }
+
+    /// Waits until all that was committed is archived.
+    pub(super) fn settle(&self, generation: u64) -> Head {
+        let last = self.commits();
         let began = std::time::Instant::now();
         loop {
             let begun = self.begun(generation);
@@ -90,19 +115,24 @@ impl Place {
     }
 }
 
+/// Commits are archived soon; what failed is left alone for longer than a test takes.
+pub(super) fn quick() -> Limits {
+    Limits { lag: Duration::from_millis(10), ..Limits::default() }
+}
+
 fn gone(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }
 
 /// A moment, and what the store was then.
-type Moment = (Timestamp, Vec<String>);
+pub(super) type Moment = (Timestamp, Vec<String>);
 
 /// Has three threads write, expunge and compact, and notes moments between two calls of any.
-fn load(store: &EmbeddedStore, seed: u64, moments: usize) -> Vec<Moment> {
+pub(super) fn load(store: &EmbeddedStore, seed: u64, moments: usize) -> Vec<Moment> {
     let (still, done) = (RwLock::new(()), AtomicBool::new(false));
     let deleted = FlagChange::Add(system(SystemFlags::DELETED));
     std::thread::scope(|scope| {
@@ -150,7 +180,13 @@ fn moments_come_back(keys: MasterKeys) {
             store.add_account(anna, at(0)).unwrap();
         }
         moments.extend(load(&store, generation, 5));
+        Place::catch_up(&store);
+        drop(store);
+        if generation == 1 {
+            place.crash();
+        }
     }
+    assert!(place.generation(2).is_dir());
     let archive = place.path("archive");
     for (number, (time, expected)) in moments.iter().enumerate() {
         let (restored, found) = place.restored(&archive, *time);
@@ -291,6 +327,7 @@ fn a_store_that_was_put_back_has_two_pasts() {
         let store = place.open();
         store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
         moments.extend(load(&store, 1, 2));
+        Place::catch_up(&store);
     }
     let back = place.path("back");
     let archive = place.path("archive");
@@ -301,6 +338,7 @@ fn a_store_that_was_put_back_has_two_pasts() {
         let store = place.open();
         assert_eq!(picture(&store), moments[0].1);
         moments.extend(load(&store, 2, 2));
+        Place::catch_up(&store);
     }
     assert_eq!(fs::read_dir(&archive).unwrap().count(), 2);
     // So it is when the folder of the store itself was put back by other means.
@@ -309,7 +347,11 @@ fn a_store_that_was_put_back_has_two_pasts() {
     moments.extend(load(&place.open(), 3, 1));
     fs::remove_dir_all(place.path("store")).unwrap();
     fs::rename(&copy, place.path("store")).unwrap();
-    moments.extend(load(&place.open(), 4, 1));
+    {
+        let store = place.open();
+        moments.extend(load(&store, 4, 1));
+        Place::catch_up(&store);
+    }
     assert_eq!(fs::read_dir(&archive).unwrap().count(), 3);
     for (number, (time, expected)) in moments.iter().enumerate() {
         assert_eq!(place.restored(&archive, *time).1, *expected, "moment {number}");

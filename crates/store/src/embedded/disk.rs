@@ -15,6 +15,12 @@ pub(super) enum Step {
     Commit,
     /// It is committed; nobody has been told yet.
     Committed,
+    /// A part of the index is about to be copied to the archive. Not now (`WouldBlock`): a little later.
+    ArchiveIndex,
+    /// The same, of octets.
+    ArchiveOctets,
+    /// The archive's copy of a segment is about to be flushed.
+    ArchiveFlush,
 }
 
 /// Asked before each step; an error makes it fail, without having been done.

@@ -10,9 +10,11 @@ use std::thread::JoinHandle;
 use super::archive::{self, Archiving};
 use super::disk::{Disk, Real};
 use super::keys::Keys;
+use super::line::Limits;
 use super::octets::{Files, Prepared};
 use super::readers::Readers;
 use super::recent::Recent;
+use super::resume::End;
 use super::segments::Segments;
 use super::txn::{Counters, Txn};
 use super::upkeep::{Done, Pace};
@@ -38,12 +40,22 @@ impl EmbeddedStore {
         options: Options,
         disk: Arc<dyn Disk>,
     ) -> Result<Self, StoreError> {
+        Self::open_within(dir, options, disk, Limits::default())
+    }
+
+    pub(super) fn open_within(
+        dir: &Path,
+        options: Options,
+        disk: Arc<dyn Disk>,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let lock = File::create(dir.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::Medium("in use by another process".into()),
             TryLockError::Error(error) => error.into(),
         })?;
+        let end = End::take(dir)?;
         let index = dir.join("index.db");
         let db = schema::writer(&index)?;
         let counters = Counters::load(&db)?;
@@ -62,7 +74,9 @@ impl EmbeddedStore {
             segments.seal(*last);
         }
         let archive = match &options.archive {
-            Some(folder) => Some(Archiving::open(dir, &db, folder)?),
+            Some(folder) => {
+                Some(Archiving::open(dir, &db, folder, end, limits, Arc::clone(&disk))?)
+            }
             None => {
                 archive::forget(&db)?;
                 None
@@ -85,6 +99,7 @@ impl EmbeddedStore {
             room: octets::Room::default(),
             stuck: compact::Stuck::default(),
             done: Done::default(),
+            archive: archive.as_ref().map(|archive| Arc::clone(archive.line())),
             listeners: RwLock::default(),
             fault: Fault::default(),
         });

@@ -134,6 +134,7 @@ fn promote(flushed: &mut Contents, now: Contents, done: Option<Step>) {
         Some(Step::Commit) => path.starts_with("index.db-wal"),
         Some(Step::Checkpoint) => !path.starts_with("segments"),
         Some(Step::Write | Step::Committed) | None => false,
+        Some(Step::ArchiveIndex | Step::ArchiveOctets | Step::ArchiveFlush) => false,
     };
     flushed.retain(|path, _| now.contains_key(path) || !certain(path));
     for (path, octets) in now {

@@ -17,7 +17,7 @@ use super::keys::Keys;
 use super::octets::Files;
 use super::opening::known_segments;
 use super::segments::{self, flush_dir};
-use super::stream::{self, Commit, Head, Reader, torn};
+use super::stream::{self, Base, Commit, Head, Reader, torn};
 use super::{archive, wal};
 use crate::StoreError;
 
@@ -39,8 +39,7 @@ pub struct Restored {
 struct Generation {
     history: PathBuf,
     folder: PathBuf,
-    base: Head,
-    hash: blake3::Hash,
+    base: Base,
     head: Head,
 }
 
@@ -72,7 +71,8 @@ pub fn restore(
     if let Some(next) =
         all.get(chosen + 1).filter(|next| whole && next.history == generation.history)
     {
-        restored.missing = next.base.commit.saturating_sub(restored.commit);
+        let after = restored.commit + u64::from(next.base.exact);
+        restored.missing = next.base.commit.saturating_sub(after);
     }
     restored.octets = octets(generation, &part, tell)?;
     backup::finish(&part, to)?;
@@ -90,9 +90,7 @@ fn generations(archive: &Path) -> Result<Vec<Generation>, StoreError> {
         for (_, folder) in stream::generations(&history)? {
             let history = history.clone();
             match (stream::read_base(&folder)?, stream::read_head(&folder)?) {
-                (Some((base, hash)), Some(head)) => {
-                    all.push(Generation { history, folder, base, hash, head });
-                }
+                (Some(base), Some(head)) => all.push(Generation { history, folder, base, head }),
                 // The head comes last: without it nothing was ever said to be there.
                 (_, None) => {}
                 (None, Some(_)) => return Err(torn(&folder, "it has a head and no base")),
@@ -115,7 +113,7 @@ fn pages(generation: &Generation, until: i64, part: &Path) -> Result<Restored, S
     let target = part.join("index.db");
     fs::copy(&source, &target)?;
     let index = File::options().read(true).write(true).open(&target)?;
-    if stream::hash_of(&index)? != generation.hash {
+    if stream::hash_of(&index)? != base.hash {
         return Err(torn(&source, "it does not have its hash"));
     }
     let mut page = [0; 2];
@@ -125,7 +123,7 @@ fn pages(generation: &Generation, until: i64, part: &Path) -> Result<Restored, S
         1 => 65_536,
         page => page,
     };
-    let mut done = *base;
+    let mut done = Head { commit: base.commit, micros: base.micros, ..*head };
     let mut commits = Reader::open(folder, *head)?;
     'all: while let Some(frame) = commits.next()? {
         for commit in frame {
@@ -136,7 +134,7 @@ fn pages(generation: &Generation, until: i64, part: &Path) -> Result<Restored, S
                 return Err(torn(folder, "a commit is missing"));
             }
             apply(&index, &commit, page).ok_or_else(|| torn(folder, "a commit has no pages"))??;
-            done = Head { commit: commit.number, micros: commit.micros, length: 0 };
+            (done.commit, done.micros) = (commit.number, commit.micros);
         }
     }
     if head.micros <= until && done.commit != head.commit {

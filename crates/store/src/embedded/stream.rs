@@ -1,6 +1,8 @@
 //! The files of an archive: written whole or known not to be.
 //!
-//! `base` and `head` are a line each. `commits` is frames, each what was archived in one go:
+//! `base` and `head` are a line each: a commit, its time in microseconds, and of a head where `commits`
+//! ends, the last segment and where that ends (heads of older programs have only the first three);
+//! of a base the hash of the index, and whether the time is that of the commit. `commits` is frames, each what was archived in one go:
 //!
 //! ```text
 //! "CRA1"  octets (4)  octets as they lie here (4)  BLAKE3 of what follows (32)   little-endian
@@ -30,12 +32,14 @@ const LEVEL: i32 = 1;
 /// Octets of `base` and `head` at most.
 const LINE_OCTETS_MAX: u64 = 256;
 
-/// A commit: which it is, when it was, and where `commits` ends after it.
+/// A commit: which it is, when it was, and where `commits` and the octets end after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) commit: u64,
     pub(super) micros: i64,
     pub(super) length: u64,
+    /// The last segment, and where it ends: of those before it all is archived.
+    pub(super) octets: (u64, u64),
 }
 
 /// What a commit did.
@@ -73,16 +77,7 @@ pub(super) fn generations(history: &Path) -> Result<Vec<(u64, PathBuf)>, StoreEr
 }
 
 /// The last commit that a history has, of whichever generation.
-pub(super) fn last_commit(history: &Path) -> Result<Option<u64>, StoreError> {
-    Ok(last_head(history)?.map(|head| head.commit))
-}
-
-/// When that was; long ago when there is none.
-pub(super) fn last_time(history: &Path) -> Result<i64, StoreError> {
-    Ok(last_head(history)?.map_or(i64::MIN, |head| head.micros))
-}
-
-fn last_head(history: &Path) -> Result<Option<Head>, StoreError> {
+pub(super) fn last_head(history: &Path) -> Result<Option<Head>, StoreError> {
     let mut last: Option<Head> = None;
     for (_, folder) in generations(history)? {
         // One without a head was never begun.
@@ -95,7 +90,8 @@ fn last_head(history: &Path) -> Result<Option<Head>, StoreError> {
 
 /// Writes the head of a generation.
 pub(super) fn write_head(folder: &Path, head: Head) -> Result<(), StoreError> {
-    let line = format!("{} {} {}\n", head.commit, head.micros, head.length);
+    let Head { commit, micros, length, octets: (segment, end) } = head;
+    let line = format!("{commit} {micros} {length} {segment} {end}\n");
     replace(folder, "head", line.as_bytes())
 }
 
@@ -108,31 +104,47 @@ pub(super) fn read_head(folder: &Path) -> Result<Option<Head>, StoreError> {
         let commit = words.next()?.parse().ok()?;
         let micros = words.next()?.parse().ok()?;
         let length = words.next()?.parse().ok()?;
-        Some(Head { commit, micros, length })
+        let octets = match words.next() {
+            None => (0, 0),
+            Some(segment) => (segment.parse().ok()?, words.next()?.parse().ok()?),
+        };
+        Some(Head { commit, micros, length, octets })
     })();
     head.filter(|_| words.next().is_none()).map(Some).ok_or_else(damaged)
 }
 
-/// Writes which commit a generation begins with, and what its index is known by.
-pub(super) fn write_base(folder: &Path, base: Head, hash: blake3::Hash) -> Result<(), StoreError> {
-    let line = format!("{} {} {hash}\n", base.commit, base.micros);
-    replace(folder, "base", line.as_bytes())
+/// What a generation begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Base {
+    pub(super) commit: u64,
+    pub(super) micros: i64,
+    /// That is when the commit was; else it was some time before.
+    pub(super) exact: bool,
+    /// What its index is known by.
+    pub(super) hash: blake3::Hash,
+}
+
+/// Writes what a generation begins with.
+pub(super) fn write_base(folder: &Path, base: Base) -> Result<(), StoreError> {
+    let Base { commit, micros, exact, hash } = base;
+    let exact = if exact { " exact" } else { "" };
+    replace(folder, "base", format!("{commit} {micros} {hash}{exact}\n").as_bytes())
 }
 
 /// What a generation begins with; nothing when it was never begun.
-pub(super) fn read_base(folder: &Path) -> Result<Option<(Head, blake3::Hash)>, StoreError> {
+pub(super) fn read_base(folder: &Path) -> Result<Option<Base>, StoreError> {
     let Some(line) = read_line(&folder.join("base"))? else { return Ok(None) };
     let mut words = line.split_whitespace();
     let base = (|| {
         let commit = words.next()?.parse().ok()?;
         let micros = words.next()?.parse().ok()?;
         let hash = blake3::Hash::from_hex(words.next()?).ok()?;
-        Some((Head { commit, micros, length: 0 }, hash))
+        Some(Base { commit, micros, exact: words.next() == Some("exact"), hash })
     })();
     base.map(Some).ok_or_else(|| torn(&folder.join("base"), "it has no numbers"))
 }
 
-fn read_line(file: &Path) -> Result<Option<String>, StoreError> {
+pub(super) fn read_line(file: &Path) -> Result<Option<String>, StoreError> {
     let open = match File::open(file) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         open => open?,

@@ -38,6 +38,7 @@ impl Done {
             freed_octets: told(&self.freed_octets),
             scrubbed_octets: told(&self.scrubbed_octets),
             damaged: told(&self.damaged),
+            archive: None,
         }
     }
 }

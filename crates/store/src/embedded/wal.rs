@@ -16,8 +16,13 @@ use crate::StoreError;
 const HEADER_OCTETS: usize = 32;
 /// Octets of a frame before its page.
 pub(super) const FRAME_OCTETS: usize = 24;
-/// Octets that one commit may write: more than any has.
-const COMMIT_OCTETS_MAX: usize = 1024 * 1024 * 1024;
+/// What a commit wrote.
+pub(super) enum Wrote {
+    /// These frames.
+    Frames(Vec<u8>),
+    /// More than is handed over.
+    TooMuch,
+}
 
 /// Where the next commit will be.
 pub(super) struct Wal {
@@ -26,11 +31,17 @@ pub(super) struct Wal {
     salts: [u8; 8],
     next: u64,
     page: usize,
+    octets_max: usize,
 }
 
 impl Wal {
-    /// Follows the WAL from where it ends now.
-    pub(super) fn follow(db: &Connection, index: &Path) -> Result<Self, StoreError> {
+    /// Follows the WAL from where it ends now. Of a commit that writes more than so many octets it is only
+    /// told that it does.
+    pub(super) fn follow(
+        db: &Connection,
+        index: &Path,
+        octets_max: usize,
+    ) -> Result<Self, StoreError> {
         let mut path = index.as_os_str().to_owned();
         path.push("-wal");
         let page: i64 = db.query_row("PRAGMA page_size", [], |row| row.get(0))?;
@@ -39,11 +50,16 @@ impl Wal {
             db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1))?;
         let next =
             HEADER_OCTETS as u64 + frames.max(0).cast_unsigned() * (FRAME_OCTETS + page) as u64;
-        let mut wal = Self { path: path.into(), file: None, salts: [0; 8], next, page };
+        let mut wal = Self { path: path.into(), file: None, salts: [0; 8], next, page, octets_max };
         if frames > 0 {
             wal.salts = wal.header()?;
         }
         Ok(wal)
+    }
+
+    /// Whether nothing was written since the WAL was last cut off.
+    pub(super) fn is_empty(&self) -> bool {
+        self.next == HEADER_OCTETS as u64
     }
 
     fn file(&mut self) -> Result<&File, StoreError> {
@@ -71,20 +87,21 @@ impl Wal {
         Ok(salts)
     }
 
-    /// The frames of the commit that was just done.
-    pub(super) fn commit(&mut self) -> Result<Vec<u8>, StoreError> {
+    /// What the commit wrote that was just done. After an error nobody knows where the next will be.
+    pub(super) fn commit(&mut self) -> Result<Wrote, StoreError> {
         let salts = self.header()?;
         if salts != self.salts {
             (self.salts, self.next) = (salts, HEADER_OCTETS as u64);
         }
         let length = FRAME_OCTETS + self.page;
-        let mut frames = Vec::new();
+        let (mut frames, mut too_much) = (Vec::new(), false);
         loop {
-            let from = frames.len();
-            if from + length > COMMIT_OCTETS_MAX {
-                return Err(unlike("a commit has no end"));
+            if frames.len() + length > self.octets_max {
+                (frames, too_much) = (Vec::new(), true);
             }
-            frames.resize(from + length, 0);
+            let from = frames.len();
+            // Of one that writes too much only the end is looked for.
+            frames.resize(from + if too_much { FRAME_OCTETS } else { length }, 0);
             let at = self.next;
             self.file()?.read_exact_at(&mut frames[from..], at)?;
             let frame = &frames[from..from + FRAME_OCTETS];
@@ -92,8 +109,14 @@ impl Wal {
                 return Err(unlike("a commit breaks off"));
             }
             self.next += length as u64;
-            if frame[4..8] != [0; 4] {
-                return Ok(frames);
+            let last = frame[4..8] != [0; 4];
+            if too_much {
+                frames.clear();
+            }
+            match (last, too_much) {
+                (false, _) => {}
+                (true, true) => return Ok(Wrote::TooMuch),
+                (true, false) => return Ok(Wrote::Frames(frames)),
             }
         }
     }

@@ -130,10 +130,13 @@ impl Writer {
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         let mut checkpointed = true;
         loop {
-            let first = if checkpointed {
-                commands.recv().map_err(RecvTimeoutError::from)
-            } else {
-                commands.recv_timeout(IDLE)
+            let idle = match &self.archive {
+                _ if !checkpointed => Some(IDLE),
+                archive => archive.as_ref().map(Archiving::idle),
+            };
+            let first = match idle {
+                Some(idle) => commands.recv_timeout(idle),
+                None => commands.recv().map_err(RecvTimeoutError::from),
             };
             match first {
                 Ok(first) => {
@@ -141,12 +144,20 @@ impl Writer {
                     self.group(gather(first, commands));
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    checkpointed = true;
-                    self.checkpoint("PASSIVE");
+                    if !checkpointed {
+                        checkpointed = true;
+                        self.checkpoint("PASSIVE");
+                    }
+                    if self.archive.as_ref().is_some_and(Archiving::wants_a_commit) {
+                        checkpointed = false;
+                        self.group(Vec::new());
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        // It may have a snapshot of the index, beyond which nothing can be truncated.
+        self.archive = None;
         self.checkpoint("TRUNCATE");
     }
 
@@ -177,7 +188,7 @@ impl Writer {
                 match self.disk.step(Step::Committed) {
                     Ok(()) => {
                         if let Some(archive) = &mut self.archive {
-                            archive.committed(self.segments.ends());
+                            archive.committed(&self.db, self.segments.ends());
                         }
                         self.finish(done);
                     }
@@ -403,8 +414,8 @@ impl Writer {
             db.prepare_cached("DELETE FROM doomed WHERE blob = ?")?
                 .execute([blob.cast_signed()])?;
         }
-        if self.archive.is_some() {
-            Archiving::count(db)?;
+        if let Some(archive) = &mut self.archive {
+            archive.count(db)?;
         }
         self.counters.save(db)
     }
