@@ -92,6 +92,10 @@ impl Postgres {
     /// When it does not end.
     pub fn kill(&mut self) -> Result<()> {
         let Some(mut guard) = self.guard.take() else { return Ok(()) };
+        // One that does nothing would not hear of it either; one that is gone already need not.
+        if let Err(error) = self.freeze(false) {
+            crate::say(&format!("{error:#}"));
+        }
         drop(guard.stdin.take());
         guard.wait().map(drop).context("PostgreSQL does not end")
     }
