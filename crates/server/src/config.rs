@@ -359,6 +359,8 @@ pub(crate) struct TrustConfig {
     pub(crate) require_crl: bool,
     /// Whether a message is an anomaly whose signer does not manage the domain of its author.
     pub(crate) strict_author: bool,
+    /// Whether a signature with SHA-1 passes the validity test (doubt D-06).
+    pub(crate) sha1: bool,
 }
 
 /// `[limits]`

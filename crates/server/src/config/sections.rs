@@ -260,6 +260,7 @@ fn read_trust(mut section: Section<'_, '_>, folder: &Path) -> TrustConfig {
     let crl_private_networks = section.get("crl_private_networks", read_bool).unwrap_or(false);
     let require_crl = section.get("require_crl", read_bool).unwrap_or(false);
     let strict_author = section.get("strict_author", read_bool).unwrap_or(false);
+    let sha1 = section.get("sha1", read_bool).unwrap_or(true);
     section.finish();
     TrustConfig {
         authorities: authorities.unwrap_or_else(|| vec![folder.join("ca.pem")]),
@@ -269,6 +270,7 @@ fn read_trust(mut section: Section<'_, '_>, folder: &Path) -> TrustConfig {
         crl_private_networks,
         require_crl,
         strict_author,
+        sha1,
     }
 }
 

@@ -34,7 +34,7 @@ fn every_key_has_its_default() {
     assert_eq!(config.index.source, IndexSource::File(PathBuf::from("/etc/providers.ldif")));
     assert_eq!(config.trust.authorities, [PathBuf::from("/etc/ca.pem")]);
     assert!(config.trust.crls.is_empty());
-    assert!(!config.trust.require_crl && !config.trust.strict_author);
+    assert!(!config.trust.require_crl && !config.trust.strict_author && config.trust.sha1);
     assert_eq!(config.antivirus.clamd, None);
     assert_eq!(config.ordinary_mail.policy, OrdinaryMail::Reject);
     assert_eq!(config.ordinary_mail.folder.as_str(), "INBOX");

@@ -2,7 +2,7 @@
 //! (PEC-PR-01 to PEC-PR-03).
 
 use anyhow::Context;
-use crypto::{Certificate, Revocation, VerifyError};
+use crypto::{Certificate, Digest, Revocation, VerifyError};
 use pec::incoming::{
     Class, OriginFault, Provenance, Routing, SignedBy, VerifiedEnvelope, VerifiedNotification,
     judge,
@@ -53,7 +53,16 @@ pub(super) fn test(
             });
         }
     };
-    Ok(judge_signer(site, examination, routing, &verified.signer, verified.revocation))
+    let mut judged =
+        judge_signer(site, examination, routing, &verified.signer, verified.revocation);
+    if verified.digest == Digest::Sha1 && !matches!(judged.class, Class::Ordinary(_)) {
+        if !site.config.load().trust.sha1 {
+            return ordinary(OriginFault::NotValid);
+        }
+        // Doubt D-06.
+        judged.notes.push("it is signed with SHA-1".to_owned());
+    }
+    Ok(judged)
 }
 
 /// The second test and the fourth, of a message whose signature and path hold.

@@ -184,6 +184,32 @@ fn an_author_of_a_domain_that_the_signer_does_not_manage_is_noted_or_refused() {
     }
 }
 
+// PEC-SIG-07: doubt D-06
+#[test]
+fn a_signature_with_sha1_is_noted_or_refused() {
+    for (sha1, digest, expected, notes) in [
+        (true, "sha1", "b -> verdi posta-certificata", 2),
+        (false, "sha1", "b -> verdi busta-anomalia", 0),
+        (false, "sha256", "b -> verdi posta-certificata", 0),
+    ] {
+        let mut world = open_world();
+        let site = &world.hosts[1].site;
+        let mut config = crate::config::Config::clone(&site.config.load());
+        config.trust.sha1 = sha1;
+        site.config.store(std::sync::Arc::new(config));
+        let envelope = Forge::gamma().envelope("mallory@g", &["verdi@b"]);
+        let envelope = Forge::resign_with(&keys().providers[2], &envelope, digest);
+        world.bring(1, "mallory@g", &["verdi@b"], &envelope).unwrap();
+        world.run(&mut |_| Fate::Arrives);
+        assert!(world.events.contains(&expected.to_owned()), "{sha1}: {:?}", world.events);
+        let noted = |record: &&store::LogRecord| {
+            ["posta-certificata", "presa-in-carico"].contains(&&record.event[..])
+                && record.notes.iter().any(|said| said == "it is signed with SHA-1")
+        };
+        assert_eq!(world.hosts[1].log().iter().filter(noted).count(), notes, "{sha1}");
+    }
+}
+
 // PEC-PR-25 PEC-PR-27 PEC-RC-07 PEC-MC-06
 #[test]
 fn a_receipt_that_contradicts_itself_closes_nobody() {

@@ -118,12 +118,24 @@ impl Forge {
         let examination = pec::examine(octets);
         let entity = examination.entity().unwrap();
         let signature = self.identity.sign(&self.signer, entity, at(TIME)).unwrap();
-        let name = rfind(octets, b"smime.p7s").unwrap();
-        let start = name + find(&octets[name..], b"\r\n\r\n").unwrap() + 4;
-        let end = start + find(&octets[start..], b"\r\n--").unwrap();
-        let signature = base64_lines(&signature);
-        let signature = signature.strip_suffix(b"\r\n").unwrap_or(&signature);
-        [&octets[..start], signature, &octets[end..]].concat()
+        signed_anew(octets, &signature)
+    }
+
+    /// The same by OpenSSL, with another digest than ours; `pair` is that of this provider.
+    pub(super) fn resign_with(pair: &Pair, octets: &[u8], digest: &str) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, octets: &[u8]| std::fs::write(folder.path().join(name), octets);
+        put("certificate", pair.certificate.as_bytes()).unwrap();
+        put("key", pair.key.as_bytes()).unwrap();
+        put("entity", pec::examine(octets).entity().unwrap()).unwrap();
+        let ran = std::process::Command::new("openssl")
+            .args("cms -sign -binary -signer certificate -inkey key -outform DER".split(' '))
+            .args(["-md", digest, "-in", "entity", "-out", "signature"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        signed_anew(octets, &std::fs::read(folder.path().join("signature")).unwrap())
     }
 
     /// A correct envelope with other signed octets.
@@ -147,6 +159,16 @@ impl Forge {
         let xml = xml.strip_suffix(b"\r\n").unwrap_or(&xml);
         self.resign(&[&octets[..range.start], xml, &octets[range.end..]].concat())
     }
+}
+
+/// A message with another signature.
+fn signed_anew(octets: &[u8], signature: &[u8]) -> Vec<u8> {
+    let name = rfind(octets, b"smime.p7s").unwrap();
+    let start = name + find(&octets[name..], b"\r\n\r\n").unwrap() + 4;
+    let end = start + find(&octets[start..], b"\r\n--").unwrap();
+    let signature = base64_lines(signature);
+    let signature = signature.strip_suffix(b"\r\n").unwrap_or(&signature);
+    [&octets[..start], signature, &octets[end..]].concat()
 }
 
 pub(super) fn find(octets: &[u8], what: &[u8]) -> Option<usize> {
