@@ -91,6 +91,38 @@ fn one_connection_too_many_is_told_so_and_served_when_another_ends() -> anyhow::
 }
 
 #[test]
+fn one_session_too_many_of_an_account_is_refused_and_others_are_not() -> anyhow::Result<()> {
+    const LOGIN: &str = "LOGIN mrossi ceralacca-demo";
+    let folder = tempfile::tempdir()?;
+    let limits = "unthrottled = []\naccount_sessions_max = 2";
+    let demo = limited(&folder.path().join("demo"), limits)?;
+    let connect = || Imap::connect(demo.address("imaps")?, &demo.tls());
+    let (mut one, mut two, mut three) = (connect()?, connect()?, connect()?);
+    one.ok(LOGIN)?;
+    two.ok(LOGIN)?;
+    let refused = three.command(LOGIN)?;
+    ensure!(
+        refused.tagged == "NO [LIMIT] Too many connections or attempts: try again later",
+        "{refused:?}"
+    );
+    // Neither another account nor those that are there are the worse for it.
+    three.ok("LOGIN comune ceralacca-demo")?;
+    two.ok("NOOP")?;
+    // Who signs out makes room, and so does who goes.
+    two.ok("UNAUTHENTICATE")?;
+    three.ok("UNAUTHENTICATE")?;
+    three.ok(LOGIN)?;
+    ensure!(two.command(LOGIN)?.tagged == refused.tagged);
+    one.ok("LOGOUT")?;
+    drop(one);
+    wire::until("room for one more", || {
+        Ok(connect()?.command(LOGIN)?.tagged.starts_with("OK ").then_some(()))
+    })?;
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+#[test]
 fn guesses_are_answered_later_and_later_and_then_not_at_all() -> anyhow::Result<()> {
     const WRONG: &str =
         "535 5.7.8 Authentication credentials invalid: check user name and password";

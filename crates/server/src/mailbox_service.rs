@@ -10,7 +10,7 @@ use store::{Account, AccountId, BlobId, MailboxId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::drive::Connection;
-use crate::limits::has_room_for_receipts;
+use crate::limits::{CountedSession, has_room_for_receipts};
 use crate::login::Denied;
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
@@ -62,6 +62,7 @@ pub(crate) async fn serve(
         exchange: None,
         channel: sasl::Channel { exporter: connection.exporter(), certificate: None },
         account: None,
+        counted: None,
         watched: None,
         account_watched: None,
         sign_in_until: tokio::time::Instant::now() + LOGIN_WAIT,
@@ -177,8 +178,7 @@ async fn act(
             Step::Compress => connection.compress(),
             Step::SignedOut => {
                 connection.compress_no_more();
-                desk.exchange = None;
-                desk.account = None;
+                desk.sign_out();
                 desk.sign_in_until = tokio::time::Instant::now() + LOGIN_WAIT;
             }
             Step::Fault(cause) => {
@@ -216,6 +216,8 @@ struct Desk {
     exchange: Option<Exchange>,
     channel: sasl::Channel,
     account: Option<Box<Account>>,
+    /// The place among the sessions of its account.
+    counted: Option<CountedSession>,
     watched: Option<(MailboxId, watch::Receiver<()>)>,
     /// What NOTIFY watches: which set of mailboxes.
     account_watched: Option<(u64, watch::Receiver<()>)>,
@@ -223,11 +225,18 @@ struct Desk {
 }
 
 impl Desk {
+    /// Drops what an exchange left, an identity that it had just proved included.
+    fn sign_out(&mut self) {
+        self.exchange = None;
+        self.account = None;
+        self.counted = None;
+    }
+
     /// `None`: no answer is awaited.
     async fn sasl(&mut self, step: SaslStep, from: std::net::IpAddr) -> Option<SaslAnswer> {
         let outcome = match step {
             SaslStep::Abort => {
-                self.exchange = None;
+                self.sign_out();
                 return None;
             }
             SaslStep::Login { user, password } => {
@@ -266,7 +275,14 @@ impl Desk {
             }
             Outcome::Success(account, data) => {
                 tracing::info!(target: "imap", peer = %from, account = %account.address, "signed in");
+                // Who cancelled an exchange at its last word has a place still.
+                self.sign_out();
                 let id = account.id;
+                let Some(counted) = self.site.connections.enter_as(id, from) else {
+                    tracing::info!(target: "imap", peer = %from, account = %account.address, "too many sessions");
+                    return Some(SaslAnswer::Failure(SaslFailure::TooMany));
+                };
+                self.counted = Some(counted);
                 self.account = Some(account);
                 SaslAnswer::Success { account: id, data: data.map(Secret) }
             }

@@ -13,7 +13,7 @@ mod section;
 use std::collections::VecDeque;
 
 use imap_types::fetch::{MacroOrMessageDataItemNames, MessageDataItemName};
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use store::{
     Digested, FlagChange, FlagUpdate, Flags, Store, StoreError, Summary, SystemFlags, Timestamp,
     UidSet,
@@ -433,9 +433,17 @@ fn mark_seen(
     Ok(updates)
 }
 
-/// `date-time`, RFC 3501 §9, without its quotes.
+/// `date-time`, RFC 3501 §9, without its quotes. Its zone has hours and minutes: where clocks differed from
+/// UTC by seconds too, as Rome's did before 1893, the nearest minute is taken, and the moment is the same.
 fn date_time(at: Timestamp, zone: &TimeZone) -> String {
-    at.to_zoned(zone.clone()).strftime("%e-%b-%Y %H:%M:%S %z").to_string()
+    let mut shown = at.to_zoned(zone.clone());
+    let seconds = shown.offset().seconds();
+    if seconds % 60 != 0
+        && let Ok(offset) = Offset::from_seconds((seconds + 30).div_euclid(60) * 60)
+    {
+        shown = at.to_zoned(offset.to_time_zone());
+    }
+    shown.strftime("%e-%b-%Y %H:%M:%S %z").to_string()
 }
 
 fn item(name: &MessageDataItemName<'_>) -> Result<Item, Refusal> {

@@ -1,7 +1,7 @@
 //! A search key: what is asked of a message, and whether it holds, as far as the message is known.
 //!
 //! RFC 3501 §6.4.4; OLDER and YOUNGER, RFC 5032 §2. Texts are compared without case, after encoded words (RFC 2047), transfer
-//! encodings and charsets are decoded. Keys nest as deep as they are read, which is less than ten.
+//! encodings and charsets are decoded. Keys nest as deep as they are read, which is bounded.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
