@@ -132,11 +132,7 @@ impl<'w, 'o> Reader<'w, 'o> {
 
     fn count(&mut self) -> Result<(), Refusal> {
         self.keys += 1;
-        if self.keys <= KEYS_MAX {
-            Ok(())
-        } else {
-            Err(too_much())
-        }
+        if self.keys <= KEYS_MAX { Ok(()) } else { Err(too_much()) }
     }
 
     fn space(&mut self) -> Result<(), Refusal> {
