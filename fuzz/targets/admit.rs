@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mail::{Address, ReversePath};
+use pec::exchange::Exchange;
 use pec::incoming::{Class, Routing, SignedBy};
 use pec::providers::{Index, ProviderRecord};
 use pec::{Draft, Fresh, Limits, Moment, PecId, Provider, RecipientKind};
@@ -50,14 +51,30 @@ fuzz_target!(|octets: &[u8]| {
             };
             let emails = [provider.author.to_string()];
             let index = Index::default();
-            let signed_by =
-                SignedBy { records: &[&record], emails: &emails, index: &index, strict_author: false };
+            let signed_by = SignedBy {
+                records: &[&record],
+                emails: &emails,
+                index: &index,
+                strict_author: false,
+            };
             let reverse_path = ReversePath::Address(sender.clone());
             let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
             match pec::judge(&pec::examine(&octets), Ok(signed_by), &routing) {
                 Class::Envelope(verified) => {
                     assert_eq!(verified.original(&octets), original);
-                    assert_eq!(verified.exchange(), accepted.exchange());
+                    // A subject in 8 bits is folded once for the original and once for us, where
+                    // blanks may go; and XML has no U+FFFE and U+FFFF.
+                    let in_xml = |text: &str| {
+                        let text = text.replace(['\u{fffe}', '\u{ffff}'], "?");
+                        let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+                        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+                    };
+                    let (seen, exchange) = (verified.exchange(), accepted.exchange());
+                    assert_eq!(in_xml(seen.subject_text()), in_xml(exchange.subject_text()));
+                    assert_eq!(in_xml(&seen.replies_to), in_xml(&exchange.replies_to));
+                    let (subject, replies_to) =
+                        (exchange.subject.clone(), exchange.replies_to.clone());
+                    assert_eq!(Exchange { subject, replies_to, ..seen.clone() }, *exchange);
                 }
                 other => panic!("our own envelope is {other:?}"),
             }
