@@ -17,7 +17,7 @@ use scenarios::{Demo, Imap, Smtp, say};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a gateway is believed to be alive, and what the other may take beyond: its own look at the
 /// queue, and the work.
-const TAKEN_OVER: Duration = Duration::from_secs(20);
+const TAKEN_OVER: Duration = Duration::from_secs(30);
 const MARIO: &str = ACCOUNTS[0];
 const ANNA: &str = ACCOUNTS[1];
 
