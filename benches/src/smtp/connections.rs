@@ -15,16 +15,19 @@ const TO: &str = "studio.verdi@pec.beta.example";
 /// What the demo's configuration says of limits.
 const LIMITS: &str = "unthrottled = [\"127.0.0.0/8\"]";
 /// Connections in the middle of a message.
-const SENDING: usize = 1_000;
-/// Octets that each has sent of it: as many as stay in memory at most before they go to a file.
-const SENT: usize = 127 * 1024;
+const SENDING: usize = 500;
+/// KiB that each has sent of it when memory is read: within what a spool keeps, and past it.
+const SENT_KIB: [usize; 6] = [64, 127, 255, 383, 700, 1000];
+/// Octets to one connection before it is the next one's turn.
+const TURN_OCTETS: usize = 16 * 1024;
 /// Connections that say next to nothing.
 pub const SLOW: usize = 10_000;
 /// Clients that work beside them.
 const GOOD: usize = 16;
 const TIME: Duration = Duration::from_secs(5);
 
-/// KiB of resident memory for each connection with TLS that has sent half a message.
+/// KiB of resident memory for each connection with TLS that has sent a part of a message: the most that it
+/// was at any of [`SENT_KIB`].
 ///
 /// # Errors
 ///
@@ -36,8 +39,6 @@ pub fn memory(bodies: &Bodies) -> anyhow::Result<f64> {
     drop(super::signed_in(&demo, "mrossi", 8)?);
     let before = resident_kib(demo.pid())?;
     let mut held = Vec::with_capacity(SENDING);
-    let text = bodies.message(FROM, TO, 0, SENT);
-    let text = text.strip_suffix(b".\r\n").unwrap_or(&text);
     for _ in 0..SENDING {
         let mut smtp = demo.submit_as("mrossi")?;
         let commands = format!("MAIL FROM:<{FROM}>\r\nRCPT TO:<{TO}>\r\nDATA\r\n");
@@ -45,13 +46,40 @@ pub fn memory(bodies: &Bodies) -> anyhow::Result<f64> {
         for code in ["250", "250", "354"] {
             smtp.expect(code)?;
         }
-        smtp.wire.write(text)?;
         held.push(smtp);
     }
-    let after = resident_kib(demo.pid())?;
+    let largest = SENT_KIB.into_iter().max().unwrap_or_default() * 1024;
+    // Whole lines: a little more, so that there is enough.
+    let text = bodies.message(FROM, TO, 0, largest + 1024);
+    let (mut sent, mut most) = (0, 0);
+    for until in SENT_KIB.map(|kib| kib * 1024) {
+        for turn in text[sent..until].chunks(TURN_OCTETS) {
+            for smtp in &mut held {
+                smtp.wire.write(turn)?;
+            }
+        }
+        sent = until;
+        let after = settled(demo.pid())?.saturating_sub(before);
+        crate::say(&format!("KiB of {SENDING} connections at {} KiB", until / 1024), after);
+        most = after.max(most);
+    }
     drop(held);
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
-    Ok(after.saturating_sub(before) as f64 / SENDING as f64)
+    Ok(most as f64 / SENDING as f64)
+}
+
+/// The resident memory of a process once it does not change any more.
+fn settled(pid: u32) -> anyhow::Result<u64> {
+    let mut last = resident_kib(pid)?;
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(250));
+        let now = resident_kib(pid)?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
 }
 
 /// Submissions answered a second beside so many slow connections.

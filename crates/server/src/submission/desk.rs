@@ -22,8 +22,9 @@ use crate::rates::{Exceeded, Rate, Subject, What};
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
 
-/// Octets of content collected before they go to the spool, which may write to disk.
-const SPOOL_PIECE_OCTETS: usize = 128 * 1024;
+/// Octets of content collected before they go to the spool, which keeps them in memory or writes to disk.
+/// Beside what it keeps this is all that a connection holds of a message.
+const SPOOL_PIECE_OCTETS: usize = 48 * 1024;
 
 /// What the session says about itself for the trace field.
 pub(super) struct Trace {
@@ -50,7 +51,8 @@ pub(super) struct Desk {
     dsn: Dsn,
     recipients_dsn: Vec<RecipientDsn>,
     spool: Option<Box<dyn Spool>>,
-    /// Content that has not gone to the spool yet.
+    /// Content that has not gone to the spool yet: at most [`SPOOL_PIECE_OCTETS`], in memory that is used
+    /// again for the next.
     piece: Vec<u8>,
     /// The spool failed: the message will be refused so at its end.
     spool_failed: Option<Reply>,
@@ -322,21 +324,37 @@ impl Desk {
         }
     }
 
-    pub(super) async fn content(&mut self, octets: &[u8]) {
-        self.piece.extend_from_slice(octets);
-        if self.piece.len() >= SPOOL_PIECE_OCTETS {
-            self.write_piece().await;
+    pub(super) async fn content(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            if self.piece.capacity() == 0 {
+                // Once: a buffer that doubles leaves its smaller selves behind in the allocator.
+                self.piece.reserve_exact(SPOOL_PIECE_OCTETS);
+            }
+            let room = SPOOL_PIECE_OCTETS.saturating_sub(self.piece.len());
+            let (now, rest) = octets.split_at(octets.len().min(room));
+            self.piece.extend_from_slice(now);
+            octets = rest;
+            if self.piece.len() >= SPOOL_PIECE_OCTETS {
+                self.write_piece().await;
+            }
         }
     }
 
     async fn write_piece(&mut self) {
-        // Also when the spool has failed: what then still comes is not kept.
-        let piece = std::mem::take(&mut self.piece);
+        let mut piece = std::mem::take(&mut self.piece);
+        // When the spool has failed, what then still comes is not kept.
         let Some(mut spool) = self.spool.take() else { return };
-        let written = blocking(move || spool.write(&piece).map(|()| spool)).await;
-        match written {
-            Ok(Ok(spool)) => self.spool = Some(spool),
-            Ok(Err(error)) => {
+        let written = blocking(move || {
+            let written = spool.write(&piece);
+            piece.clear();
+            (written.map(|()| spool), piece)
+        });
+        match written.await {
+            Ok((Ok(spool), piece)) => {
+                self.spool = Some(spool);
+                self.piece = piece;
+            }
+            Ok((Err(error), _)) => {
                 tracing::error!(target: "smtp", %error, "a message cannot be spooled");
                 self.spool_failed = Some(refusal_of(&error));
             }
@@ -355,6 +373,7 @@ impl Desk {
 
     async fn end_of_data(&mut self, octets: u64, trace: Trace) -> Answer {
         self.write_piece().await;
+        self.piece = Vec::new();
         let failed = self.spool_failed.take();
         let (Some(spool), None) = (self.spool.take(), &failed) else {
             return Answer::Refuse(failed.unwrap_or(reply::LOCAL_ERROR));

@@ -1,7 +1,7 @@
 //! Spools: messages on their way in, in memory or in a file.
 //!
-//! Up to [`MEMORY_OCTETS_MAX`] a spool keeps its octets in memory, then it goes on in a file in `spool/`:
-//! what a connection takes of the memory does not depend on what it sends.
+//! Up to [`MEMORY_OCTETS_MAX`] a spool keeps its octets in memory, then it goes on in a file in `spool/`, and
+//! keeps nothing: what a connection takes of the memory does not depend on what it sends.
 
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
@@ -17,8 +17,15 @@ use super::segments;
 use crate::rules::clip;
 use crate::{Spool, Spooled, StoreError};
 
-/// A spool keeps this much in memory: most messages never see a file.
-const MEMORY_OCTETS_MAX: usize = 256 * 1024;
+/// A spool keeps this much in memory: most messages never see a file. What it held before it had a file
+/// may stay with the allocator, so this counts for the whole life of a connection, which shall take less
+/// than 256 KiB.
+const MEMORY_OCTETS_MAX: usize = 96 * 1024;
+/// Octets in one piece of that memory. Pieces do not grow and are not copied into larger ones, which
+/// would leave as much again behind in the allocator.
+const PIECE_OCTETS: usize = 32 * 1024;
+/// Octets that are encrypted at once on their way to the file.
+const SEALED_OCTETS_MAX: usize = 256 * 1024;
 
 /// A file in `spool/`: gone when dropped.
 pub(super) struct SpoolFile {
@@ -39,7 +46,7 @@ impl SpoolFile {
             self.octets += octets.len() as u64;
             return Ok(());
         };
-        for part in octets.chunks(MEMORY_OCTETS_MAX) {
+        for part in octets.chunks(SEALED_OCTETS_MAX) {
             let place = self.octets + (writes.len() * PASSING_MORE_OCTETS) as u64;
             self.file.write_all_at(&key.seal(part)?, place)?;
             let end = self.octets + part.len() as u64;
@@ -85,7 +92,8 @@ pub(super) struct Spools {
 /// A message on its way in.
 pub(super) struct EmbeddedSpool {
     files: Arc<Files>,
-    memory: Vec<u8>,
+    /// Each full but the last; empty once there is a file.
+    memory: Vec<Vec<u8>>,
     file: Option<SpoolFile>,
 }
 
@@ -95,52 +103,66 @@ impl EmbeddedSpool {
         Self { files, memory: Vec::new(), file: None }
     }
 
-    /// Writes what is in memory to the file.
-    fn spill(&mut self) -> Result<(), StoreError> {
-        if self.memory.is_empty() {
-            return Ok(());
+    fn keep(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            let piece = match self.memory.pop() {
+                Some(piece) if piece.len() < PIECE_OCTETS => piece,
+                full => {
+                    self.memory.extend(full);
+                    Vec::with_capacity(PIECE_OCTETS)
+                }
+            };
+            self.memory.push(piece);
+            let Some(piece) = self.memory.last_mut() else { return };
+            let (now, rest) = octets.split_at(octets.len().min(PIECE_OCTETS - piece.len()));
+            piece.extend_from_slice(now);
+            octets = rest;
         }
+    }
+
+    /// A file, with what was in memory.
+    fn spill(&mut self) -> Result<SpoolFile, StoreError> {
         let files = &self.files;
         files.disk.step(Step::Write)?;
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let number = files.spools.next_file.fetch_add(1, Ordering::Relaxed);
-                let path = files.spool.join(format!("{number:016x}"));
-                let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
-                let file = options.open(&path)?;
-                let mut file = SpoolFile { path, file, octets: 0, sealed: None };
-                if files.keys.encrypt() {
-                    file.sealed = Some((PassingKey::new()?, Vec::new()));
-                }
-                none.insert(file)
-            }
-        };
-        file.write(&self.memory)?;
-        self.memory.clear();
-        Ok(())
+        let number = files.spools.next_file.fetch_add(1, Ordering::Relaxed);
+        let path = files.spool.join(format!("{number:016x}"));
+        let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
+        let file = options.open(&path)?;
+        let mut file = SpoolFile { path, file, octets: 0, sealed: None };
+        if files.keys.encrypt() {
+            file.sealed = Some((PassingKey::new()?, Vec::new()));
+        }
+        for piece in std::mem::take(&mut self.memory) {
+            file.write(&piece)?;
+        }
+        Ok(file)
     }
 }
 
 impl Spool for EmbeddedSpool {
     fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
-        for piece in octets.chunks(MEMORY_OCTETS_MAX) {
-            if self.memory.len() + piece.len() > MEMORY_OCTETS_MAX {
-                self.spill()?;
-            }
-            self.memory.extend_from_slice(piece);
+        if let Some(file) = &mut self.file {
+            self.files.disk.step(Step::Write)?;
+            return file.write(octets);
         }
+        let kept: usize = self.memory.iter().map(Vec::len).sum();
+        if kept + octets.len() <= MEMORY_OCTETS_MAX {
+            self.keep(octets);
+            return Ok(());
+        }
+        let mut file = self.spill()?;
+        file.write(octets)?;
+        self.file = Some(file);
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
-        if self.file.is_some() {
-            self.spill()?;
-        }
-        let Self { memory, file, .. } = *self;
+    fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
+        let Self { mut memory, file, .. } = *self;
         Ok(Box::new(match file {
             Some(file) => EmbeddedSpooled::File(file),
-            None => EmbeddedSpooled::Memory(memory),
+            // Most messages are one piece, and are not copied.
+            None if memory.len() <= 1 => EmbeddedSpooled::Memory(memory.pop().unwrap_or_default()),
+            None => EmbeddedSpooled::Memory(memory.concat()),
         }))
     }
 }
@@ -213,9 +235,11 @@ mod tests {
             [(MEMORY_OCTETS_MAX, 0), (MEMORY_OCTETS_MAX + 1, 1), (whole.len(), 1)]
         {
             let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
-            for piece in whole[..octets].chunks(100_003) {
+            for piece in whole[..octets].chunks(20_003) {
                 spool.write(piece).unwrap();
-                assert!(spool.memory.capacity() <= 2 * MEMORY_OCTETS_MAX);
+                let held: usize = spool.memory.iter().map(Vec::capacity).sum();
+                assert!(held <= MEMORY_OCTETS_MAX, "{held}");
+                assert!(spool.file.is_none() || held == 0, "{held} beside a file");
             }
             assert_eq!(spool_files(dir.path()), in_file, "{octets}");
             let spooled = spool.finish().unwrap();
