@@ -9,9 +9,9 @@ use crate::dsn::{ENVID_OCTETS_MAX, ORCPT_OCTETS_MAX};
 /// Octets of a command line at most, with its CRLF: RFC 5321 §4.5.3.1.4.
 pub(crate) const COMMAND_OCTETS_MAX: usize = 512;
 /// MAIL may be longer by 26 for SIZE (RFC 1870 §3), by 500 for AUTH (RFC 4954 §3), by 17 for BODY,
-/// by 11 for REQUIRETLS, and by what RET and ENVID take at most (RFC 3461 §4.3, §4.4).
+/// by 11 for REQUIRETLS, by 10 for SMTPUTF8 (RFC 6531 §3.1), and by what RET and ENVID take at most (RFC 3461 §4.3, §4.4).
 pub(crate) const MAIL_OCTETS_MAX: usize =
-    COMMAND_OCTETS_MAX + 26 + 500 + 17 + 11 + 9 + 7 + ENVID_OCTETS_MAX;
+    COMMAND_OCTETS_MAX + 26 + 500 + 17 + 11 + 10 + 9 + 7 + ENVID_OCTETS_MAX;
 /// RCPT may be longer by what NOTIFY and ORCPT take at most (RFC 3461 §4.1, §4.2).
 pub(crate) const RCPT_OCTETS_MAX: usize = COMMAND_OCTETS_MAX + 29 + 7 + ORCPT_OCTETS_MAX;
 /// AUTH, and each line of its exchange: RFC 4954 §4 deems this enough for every mechanism.

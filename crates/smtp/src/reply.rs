@@ -213,6 +213,15 @@ pub const BAD_SENDER: Reply =
 /// The forward-path does not parse.
 pub const BAD_RECIPIENT: Reply =
     Reply::new(501, Status(5, 1, 3), "Bad recipient address: RCPT TO:<local-part@domain>");
+/// RFC 6531 §3.5: what MAIL is told; RCPT, in a transaction that did not say SMTPUTF8, [`ADDRESS_NOT_ASCII`].
+pub const SENDER_NOT_ASCII: Reply = Reply::new(
+    550,
+    Status(5, 6, 7),
+    "Address beyond ASCII: say SMTPUTF8 in MAIL, where EHLO announced it",
+);
+/// RFC 6531 §3.5, whatever was said.
+pub const SENDER_LOCAL_PART_NOT_ASCII: Reply =
+    Reply::new(550, Status(5, 6, 7), "What an address has before its @ must be ASCII here");
 /// RFC 6531 §3.5, in a transaction that did not say SMTPUTF8.
 pub const ADDRESS_NOT_ASCII: Reply = Reply::new(
     553,
@@ -394,7 +403,7 @@ pub const TOO_MANY_SESSIONS: Reply = Reply::new(
 );
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 76] = [
+pub const ALL: [&Reply; 78] = [
     &NOT_SCANNED,
     &TOO_LARGE_TO_SCAN,
     &INFECTED,
@@ -425,6 +434,8 @@ pub const ALL: [&Reply; 76] = [
     &NO_HELLO_NAME,
     &BAD_SENDER,
     &BAD_RECIPIENT,
+    &SENDER_NOT_ASCII,
+    &SENDER_LOCAL_PART_NOT_ASCII,
     &ADDRESS_NOT_ASCII,
     &LOCAL_PART_NOT_ASCII,
     &NOT_IMPLEMENTED,

@@ -405,7 +405,7 @@ impl Session {
         if self.takes_eight_bit() {
             lines.push("8BITMIME".to_owned());
         }
-        if self.settings.utf8 {
+        if self.takes_utf8() {
             lines.push("SMTPUTF8".to_owned());
         }
         if !self.tls && self.settings.starttls {
@@ -532,12 +532,17 @@ impl Session {
 
     /// RFC 6531 §3.1: who takes UTF-8 takes 8 bits.
     fn takes_eight_bit(&self) -> bool {
-        self.settings.eight_bit || self.settings.utf8
+        self.settings.eight_bit || self.takes_utf8()
+    }
+
+    /// See [`Settings::utf8`].
+    fn takes_utf8(&self) -> bool {
+        self.settings.utf8 && self.settings.role == Role::Submission
     }
 
     fn mail(&mut self, path: ReversePath, options: MailOptions) {
         let unannounced = (options.eight_bit && !self.takes_eight_bit())
-            || (options.utf8 && !self.settings.utf8)
+            || (options.utf8 && !self.takes_utf8())
             || (options.dsn.require_tls && !self.tls);
         if let Some(reply) = self.closed_door() {
             self.bad(&reply);

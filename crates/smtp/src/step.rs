@@ -30,7 +30,9 @@ pub struct Settings {
     pub recipients_max: usize,
     /// Whether 8BITMIME is announced (doubt D-10 of certified mail: not by default).
     pub eight_bit: bool,
-    /// Whether SMTPUTF8 is announced, and 8BITMIME with it as RFC 6531 §3.1 wants (the same doubt).
+    /// Whether SMTPUTF8 is announced on submission, and 8BITMIME with it as RFC 6531 §3.1 wants (the same
+    /// doubt). Not to other hosts: what they bring is enclosed as `message/rfc822`, whose header is ASCII
+    /// (RFC 6532 §3.7).
     pub utf8: bool,
     /// In the order in which they are announced. None: AUTH is not offered. Those that a connection
     /// adds, [`Session::offer`](crate::Session::offer).
