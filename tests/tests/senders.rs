@@ -4,6 +4,7 @@ use anyhow::{Context, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use scenarios::demo::PASSWORD;
+use scenarios::host::Host;
 use scenarios::process::{account, open_service_mailbox};
 use scenarios::{Demo, Smtp};
 
@@ -127,6 +128,11 @@ fn a_proof_is_worth_nothing_on_another_connection() -> anyhow::Result<()> {
     Ok(())
 }
 
+const SENDER_OK: &str = "250 2.1.0 Sender accepted";
+const RECIPIENT_OK: &str = "250 2.1.5 Recipient accepted";
+const SENDER_OURS: &str = "550 5.7.1 Sender address belongs to this server: authenticate to use it";
+const NO_SENDER: &str = "503 5.5.1 Send MAIL first";
+const BAD_RECIPIENT: &str = "501 5.1.3 Bad recipient address: RCPT TO:<local-part@domain>";
 const NO_RELAY: &str =
     "550 5.7.1 This server does not relay: authenticate, or send to one of its own domains";
 
@@ -134,9 +140,22 @@ const NO_RELAY: &str =
 #[test]
 fn no_form_of_address_makes_a_relay_of_us() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let demo = Demo::start(&folder.path().join("demo"))?;
-    // Whose mail a stranger brings changes nothing: nobody's, a stranger's, our own user's.
-    let senders = ["", "a@ordinary.example", MARIO, "posta-certificata@pec.alfa.example"];
+    // Whatever leaves for one of these domains would come here.
+    let host = Host::start("127.0.0.1:0".parse()?, None)?;
+    let domains =
+        ["other.example", "sub.pec.alfa.example", "alfa.example", "pec.alfa.example.other.example"];
+    let routes: String = domains.map(|to| format!("{to:?} = \"{}\"\n", host.address)).concat();
+    let changes = [("[ordinary_mail]\n", "[ordinary_mail]\ntrusted = []\n")];
+    let routes = format!("\n[routes]\n{routes}");
+    let demo = Demo::start_changed(&folder.path().join("demo"), &changes, &routes)?;
+    // Whose mail a stranger brings changes nothing, or the worse for him: nobody's, a stranger's, our own
+    // user's, our own service's.
+    let senders = [
+        ("", SENDER_OK),
+        ("a@ordinary.example", SENDER_OK),
+        (MARIO, SENDER_OURS),
+        ("posta-certificata@pec.alfa.example", SENDER_OURS),
+    ];
     let elsewhere = [
         "b@other.example",
         "b@sub.pec.alfa.example",
@@ -165,36 +184,68 @@ fn no_form_of_address_makes_a_relay_of_us() -> anyhow::Result<()> {
     ];
     // None of them is an address.
     let neither = ["b@other.example@pec.alfa.example", "b@[127.0.0.1]", "b@other.example,c@d", "b"];
-    let mut ways: Vec<(&str, Smtp)> = vec![
-        ("clear", Smtp::connect_clear(demo.address("smtp")?)?),
-        ("TLS", Smtp::connect_clear(demo.address("smtp")?)?),
-    ];
-    if let Some((name, mut smtp)) = ways.pop() {
-        smtp.hello()?;
-        ways.push((name, smtp.start_tls(&demo.tls())?));
-    }
-    for (way, smtp) in &mut ways {
-        smtp.hello()?;
-        for from in senders {
-            smtp.command(&format!("MAIL FROM:<{from}>"), "250 2.1.0 Sender accepted")?;
-            for (to, reply) in
-                (elsewhere.iter().map(|to| (to, NO_RELAY)))
-                    .chain(here.iter().map(|to| (to, "250 2.1.5 Recipient accepted")))
-                    .chain(neither.iter().map(|to| {
-                        (to, "501 5.1.3 Bad recipient address: RCPT TO:<local-part@domain>")
-                    }))
-            {
+    let recipients = |elsewhere_told: &'static str, here_told: &'static str| {
+        let elsewhere = elsewhere.iter().map(move |to| (*to, elsewhere_told));
+        let here = here.iter().map(move |to| (*to, here_told));
+        elsewhere.chain(here).chain(neither.iter().map(|to| (*to, BAD_RECIPIENT)))
+    };
+    for tls in [false, true] {
+        for (from, told) in senders {
+            let mut smtp = Smtp::connect_clear(demo.address("smtp")?)?;
+            smtp.hello()?;
+            if tls {
+                smtp = smtp.start_tls(&demo.tls())?;
+                smtp.hello()?;
+            }
+            smtp.wire.write(format!("MAIL FROM:<{from}>\r\n").as_bytes())?;
+            let heard = smtp.reply()?;
+            ensure!(heard == told, "TLS {tls}, from <{from}>: {heard}");
+            let (elsewhere, here) = match told == SENDER_OK {
+                true => (NO_RELAY, RECIPIENT_OK),
+                false => (NO_SENDER, NO_SENDER),
+            };
+            for (to, told) in recipients(elsewhere, here) {
                 smtp.wire.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
                 let heard = smtp.reply()?;
-                ensure!(heard == reply, "{way}, from <{from}> to <{to}>: {heard}");
-            }
-            smtp.command("RSET", "250")?;
-            // Twenty bad commands would end the connection.
-            if from == senders[1] {
-                break;
+                ensure!(heard == told, "TLS {tls}, from <{from}> to <{to}>: {heard}");
             }
         }
     }
+    // Who has signed in writes to whom he likes, and as nobody else.
+    let mut mario = demo.submit_as("mrossi")?;
+    for (from, told, to) in [
+        ("", NOT_YOURS, NO_SENDER),
+        ("a@ordinary.example", NOT_YOURS, NO_SENDER),
+        ("anna.bianchi@pec.alfa.example", NOT_YOURS, NO_SENDER),
+        ("posta-certificata@pec.alfa.example", NOT_YOURS, NO_SENDER),
+        (MARIO, SENDER_OK, RECIPIENT_OK),
+    ] {
+        mario.wire.write(format!("MAIL FROM:<{from}>\r\n").as_bytes())?;
+        let heard = mario.reply()?;
+        ensure!(heard == told, "from <{from}>: {heard}");
+        // Twenty bad commands would end the connection.
+        let bad = if from == MARIO { neither.len() } else { 0 };
+        let all = elsewhere.len() + here.len() + bad;
+        for (to, told) in recipients(to, to).take(all) {
+            mario.wire.write(format!("RCPT TO:<{to}>\r\n").as_bytes())?;
+            let heard = mario.reply()?;
+            ensure!(heard == told, "from <{from}> to <{to}>: {heard}");
+        }
+        mario.command("RSET", "250")?;
+    }
+    // What names a domain of ours stays here, whatever its local part says; what does not, leaves.
+    let hidden = ["b%other.example@pec.alfa.example", "other.example!b@pec.alfa.example"];
+    for to in [hidden.as_slice(), &["b@other.example"]] {
+        let header = format!("From: {MARIO}\r\nTo: {}\r\nSubject: x\r\n", to.join(", "));
+        mario.submit(MARIO, to, format!("{header}\r\nhi\r\n").as_bytes())?;
+    }
+    // Two acceptances, and a notice for each of the hidden ones: they are nobody.
+    demo.imap_as("mrossi")?.wait_for_count("INBOX", 4)?;
+    let taken = scenarios::wire::until("what leaves", || {
+        Ok(Some(host.taken()).filter(|taken| !taken.is_empty()))
+    })?;
+    let [only] = taken.as_slice() else { anyhow::bail!("{taken:?}") };
+    ensure!(only.envelope.iter().any(|line| line.starts_with("RCPT TO:<b@other.example>")));
     // Ports 465 and 587 know no strangers.
     let mut smtp = Smtp::connect(demo.address("submissions")?, &demo.tls())?;
     smtp.hello()?;
