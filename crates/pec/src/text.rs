@@ -20,6 +20,14 @@ pub const UNDELIVERED: &str = "\
 Il messaggio non e' stato recapitato ai seguenti destinatari di posta\r
 ordinaria, e non verra' ritentato. Accanto a ciascuno, il motivo.";
 
+/// The subject of the report that a message was handed over for ordinary recipients (RFC 3461 §5.2.2).
+pub const RELAYED_SUBJECT: &str = "Messaggio affidato al sistema di destinazione";
+/// Its text, before the recipients and what was said of each.
+pub const RELAYED: &str = "\
+Il messaggio e' stato affidato, per i seguenti destinatari di posta\r
+ordinaria, a un sistema che non da' altra notizia della consegna. Questo\r
+avviso non e' una ricevuta di posta certificata.";
+
 /// The same to whoever wrote to certified mailboxes that did not take his ordinary mail.
 pub const NOT_TAKEN: &str = "\
 Il messaggio non e' stato consegnato alle seguenti caselle di posta\r

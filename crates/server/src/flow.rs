@@ -14,6 +14,7 @@
 //! | [`virus`] | `Scan` | one `Deliver` a recipient; or the envelope in the quarantine and one virus notice a recipient as `Notify` or `Relay` |
 //! | [`deliver`] | `Deliver` | the envelope in the recipient's INBOX, and the delivery receipt, or the non-delivery notice, in the sender's INBOX or as `Relay` |
 //! | [`notify`] | `Notify`, `Place` | a receipt where it belongs, and what the tracker learns from it |
+//! | [`bounce`] | `Report` | the report of what was given up, as `Enclose` |
 //! | [`deadlines`] | what is due in the tracker | a notice of late delivery in the sender's INBOX |
 //!
 //! The first step of a message for a few recipients of ours goes through [`incoming`] and [`deliver`] in its
@@ -138,6 +139,9 @@ pub(crate) enum Task {
         #[serde(default)]
         origin: Option<Provenance>,
     },
+    /// A message for recipients of another host's that an operator gave up, each with the reason: of
+    /// ordinary ones the sender is told. Its octets are the message.
+    Report(dispatch::Relay),
     /// A message from another host that is not certified; its octets are as it came.
     Enclose(Anomaly),
     /// A receipt of ours for our own user, which found the mailbox full.
@@ -163,7 +167,11 @@ struct Tested {
 
 impl Task {
     /// As a job of the pipeline, due at once: also when the clock is set back after this event.
-    fn queued(&self, octets: Option<Source>) -> anyhow::Result<NewJob> {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written down.
+    pub(crate) fn queued(&self, octets: Option<Source>) -> anyhow::Result<NewJob> {
         Ok(NewJob {
             due: Timestamp::UNIX_EPOCH,
             payload: serde_json::to_vec(self)?,
@@ -199,6 +207,7 @@ pub(crate) fn perform(site: &Arc<Site>, job: &Job) -> anyhow::Result<()> {
         Task::Notify { to, arrived, origin } => {
             notify::take_in(site, job, &to, Tested { arrived, origin })
         }
+        Task::Report(relay) => bounce::report_given_up(site, job, &relay),
         Task::Enclose(anomaly) => anomaly::enclose(site, job, &anomaly),
         Task::Place { to } => notify::place(site, job, &to),
     };

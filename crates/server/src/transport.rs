@@ -60,8 +60,8 @@ use guard::{Held, UnderWay};
 use lane::Lane;
 use names::Names;
 use opening::{Opened, Past, Purpose, Waits};
-use outcome::Verdicts;
 pub(crate) use outcome::record;
+use outcome::{Asked, Verdicts};
 use peer::Peer;
 use places::{Kind, Places, Turns};
 use policies::Policies;
@@ -358,7 +358,7 @@ impl Connection {
                 let for_good = no_way.is_permanent && !is_certified;
                 let fate = if for_good { Fate::Failed } else { Fate::Deferred };
                 let told = |_: &mail::Address| (Some(fate), no_way.why.clone());
-                self.conclude(&first, told, Vec::new()).await?;
+                self.conclude(&first, told, Asked::default()).await?;
                 drop(under_way);
                 return self.give_up(fate, &no_way.why).await;
             }
@@ -408,8 +408,8 @@ impl Connection {
                 None => return Ok(()),
             }
         }
-        let PutOff { job, fates, notes, broke_off } = put_off;
-        self.conclude(&job, told(&fates), notes).await?;
+        let PutOff { job, fates, asked, broke_off } = put_off;
+        self.conclude(&job, told(&fates), asked).await?;
         if broke_off {
             self.fails();
             self.give_up(Fate::Deferred, "the host breaks off").await?;
@@ -442,7 +442,7 @@ impl Connection {
             let jobs: Vec<(Job, UnderWay)> = jobs.into_iter().map(under_way).collect();
             for (job, under_way) in jobs {
                 let told = |_: &mail::Address| (Some(fate), why.to_owned());
-                self.conclude(&job, told, Vec::new()).await?;
+                self.conclude(&job, told, Asked::default()).await?;
                 drop(under_way);
             }
         }
@@ -514,7 +514,7 @@ impl Connection {
             };
             fates.insert(address, (verdict.fate, verdict.why.to_string()));
         }
-        let notes = vec![peer.described()];
+        let asked = Asked { notes: vec![peer.described()], tells: peer.tells() };
         let (mut put_off, others): (Fates, Fates) =
             fates.into_iter().partition(|(_, (fate, _))| *fate == Fate::Deferred);
         if more && !may_have_it && !put_off.is_empty() {
@@ -522,17 +522,17 @@ impl Connection {
                 Some(job)
             } else {
                 // What the peer has, or never will, is written down first.
-                self.conclude(&job, told(&others), notes.clone()).await?;
+                self.conclude(&job, told(&others), asked.clone()).await?;
                 committed();
                 let (site, id) = (self.site.clone(), job.id);
                 blocking(move || site.store.job(id)).await??
             };
             peer.settle().await;
             let broke_off = peer.is_over();
-            return Ok(job.map(|job| PutOff { job, fates: put_off, notes, broke_off }));
+            return Ok(job.map(|job| PutOff { job, fates: put_off, asked, broke_off }));
         }
         put_off.extend(others);
-        self.conclude(&job, told(&put_off), notes).await?;
+        self.conclude(&job, told(&put_off), asked).await?;
         committed();
         // Only now is it known whether the connection is still of use.
         peer.settle().await;
@@ -555,7 +555,7 @@ impl Connection {
         &self,
         job: &Job,
         told: impl Fn(&mail::Address) -> (Option<Fate>, String),
-        notes: Vec<String>,
+        asked: Asked,
     ) -> anyhow::Result<()> {
         let relay = read(job)?;
         let verdicts: Verdicts = relay
@@ -567,7 +567,7 @@ impl Connection {
             })
             .collect();
         let (site, job) = (self.site.clone(), job.clone());
-        blocking(move || outcome::conclude(&site, &job, &relay, &verdicts, &notes)).await?
+        blocking(move || outcome::conclude(&site, &job, &relay, &verdicts, &asked)).await?
     }
 }
 
@@ -578,7 +578,7 @@ type Fates = HashMap<mail::Address, (Fate, String)>;
 struct PutOff {
     job: Job,
     fates: Fates,
-    notes: Vec<String>,
+    asked: Asked,
     /// The connection broke off.
     broke_off: bool,
 }

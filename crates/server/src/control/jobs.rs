@@ -1,17 +1,18 @@
 //! The queue as an operator sees it: what is to be done, for whom, and why it was not done yet.
 //!
 //! A job can be hastened. One that another host has to be reached for can be given up: the log says
-//! so, and the sender of a certified message hears of it by the notices of late delivery. The others
+//! so, the sender of a certified message hears of it by the notices of late delivery, and of ordinary
+//! recipients by a report (PEC-BT-15). The others
 //! cannot: each is a certified message or its receipt, and must not vanish.
 
 use mail::{Address, Message};
 use serde::{Deserialize, Serialize};
-use store::{BlobId, Job, JobId, LogRecord, Store, StoreError, Timestamp, Transaction};
+use store::{BlobId, Job, JobId, LogRecord, Source, Store, StoreError, Timestamp, Transaction};
 
 use super::page::{PAGE_MEMBERS_MAX, page};
 use super::{Response, fault};
 use crate::flow::Task;
-use crate::flow::dispatch::RelayRecipient;
+use crate::flow::dispatch::{Relay, RelayRecipient};
 use crate::transport;
 
 /// Octets of a message that are looked through for its identifier: more than any header that
@@ -22,7 +23,7 @@ const HEAD_OCTETS_MAX: u64 = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JobView {
     pub(crate) job: u64,
-    /// `certify`, `refuse`, `incoming`, `scan`, `deliver`, `relay`, `notify`, `place`; `unknown` when this version
+    /// `certify`, `refuse`, `incoming`, `scan`, `deliver`, `relay`, `report`, `notify`, `place`; `unknown` when this version
     /// cannot read it.
     pub(crate) step: String,
     /// The PEC identifier, or that of the receipt it is about: `log find --message-id` takes it.
@@ -108,8 +109,11 @@ pub(super) fn retry_all(
     Ok(Response::Retried { count, next: jobs.last().map(|job| job.id.0).filter(|_| full) })
 }
 
-/// Gives up a message that waits for another host: a log record for each recipient, in the commit
-/// that takes the job away.
+/// Why a recipient does not get what was given up.
+const GIVEN_UP: &str = "given up by the operator";
+
+/// Gives up a message that waits for another host: a log record for each recipient, and what tells the
+/// sender, in the commit that takes the job away.
 pub(super) fn cancel(
     store: &dyn Store,
     provider: &str,
@@ -126,13 +130,24 @@ pub(super) fn cancel(
     let record = |to: &RelayRecipient| LogRecord {
         time: now,
         errore: Some("altro".to_owned()),
-        errore_esteso: Some("given up by the operator".to_owned()),
+        errore_esteso: Some(GIVEN_UP.to_owned()),
         ..transport::record(provider, &relay, "errore-trasmissione", &to.address)
     };
+    let log = relay.recipients.iter().map(record).collect();
+    let told = |to: &RelayRecipient| RelayRecipient {
+        last: Some(GIVEN_UP.to_owned()),
+        address: to.address.clone(),
+    };
+    let recipients = relay.recipients.iter().map(told).collect();
+    // Who is ordinary, and what the sender wishes, the step knows: here no server may be running.
+    let report = Task::Report(Relay { recipients, ..relay.clone() })
+        .queued(job.blob.map(Source::Stored))
+        .map_err(|error| error.to_string())?;
     let step = Transaction {
         at: now,
         consume: vec![job.id],
-        log: relay.recipients.iter().map(record).collect(),
+        log,
+        enqueue: vec![report],
         ..Transaction::default()
     };
     match store.commit(step) {
@@ -201,6 +216,7 @@ fn view(store: &dyn Store, job: &Job) -> Result<JobView, String> {
             let to = relay.recipients.iter().map(|recipient| recipient.address.to_string());
             ("relay", None, to.collect())
         }
+        Some(Task::Report(relay)) => ("report", None, vec![relay.account.to_string()]),
         Some(Task::Notify { to, .. }) => ("notify", None, vec![to.to_string()]),
         Some(Task::Enclose(anomaly)) => ("enclose", None, texts(&anomaly.forward_paths)),
         Some(Task::Place { to }) => ("place", None, vec![to.to_string()]),

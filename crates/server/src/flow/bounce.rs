@@ -1,5 +1,6 @@
 //! The report that a message did not reach somebody: to a user of ours, of an ordinary recipient; and to
-//! the sender of ordinary mail, of a mailbox of ours.
+//! the sender of ordinary mail, of a mailbox of ours. And to a user of ours who asked for it, that an
+//! ordinary recipient's host has it, which will not tell him more (RFC 3461 §5.2.2).
 //!
 //! RFC 3464; PEC-BT-15. The first is ordinary mail with the null reverse-path (RFC 3464 §2), and comes to its
 //! reader as all ordinary mail does: in an anomaly envelope, where the holder takes ordinary mail
@@ -13,9 +14,9 @@ use pec::moment::Moment;
 use store::{Job, Octets, Source, Transaction};
 
 use super::anomaly;
-use super::dispatch::{Content, Parcel, Relay, relays, with_return_path};
-use super::fresh_id;
+use super::dispatch::{Content, Parcel, Relay, RelayRecipient, relays, with_return_path};
 use super::wishes::Wishes;
+use super::{commit, fresh_id};
 use crate::site::Site;
 
 /// Octets of the original's header that a report brings back: more than any that is written.
@@ -23,7 +24,88 @@ const HEADER_OCTETS_MAX: u64 = 64 * 1024;
 /// Octets of one line, without its end: RFC 5322 §2.1.1.
 const LINE_OCTETS_MAX: usize = 998;
 
-/// Adds to a step the report about these recipients, each with the reason.
+/// What became of the recipients of a report: RFC 3464 §2.3.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// They will not have it.
+    Failed,
+    /// A host has it that knows nothing of reports.
+    Relayed,
+}
+
+impl Action {
+    /// The one place these words are spelled.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Relayed => "relayed",
+        }
+    }
+
+    /// The class of its enhanced codes, and the one for all else (RFC 3463 §2).
+    const fn class(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Failed => ("5", "5.0.0"),
+            Self::Relayed => ("2", "2.0.0"),
+        }
+    }
+
+    const fn subject(self) -> &'static str {
+        match self {
+            Self::Failed => pec::text::UNDELIVERED_SUBJECT,
+            Self::Relayed => pec::text::RELAYED_SUBJECT,
+        }
+    }
+}
+
+/// What people read of a report, and what programs do.
+struct Contents<'a> {
+    opening: &'a str,
+    action: Action,
+    /// Each with what was said of it.
+    recipients: &'a [(Address, String)],
+    wishes: &'a Wishes,
+    /// Of the message.
+    header: &'a [u8],
+}
+
+/// Whether the sender is told of a recipient by a report, as he wishes.
+pub(crate) fn is_reported(site: &Site, relay: &Relay, action: Action, recipient: &Address) -> bool {
+    let wanted = match action {
+        Action::Failed => relay.wishes.wants_failure(recipient),
+        Action::Relayed => relay.wishes.wants_success(recipient),
+    };
+    let ordinary = pec::RecipientKind::Ordinary;
+    wanted
+        && match &relay.content {
+            Content::Receipt { .. } | Content::TlsReport => false,
+            Content::Envelope(_) => site.providers.load().kind(recipient.domain()) == ordinary,
+            Content::Anomaly(_) | Content::Ordinary => relay.reverse_path != ReversePath::Null,
+        }
+}
+
+/// Tells the sender of a message that an operator gave up; `relay` has who was to get it, and why he does
+/// not.
+///
+/// # Errors
+///
+/// As [`report`], and when nothing can be committed: the job is due as before.
+pub(super) fn report_given_up(site: &Site, job: &Job, relay: &Relay) -> anyhow::Result<()> {
+    let at = site.clock.now();
+    let mut step = Transaction { at, consume: vec![job.id], ..Transaction::default() };
+    let told = |recipient: &RelayRecipient| {
+        let why = recipient.last.clone().unwrap_or_default();
+        is_reported(site, relay, Action::Failed, &recipient.address)
+            .then(|| (recipient.address.clone(), why))
+    };
+    let failed: Vec<(Address, String)> = relay.recipients.iter().filter_map(told).collect();
+    if !failed.is_empty() {
+        report(site, job, relay, Action::Failed, &failed, &mut step)?;
+    }
+    Ok(commit(site, step, "report")?)
+}
+
+/// Adds to a step the report about these recipients, each with what was said of it.
 ///
 /// # Errors
 ///
@@ -32,7 +114,8 @@ pub(crate) fn report(
     site: &Site,
     job: &Job,
     relay: &Relay,
-    failed: &[(Address, String)],
+    action: Action,
+    recipients: &[(Address, String)],
     step: &mut Transaction,
 ) -> anyhow::Result<()> {
     let ReversePath::Address(sender) = &relay.reverse_path else { return Ok(()) };
@@ -47,7 +130,17 @@ pub(crate) fn report(
         }
         None => Vec::new(),
     };
-    let octets = compose(site, sender, pec::text::UNDELIVERED, failed, &relay.wishes, &header, at);
+    let (opening, note) = match action {
+        Action::Failed => {
+            (pec::text::UNDELIVERED, "a report of ours that a message could not be handed over")
+        }
+        Action::Relayed => {
+            (pec::text::RELAYED, "a report of ours that a message was handed over, as asked")
+        }
+    };
+    let wishes = &relay.wishes;
+    let contents = Contents { opening, action, recipients, wishes, header: &header };
+    let octets = compose(site, sender, &contents, at);
     let path = ReversePath::Null;
     let source = Source::New(step.octets.len());
     let placed = Octets::Inline(with_return_path(&path, &octets).into());
@@ -58,7 +151,7 @@ pub(crate) fn report(
         report: None,
         reason: AnomalyReason::NotSigned,
         at,
-        notes: vec!["a report of ours that a message could not be handed over".to_owned()],
+        notes: vec![note.to_owned()],
     };
     // Who takes no ordinary mail is told by what the log keeps.
     if anomaly::divert(site, message, Some(source), step)?.is_empty() {
@@ -92,7 +185,10 @@ pub(super) fn report_outside(
     let at = Moment::of(step.at);
     let end = message.len().min(usize::try_from(HEADER_OCTETS_MAX).unwrap_or(usize::MAX));
     let header = seven_bit(&header_of(&message[..end]));
-    let octets = compose(site, sender, pec::text::NOT_TAKEN, failed, wishes, &header, at);
+    let opening = pec::text::NOT_TAKEN;
+    let (action, recipients) = (Action::Failed, failed);
+    let contents = Contents { opening, action, recipients, wishes, header: &header };
+    let octets = compose(site, sender, &contents, at);
     let parcel = Parcel {
         reverse_path: &ReversePath::Null,
         recipients: std::slice::from_ref(sender),
@@ -131,15 +227,8 @@ fn header_of(octets: &[u8]) -> Vec<u8> {
 
 /// `multipart/report` (RFC 6522 §3) of what people read, what programs read (RFC 3464 §2), and the
 /// header of the message.
-fn compose(
-    site: &Site,
-    sender: &Address,
-    opening: &str,
-    failed: &[(Address, String)],
-    wishes: &Wishes,
-    header: &[u8],
-    at: Moment,
-) -> Vec<u8> {
+fn compose(site: &Site, sender: &Address, contents: &Contents<'_>, at: Moment) -> Vec<u8> {
+    let Contents { opening, action, recipients, wishes, header } = *contents;
     let host = site.host();
     let boundary = format!("report-{}", crate::site::fresh_word());
     let date = at.header();
@@ -150,7 +239,7 @@ fn compose(
         status.push_str(&format!("Original-Envelope-Id: {envelope}\r\n"));
     }
     status.push_str(&format!("Reporting-MTA: dns; {host}\r\n"));
-    for (address, why) in failed {
+    for (address, why) in recipients {
         let why = printable(why);
         text.push_str(&format!("  {address}\r\n    {why}\r\n"));
         status.push_str("\r\n");
@@ -158,9 +247,10 @@ fn compose(
             status.push_str(&format!("Original-Recipient: {original}\r\n"));
         }
         status.push_str(&format!(
-            "Final-Recipient: rfc822; {address}\r\nAction: failed\r\nStatus: {}\r\n\
+            "Final-Recipient: rfc822; {address}\r\nAction: {}\r\nStatus: {}\r\n\
              Diagnostic-Code: x-ceralacca; {why}\r\n",
-            status_in(&why)
+            action.as_str(),
+            status_in(&why, action)
         ));
     }
     let mut octets = format!(
@@ -171,7 +261,7 @@ fn compose(
          --{boundary}\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n{}\r\n\r\n{text}\r\n\
          --{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n{status}\r\n\
          --{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n",
-        pec::text::UNDELIVERED_SUBJECT,
+        action.subject(),
         id.in_brackets(),
         opening,
     )
@@ -188,16 +278,17 @@ fn printable(why: &str) -> String {
 }
 
 /// The enhanced code that a peer gave (RFC 3463 §2), or the one for all else.
-fn status_in(why: &str) -> &str {
+fn status_in(why: &str, action: Action) -> &str {
+    let (class, other) = action.class();
     let is_status = |word: &&str| {
         let mut parts = word.split('.');
-        parts.next() == Some("5")
+        parts.next() == Some(class)
             && parts.clone().count() == 2
             && parts.all(|part| {
                 (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
             })
     };
-    why.split(' ').find(is_status).unwrap_or("5.0.0")
+    why.split(' ').find(is_status).unwrap_or(other)
 }
 
 #[cfg(test)]

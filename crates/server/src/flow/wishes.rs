@@ -35,6 +35,13 @@ impl Wishes {
         notify.is_none_or(|notify| notify.contains("FAILURE"))
     }
 
+    /// Whether he wants to hear that a recipient got it: only when he asks for it (RFC 3461 §4.1).
+    pub(crate) fn wants_success(&self, recipient: &Address) -> bool {
+        let asked = self.recipients.get(&recipient.to_string());
+        let notify = asked.and_then(|asked| value(asked, "NOTIFY="));
+        notify.is_some_and(|notify| notify.contains("SUCCESS"))
+    }
+
     /// What he calls the transaction, for `Original-Envelope-Id` (RFC 3464 §2.2.1).
     pub(crate) fn envelope(&self) -> Option<String> {
         dsn::decoded(value(&self.mail, "ENVID=")?)
@@ -75,6 +82,11 @@ mod tests {
         assert_eq!((wishes.original(&bea), wishes.original(&carla)), (None, None));
         let wants = [&anna, &bea, &carla].map(|of| wishes.wants_failure(of));
         assert_eq!(wants, [true, false, true]);
+        let both = Notify { success: true, failure: true, delay: false };
+        let told = RecipientDsn { notify: Some(both), orcpt: None };
+        let wishes = Wishes::new(&dsn, &[(&anna, &told), (&bea, &of_bea)]);
+        let wants = [&anna, &bea, &carla].map(|of| wishes.wants_success(of));
+        assert_eq!(wants, [true, false, false]);
         assert_eq!(Wishes::default().envelope(), None);
     }
 }

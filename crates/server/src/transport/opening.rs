@@ -8,6 +8,7 @@ use smtp::client::{Fate, TlsUse};
 use store::Job;
 
 use super::demand::{self, Demand};
+use super::outcome::Asked;
 use super::peer::{OPEN_WAIT, OpenFailure, Peer};
 use super::policies::Wants;
 use super::tally::{Held, Place, Problem, period_of};
@@ -182,13 +183,13 @@ impl Connection {
         more: bool,
     ) -> anyhow::Result<Option<PutOff>> {
         let why = "5.7.30 the host does not prove to be the domain's, as REQUIRETLS asks for";
-        let notes = vec![format!("not {}", peer.described())];
+        let asked = Asked { notes: vec![format!("not {}", peer.described())], tells: false };
         if more {
             let deferred = |to: &RelayRecipient| (to.address.clone(), (Fate::Deferred, why.into()));
             let fates = relay.recipients.iter().map(deferred).collect();
-            return Ok(Some(PutOff { job, fates, notes, broke_off: false }));
+            return Ok(Some(PutOff { job, fates, asked, broke_off: false }));
         }
-        self.conclude(&job, |_| (Some(Fate::Failed), why.to_owned()), notes).await?;
+        self.conclude(&job, |_| (Some(Fate::Failed), why.to_owned()), asked).await?;
         Ok(None)
     }
 

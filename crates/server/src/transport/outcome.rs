@@ -3,7 +3,7 @@
 //!
 //! | a recipient is | then |
 //! | --- | --- |
-//! | delivered | a log record `trasmissione` |
+//! | delivered | a log record `trasmissione`; a report to the sender of an ordinary one who asked for it, where the host knows nothing of that (RFC 3461 §5.2.2) |
 //! | deferred | tried again ([`retry`]); after `deadlines.queue` it has failed (PEC-BT-14) |
 //! | failed, certified | a log record: the sender hears of it by the notices of late delivery (doubt D-12) |
 //! | failed, ordinary | a log record, and a report to the sender ([`crate::flow::bounce`], PEC-BT-15) |
@@ -15,12 +15,21 @@ use store::{Amended, Job, LogRecord, StoreError, Transaction};
 
 use super::retry;
 use crate::flow::Task;
-use crate::flow::bounce;
+use crate::flow::bounce::{self, Action};
 use crate::flow::dispatch::{Content, Relay, RelayRecipient};
 use crate::site::Site;
 
 /// What becomes of each recipient, and who says so; nothing yet of one that was not tried.
 pub(super) type Verdicts = Vec<(Address, Option<Fate>, String)>;
+
+/// Of the host that was asked.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked {
+    /// What the log says of it.
+    pub(super) notes: Vec<String>,
+    /// It knows what the sender wishes, and tells him itself (RFC 3461 §5.2.1).
+    pub(super) tells: bool,
+}
 
 /// Octets of a reason that are kept in the job: enough for any reply.
 const REASON_OCTETS_MAX: usize = 400;
@@ -35,20 +44,25 @@ pub(super) fn conclude(
     job: &Job,
     relay: &Relay,
     verdicts: &Verdicts,
-    notes: &[String],
+    asked: &Asked,
 ) -> anyhow::Result<()> {
+    let notes = asked.notes.as_slice();
     let now = site.clock.now();
     let idle_max = site.config.load().deadlines.queue;
     let scatter = u64::from_be_bytes(crypto::random());
     let due = retry::next(job.queued, now, job.attempts, idle_max, scatter);
     let mut step = Transaction { at: now, ..Transaction::default() };
     let (mut untried, mut rest, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut relayed = Vec::new();
     for (address, fate, why) in verdicts {
         match (fate, due) {
             (Some(Fate::Delivered), _) => {
                 let record = record(&site.provider.name, relay, "trasmissione", address);
                 let notes = [std::slice::from_ref(why), notes].concat();
                 step.log.push(LogRecord { time: now, notes, ..record });
+                if !asked.tells && bounce::is_reported(site, relay, Action::Relayed, address) {
+                    relayed.push((address.clone(), why.clone()));
+                }
             }
             (None, _) => {
                 let recipient = RelayRecipient { address: address.clone(), last: None };
@@ -98,10 +112,11 @@ pub(super) fn conclude(
         }
         _ => step.consume = vec![job.id],
     }
-    let reported: Vec<(Address, String)> =
-        failed.into_iter().filter(|(address, _)| is_reported(site, relay, address)).collect();
-    if !reported.is_empty() {
-        bounce::report(site, job, relay, &reported, &mut step)?;
+    failed.retain(|(address, _)| bounce::is_reported(site, relay, Action::Failed, address));
+    for (action, told) in [(Action::Failed, failed), (Action::Relayed, relayed)] {
+        if !told.is_empty() {
+            bounce::report(site, job, relay, action, &told, &mut step)?;
+        }
     }
     let log = step.log.clone();
     match site.store.commit(step) {
@@ -115,19 +130,6 @@ pub(super) fn conclude(
         }
     }
     Ok(())
-}
-
-/// Whether the sender is told of a recipient's failure by a report.
-fn is_reported(site: &Site, relay: &Relay, recipient: &Address) -> bool {
-    if !relay.wishes.wants_failure(recipient) {
-        return false;
-    }
-    let ordinary = pec::RecipientKind::Ordinary;
-    match &relay.content {
-        Content::Receipt { .. } | Content::TlsReport => false,
-        Content::Envelope(_) => site.providers.load().kind(recipient.domain()) == ordinary,
-        Content::Anomaly(_) | Content::Ordinary => relay.reverse_path != ReversePath::Null,
-    }
 }
 
 /// A record of what happened to a message for one recipient, with what is known without reading it.

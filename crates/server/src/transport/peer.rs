@@ -189,6 +189,11 @@ impl Peer {
         }
     }
 
+    /// Whether it takes what a sender wishes to be told (DSN), and tells him itself.
+    pub(super) fn tells(&self) -> bool {
+        self.client.extensions().dsn
+    }
+
     /// Where messages went, for the log.
     pub(super) fn described(&self) -> String {
         match &self.tls {

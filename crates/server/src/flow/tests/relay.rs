@@ -2,6 +2,7 @@
 
 mod lane;
 mod over_tls;
+mod reports;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,7 +21,6 @@ use super::scene::{BIANCHI, ROSSI, Scene, address, message, now};
 use crate::config::{OrdinaryMail, Route};
 use crate::flow::dispatch::{Content, Parcel, relays};
 use crate::flow::octets_of;
-use crate::flow::wishes::Wishes;
 
 const DOMAIN: &str = "altrove.example";
 const TO: &str = "c@altrove.example";
@@ -460,46 +460,6 @@ fn tls_that_is_offered_and_fails_is_done_without_only_where_it_is_no_must() {
         assert!(jobs[0].last_error.as_ref().unwrap().contains(why), "{why}: {jobs:?}");
         assert!(host.taken().is_empty());
     }
-}
-
-// PEC-BT-15, RFC 3464 §2; doubt D-12
-#[test]
-fn a_user_gets_a_report_about_ordinary_recipients_only() {
-    let scene = Scene::new();
-    let host = Host::start();
-    route(&scene, host.address);
-    let wishes = Wishes {
-        mail: " RET=HDRS ENVID=QQ314159".to_owned(),
-        recipients: [(TO.to_owned(), " ORCPT=rfc822;Capo+2Bx@altrove.example".to_owned())].into(),
-        ..Wishes::default()
-    };
-    let to = [BIANCHI, TO];
-    let submitted = scene.submit_wishing(ROSSI, &to, &message(ROSSI, &to, "Offerta"), wishes);
-    let id = submitted.ok().unwrap();
-    scene.run();
-    host.next(Script {
-        instead: vec![("RCPT", "550 5.1.1 <c>: nobody\r\n".trim_end().to_owned())],
-        ..Script::default()
-    });
-    pass(&scene);
-    scene.run();
-    let inbox = scene.inbox(ROSSI);
-    assert_eq!(inbox.len(), 3);
-    let report = String::from_utf8(inbox[2].clone()).unwrap();
-    for part in [
-        "ANOMALIA MESSAGGIO: Mancato recapito di un messaggio",
-        "Content-Type: multipart/report; report-type=delivery-status;",
-        "Original-Envelope-Id: QQ314159\r\nReporting-MTA: dns; pec.alfa.example\r\n\r\n\
-         Original-Recipient: rfc822;Capo+x@altrove.example\r\n\
-         Final-Recipient: rfc822; c@altrove.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
-        "to RCPT: 550 5.1.1 <c>: nobody",
-        &format!("Message-ID: <{id}>"),
-    ] {
-        assert!(report.contains(part), "no {part:?} in {report}");
-    }
-    let events = scene.events(&id);
-    assert!(events.contains(&"errore-trasmissione".to_owned()), "{events:?}");
-    assert_eq!(waiting(&scene), 0);
 }
 
 // PEC-BT-14, doubt D-11
