@@ -166,7 +166,9 @@ impl Job {
     #[must_use]
     pub fn may_hold_messages(&self) -> bool {
         match &self.work {
-            Work::Search(_) | Work::Sort(_) | Work::Thread(_) => true,
+            Work::Search(search) => search.reads_texts(),
+            Work::Sort(sort) => sort.reads_texts(),
+            Work::Thread(thread) => thread.reads_texts(),
             Work::Fetch(fetch) => fetch.decodes(),
             _ => false,
         }

@@ -87,6 +87,73 @@ fn a_long_command_tells_how_far_it_has_come() {
     assert!(sent.ends_with("c OK FETCH completed\r\n"));
 }
 
+/// What a command says whose jobs take so many seconds each, and whether the first may hold messages.
+fn slowly(messages: usize, command: &str, job_secs: i64) -> (String, bool) {
+    let world = World::new();
+    let messages = (0..messages).map(|_| NewMessage {
+        octets: Octets::Inline(b"S: x\r\n\r\n"[..].into()),
+        flags: store::Flags::default(),
+        received: now(),
+        at: now(),
+    });
+    world.store.append_all(world.mailbox("INBOX"), messages.collect()).unwrap();
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna x\r\nb SELECT INBOX\r\n");
+    let (mut at, mut sent, mut holds) = (now(), String::new(), None);
+    let mut asked = false;
+    loop {
+        match session.poll() {
+            Some(Step::Send(octets)) => sent.push_str(&String::from_utf8(octets).unwrap()),
+            Some(Step::Sasl(_)) => {
+                session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
+            }
+            Some(Step::Perform(job)) => {
+                if asked {
+                    holds.get_or_insert(job.may_hold_messages());
+                    at += jiff::SignedDuration::from_secs(job_secs);
+                }
+                session.finish(job.run(&*world.store, at));
+            }
+            Some(other) => panic!("{other:?}"),
+            None if asked => return (sent, holds.unwrap()),
+            None => {
+                sent.clear();
+                session.handle_octets(format!("c {command}\r\n").as_bytes());
+                asked = true;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_search_that_takes_too_long_is_given_up() {
+    let told = "c NO [LIMIT] It takes too long: search in parts\r\n";
+    for command in ["SEARCH SEEN", "SORT (DATE) UTF-8 SEEN", "THREAD REFERENCES UTF-8 SEEN"] {
+        // Three jobs: the last one begins after 120 seconds, or one later.
+        let (sent, _) = slowly(6_000, command, 60);
+        assert!(sent.ends_with(" completed\r\n"), "{command}: {sent}");
+        let (sent, _) = slowly(6_000, command, 61);
+        // What has begun is ended.
+        let begun = if command.starts_with("SEARCH") { "* SEARCH\r\n" } else { "" };
+        assert_eq!(sent, format!("{begun}{told}"));
+    }
+}
+
+#[test]
+fn only_what_reads_texts_waits_for_a_turn() {
+    for (keys, reads) in [
+        ("ALL", false),
+        ("UNSEEN SUBJECT x", false),
+        ("TEXT \"\"", false),
+        ("NOT TEXT x", true),
+        ("OR SEEN (BODY x)", true),
+    ] {
+        for command in ["SEARCH", "SORT (DATE) UTF-8", "THREAD REFERENCES UTF-8"] {
+            assert_eq!(slowly(1, &format!("{command} {keys}"), 0).1, reads, "{command} {keys}");
+        }
+    }
+}
+
 /// What a command says on a store, and what `between` sees after each of its jobs.
 fn in_portions(world: &World, command: &str, between: &mut dyn FnMut()) -> String {
     let mut session = Session::new(Arc::new(world.settings.clone()), true);

@@ -2,12 +2,12 @@
 //! idling client waits for.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use imap::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret, Session, Settings, Step};
 use store::{Account, AccountId, BlobId, MailboxId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::drive::Connection;
 use crate::limits::{CountedSession, has_room_for_receipts};
@@ -15,6 +15,7 @@ use crate::login::Denied;
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
 use crate::submission::{blocking, stopped};
+use crate::turns::Turns;
 
 /// How long a client may be silent: RFC 3501 §5.4 wants thirty minutes at least.
 const IDLE_WAIT: Duration = Duration::from_secs(31 * 60);
@@ -29,9 +30,8 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 /// that are being sent and the next. The store keeps pieces of up to 64 KiB, so that few are read twice.
 const PIECE_OCTETS: u64 = 128 * 1024;
 
-/// Jobs at once, of all sessions, that may hold a whole message in memory: parts are found, and texts
-/// searched, in at most so many messages of 100 MB at a time.
-static MESSAGES_IN_MEMORY: Semaphore = Semaphore::const_new(8);
+/// Who may hold a whole message in memory now.
+static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
 
 /// What a session goes by, as the configuration is now.
 fn settings(site: &Site, connection: &Connection) -> Arc<Settings> {
@@ -156,10 +156,9 @@ async fn act(
                 }
                 let site = desk.site.clone();
                 let touched = session.account().filter(|_| job.touches_account());
-                // Closed never.
-                let turn = match job.may_hold_messages() {
-                    true => MESSAGES_IN_MEMORY.acquire().await.ok(),
-                    false => None,
+                let turn = match session.account().filter(|_| job.may_hold_messages()) {
+                    Some(account) => TURNS.wait(account).await,
+                    None => None,
                 };
                 let run = blocking(move || {
                     let _turn = turn;
@@ -325,7 +324,11 @@ impl Desk {
         while let Some(piece) = reading.take() {
             let piece = piece.await.map_err(io::Error::other)?.map_err(|error| {
                 // The size was promised: all that is left is to cut the connection.
-                tracing::error!(target: "imap", blob = blob.0, %error, "a message cannot be read");
+                if matches!(error, store::StoreError::NoSuchMessage) {
+                    tracing::debug!(target: "imap", blob = blob.0, "a message went while it was sent");
+                } else {
+                    tracing::error!(target: "imap", blob = blob.0, %error, "a message cannot be read");
+                }
                 io::Error::other(error)
             })?;
             if piece.len() as u64 != end.min(at.saturating_add(PIECE_OCTETS)) - at {

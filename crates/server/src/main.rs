@@ -50,6 +50,7 @@ mod threads;
 mod timesource;
 mod tls;
 mod transport;
+mod turns;
 mod upkeep;
 mod verify;
 

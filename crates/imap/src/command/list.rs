@@ -118,7 +118,8 @@ impl List {
         let whole = |pattern: &[u8]| grammar::name_text(&[&reference, pattern].concat(), enabled);
         let patterns = match asks_separator {
             true => Vec::new(),
-            false => wire.iter().map(|pattern| whole(pattern)).collect::<Result<_, _>>()?,
+            // What no name can be like is ignored: RFC 9051 §6.3.9.
+            false => wire.iter().filter_map(|pattern| whole(pattern).ok()).collect(),
         };
         let left = VecDeque::new();
         Ok(Self { verb, patterns, asks_separator, selection, returned, left })

@@ -11,7 +11,7 @@ mod read;
 
 use std::collections::VecDeque;
 
-use store::{StoreError, Summary, UidSet};
+use store::{StoreError, Summary, Timestamp, UidSet};
 
 use self::found::{Found, Hit, Returns};
 use self::key::{Key, Known};
@@ -30,6 +30,9 @@ use crate::texts::Texts;
 const BATCH_MESSAGES: usize = 2_000;
 /// Octets that one job reads before it stops.
 const BATCH_READ_OCTETS: u64 = 32 * 1024 * 1024;
+/// Seconds after which a SEARCH, SORT or THREAD is given up between two of its jobs: one command shall not
+/// keep a core busy for ever.
+const SEARCH_SECS_MAX: i64 = 120;
 /// Character sets that a search may be in.
 const CHARSETS: [&str; 2] = ["US-ASCII", "UTF-8"];
 
@@ -43,9 +46,16 @@ pub(super) struct Query {
     charset_known: bool,
     /// What is left to look at, once begun.
     left: Option<Places>,
+    /// When that was.
+    begun: Option<Timestamp>,
 }
 
 impl Query {
+    /// Whether it may read whole messages: headers and what the index knows are little.
+    pub(super) fn reads_texts(&self) -> bool {
+        self.key.reads_texts()
+    }
+
     /// `charset`
     pub(super) fn read_charset(words: &mut Words<'_>) -> Result<bool, Refusal> {
         let charset = words.astring().ok_or_else(Refusal::malformed)?;
@@ -68,7 +78,7 @@ impl Query {
         }
         let renumbers = by_uid && !reader.by_number;
         let by_mod_seq = reader.by_mod_seq;
-        Ok(Self { key, renumbers, by_mod_seq, charset_known, left: None })
+        Ok(Self { key, renumbers, by_mod_seq, charset_known, left: None, begun: None })
     }
 
     /// Makes ready to look; whether this is the first time.
@@ -76,10 +86,14 @@ impl Query {
         if !self.charset_known {
             return Err(Refusal::no(Code::BadCharset, "Search in UTF-8"));
         }
-        if self.left.is_some() {
+        let (at, store) = (context.at, context.store);
+        if let Some(begun) = self.begun {
+            if at.as_second() - begun.as_second() > SEARCH_SECS_MAX {
+                return Err(Refusal::no(Code::Limit, "It takes too long: search in parts"));
+            }
             return Ok(false);
         }
-        let (at, store) = (context.at, context.store);
+        self.begun = Some(at);
         let here = context.here()?;
         self.key.resolve(here, at, store)?;
         let everything = Places::below(here.uids().len());
@@ -196,6 +210,10 @@ impl Search {
         self.query.by_mod_seq
     }
 
+    pub(crate) fn reads_texts(&self) -> bool {
+        self.query.reads_texts()
+    }
+
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         let saves = self.returns.is_some_and(|returns| returns.save);
         match self.go_on(context) {
@@ -221,8 +239,17 @@ impl Search {
 
     /// Does a part of it; whether that was the last.
     fn go_on(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
-        if self.query.begin(context)? {
-            self.found.begin(&self.tag, self.by_uid, context.out);
+        let goes_on = self.query.begun.is_some();
+        match self.query.begin(context) {
+            Ok(true) => self.found.begin(&self.tag, self.by_uid, context.out),
+            Ok(false) => {}
+            Err(refusal) => {
+                // As below.
+                if goes_on {
+                    self.found.end(context.out);
+                }
+                return Err(refusal);
+            }
         }
         let (found, by_uid) = (&mut self.found, self.by_uid);
         let done = self.query.look(context, &mut |place, summary, out| {

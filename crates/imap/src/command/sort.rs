@@ -146,6 +146,10 @@ impl Sort {
         self.query.by_mod_seq
     }
 
+    pub(crate) fn reads_texts(&self) -> bool {
+        self.query.reads_texts()
+    }
+
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         let done = match self.written {
             Some(written) => self.write_some(written, context),

@@ -77,6 +77,10 @@ impl Thread {
         self.query.by_mod_seq
     }
 
+    pub(crate) fn reads_texts(&self) -> bool {
+        self.query.reads_texts()
+    }
+
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         if !self.look(context)? {
             return Ok(Flow::More(Work::Thread(Box::new(self))));

@@ -166,6 +166,17 @@ impl Key {
         Ok(())
     }
 
+    /// Whether the texts of a message may be needed.
+    pub(super) fn reads_texts(&self) -> bool {
+        match self {
+            Self::Body(needle) | Self::Text(needle) => !needle.text.is_empty(),
+            Self::Not(key) => key.reads_texts(),
+            Self::Or(one, other) => one.reads_texts() || other.reads_texts(),
+            Self::And(keys) => keys.iter().any(Self::reads_texts),
+            _ => false,
+        }
+    }
+
     /// Where all matches must be, when a set says so.
     pub(super) fn places(&self) -> Option<&Places> {
         match self {
