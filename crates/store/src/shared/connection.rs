@@ -107,7 +107,10 @@ impl Db {
         future: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StoreError> {
         match wait(future, Instant::now() + STATEMENT_TIME_MAX) {
-            Some(Ok(output)) => Ok(output),
+            Some(Ok(output)) => {
+                self.again.set(false);
+                Ok(output)
+            }
             Some(Err(error)) => {
                 let retried = [
                     SqlState::T_R_SERIALIZATION_FAILURE,
@@ -120,6 +123,7 @@ impl Db {
             }
             None => {
                 self.broken.set(true);
+                self.again.set(false);
                 Err(StoreError::Unavailable("the database does not answer".into()))
             }
         }

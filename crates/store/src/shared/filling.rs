@@ -196,14 +196,16 @@ fn move_rows(db: &Db, index: &Connection) -> Result<Filled, StoreError> {
 
 /// Counts what refers to each of the octets that were moved, and lets go of those that went since.
 fn count_references(db: &Db, index: &Connection) -> Result<(), StoreError> {
-    let mut all = index.prepare("SELECT id, refs FROM blobs WHERE id > ? ORDER BY id LIMIT ?")?;
+    let all = "SELECT id, refs, octets FROM blobs WHERE id > ? ORDER BY id LIMIT ?";
+    let mut all = index.prepare(all)?;
     let (mut last, mut there) = (0_i64, 0_u64);
     loop {
-        let (mut ids, mut refs) = (Vec::new(), Vec::new());
+        let (mut ids, mut refs, mut octets) = (Vec::new(), Vec::new(), Vec::new());
         let mut rows = all.query([last, clamp(REFS_AT_ONCE)])?;
         while let Some(row) = rows.next()? {
             ids.push(row.get::<_, i64>(0)?);
             refs.push(row.get::<_, i64>(1)?);
+            octets.push(row.get::<_, i64>(2)?);
         }
         let end =
             if ids.len() < REFS_AT_ONCE { i64::MAX } else { ids.last().copied().unwrap_or(0) };
@@ -213,9 +215,11 @@ fn count_references(db: &Db, index: &Connection) -> Result<(), StoreError> {
                     INSERT INTO garbage SELECT DISTINCT object, now() FROM gone
                     ON CONFLICT DO NOTHING";
         db.execute(gone, &[&last, &end, &ids])?;
+        // Octets of another length came from another store, when this was begun.
         let set = "UPDATE blobs SET refs = new.refs
-                   FROM unnest($1::bigint[], $2::bigint[]) AS new (id, refs) WHERE blobs.id = new.id";
-        there += db.execute(set, &[&ids, &refs])?;
+                   FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS new (id, refs, octets)
+                   WHERE blobs.id = new.id AND blobs.octets = new.octets";
+        there += db.execute(set, &[&ids, &refs, &octets])?;
         last = end;
         if end == i64::MAX {
             break;
