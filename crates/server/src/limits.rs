@@ -29,7 +29,16 @@ pub(crate) struct Connections {
 struct Counts {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
-    by_account: HashMap<AccountId, usize>,
+    by_account: HashMap<(Service, AccountId), usize>,
+}
+
+/// What an account signed in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Service {
+    /// IMAP.
+    Reading,
+    /// SMTP.
+    Sending,
 }
 
 /// One counted connection, until it is dropped.
@@ -40,6 +49,7 @@ pub(crate) struct Counted {
 
 /// One session of an account's, until it is dropped.
 pub(crate) struct CountedSession {
+    service: Service,
     connections: Arc<Connections>,
     account: AccountId,
 }
@@ -47,10 +57,10 @@ pub(crate) struct CountedSession {
 impl Drop for CountedSession {
     fn drop(&mut self) {
         let counts = &mut *self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = counts.by_account.get_mut(&self.account) {
+        if let Some(here) = counts.by_account.get_mut(&(self.service, self.account)) {
             *here -= 1;
             if *here == 0 {
-                counts.by_account.remove(&self.account);
+                counts.by_account.remove(&(self.service, self.account));
             }
         }
     }
@@ -88,22 +98,23 @@ impl Connections {
         Some(Counted { connections: self.clone(), address })
     }
 
-    /// Counts one more session of this account; `None` when there are too many.
+    /// Counts one more session of this account, to send or to read; `None` when there are too many.
     pub(crate) fn enter_as(
         self: &Arc<Self>,
+        service: Service,
         account: AccountId,
         from: IpAddr,
     ) -> Option<CountedSession> {
         let unthrottled = self.is_unthrottled(from);
         let max = self.limits.load().account_sessions_max;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = counts.by_account.entry(account).or_default();
+        let here = counts.by_account.entry((service, account)).or_default();
         if *here >= max && !unthrottled {
             return None;
         }
         *here += 1;
         drop(counts);
-        Some(CountedSession { connections: self.clone(), account })
+        Some(CountedSession { service, connections: self.clone(), account })
     }
 
     /// Whether rate limits and login delays leave this address alone (`limits.unthrottled`).
@@ -208,11 +219,14 @@ mod tests {
     #[test]
     fn one_session_of_an_account_past_the_limit_is_refused_and_others_are_not() {
         let connections = Connections::new(Limits { account_sessions_max: 1, ..Limits::default() });
-        let held = connections.enter_as(AccountId(1), HERE);
-        assert!(held.is_some() && connections.enter_as(AccountId(1), THERE).is_none());
-        assert!(connections.enter_as(AccountId(2), HERE).is_some());
+        let enter = |service, of, from| connections.enter_as(service, AccountId(of), from);
+        let held = enter(Service::Reading, 1, HERE);
+        assert!(held.is_some() && enter(Service::Reading, 1, THERE).is_none());
+        assert!(enter(Service::Reading, 2, HERE).is_some());
+        // Who reads with many programs can still send.
+        assert!(enter(Service::Sending, 1, HERE).is_some());
         drop(held);
-        assert!(connections.enter_as(AccountId(1), HERE).is_some());
+        assert!(enter(Service::Reading, 1, HERE).is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use store::{Account, AccountId, BlobId, MailboxId};
 use tokio::sync::watch;
 
 use crate::drive::Connection;
-use crate::limits::{CountedSession, has_room_for_receipts};
+use crate::limits::{CountedSession, Service, has_room_for_receipts};
 use crate::login::Denied;
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
@@ -277,7 +277,8 @@ impl Desk {
                 // Who cancelled an exchange at its last word has a place still.
                 self.sign_out();
                 let id = account.id;
-                let Some(counted) = self.site.connections.enter_as(id, from) else {
+                let Some(counted) = self.site.connections.enter_as(Service::Reading, id, from)
+                else {
                     tracing::info!(target: "imap", peer = %from, account = %account.address, "too many sessions");
                     return Some(SaslAnswer::Failure(SaslFailure::TooMany));
                 };

@@ -15,7 +15,7 @@ use crate::authenticate;
 use crate::drive::Connection;
 use crate::flow::wishes::Wishes;
 use crate::flow::{access, reception};
-use crate::limits::{CountedSession, has_room_for_receipts};
+use crate::limits::{CountedSession, Service, has_room_for_receipts};
 use crate::login::Denied;
 use crate::memory::Bearer;
 use crate::rates::{Exceeded, Rate, Subject, What};
@@ -126,7 +126,7 @@ impl Desk {
             }
             Outcome::Success(account, data) => {
                 tracing::info!(target: "smtp", peer = %self.peer, account = %account.address, "signed in");
-                match self.site.connections.enter_as(account.id, self.peer.ip()) {
+                match self.site.connections.enter_as(Service::Sending, account.id, self.peer.ip()) {
                     Some(counted) => {
                         self.counted = Some(counted);
                         self.account = Some(account);
