@@ -17,7 +17,7 @@ const LIMITS: &str = "unthrottled = [\"127.0.0.0/8\"]";
 /// Connections in the middle of a message.
 const SENDING: usize = 500;
 /// KiB that each has sent of it when memory is read: within what a spool keeps, and past it.
-const SENT_KIB: [usize; 6] = [64, 127, 255, 383, 700, 1000];
+const SENT_KIB: [usize; 7] = [64, 127, 192, 255, 383, 700, 1000];
 /// Octets to one connection before it is the next one's turn.
 const TURN_OCTETS: usize = 16 * 1024;
 /// Connections that say next to nothing.

@@ -142,9 +142,9 @@ pub enum FormFault {
     /// PEC-PR-16
     #[error("mittente is not the reverse-path")]
     Sender,
-    /// PEC-PR-27, doubt D-30
+    /// PEC-PR-27, doubt D-30; and when it was certified: an index of later may say otherwise
     #[error("{0}")]
-    Mandate(String),
+    Mandate(String, Moment),
     /// PEC-PR-16
     #[error("{0} is a forward-path and not among the destinatari")]
     Recipient(Address),
@@ -431,7 +431,7 @@ fn provenance(
     }
     let Mandate { checks, notes } = mandate(index, records, Some(&author), Some(certification));
     if let Some(wrong) = checks.into_iter().find(|check| !check.ok) {
-        return Err(FormFault::Mandate(wrong.text));
+        return Err(FormFault::Mandate(wrong.text, certification.at));
     }
     let message = examination.message();
     if let Some(wrong) = verification::contradiction(message, certification, kind, original) {

@@ -171,7 +171,7 @@ pub(crate) fn contradiction(
         // nothing goes by this field.
         CertifiedKind::Receipt(kind) => header::receipt(&mut found, message, data, kind, None),
     }
-    header::certified(&mut found, message, data);
+    header::certified(&mut found, message, data, original);
     found.checks.into_iter().find(|check| !check.ok)
 }
 
@@ -226,6 +226,7 @@ fn verify_certified(
         format!("header and daticert.xml tell of one kind: {tipo}"),
         format!("the header tells of {}, daticert.xml of {tipo}", kind.tipo()),
     );
+    let mut enclosed = None;
     match kind {
         CertifiedKind::Transport => {
             let original = incoming::original(message, &parts.originals, &data);
@@ -239,6 +240,7 @@ fn verify_certified(
                 content::original(found, &data, inner);
             }
             header::envelope(found, message, &data, original.as_ref());
+            enclosed = original;
         }
         CertifiedKind::Receipt(kind) => {
             header::receipt(found, message, &data, kind, index);
@@ -267,7 +269,7 @@ fn verify_certified(
     extra::lines(found, message);
     extra::foreign(found, message, &data, receipt);
     content::data(found, &data);
-    header::certified(found, message, &data);
+    header::certified(found, message, &data, enclosed.as_ref());
     let in_text = text::certified(found, parts, &data);
     if receipt == Some(ReceiptKind::Delivery) {
         content::form(found, &data, parts, in_text);

@@ -132,6 +132,15 @@ pub(crate) fn age(config: &Config) -> Option<u64> {
     Some(modified.elapsed().map_or(0, |age| age.as_secs()))
 }
 
+/// Whether the index in use is one that is fetched, and was fetched before this time: who manages a
+/// domain may have changed since (PEC-IDX-09), and the next one will tell.
+pub(crate) fn may_lag_behind(config: &Config, at: Timestamp) -> bool {
+    let IndexSource::Url(_) = &config.index.source else { return false };
+    let modified = std::fs::metadata(kept(config)).and_then(|of| of.modified());
+    let fetched = modified.ok().and_then(|modified| Timestamp::try_from(modified).ok());
+    fetched.is_some_and(|fetched| fetched < at)
+}
+
 /// What a refresh did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refreshed {

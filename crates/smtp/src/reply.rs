@@ -302,6 +302,12 @@ pub const NUL: Reply =
 /// The store, the signer or the scanner is out of order: nothing was taken.
 pub const LOCAL_ERROR: Reply =
     Reply::new(451, Status(4, 3, 0), "Temporary failure of this server: try again later");
+/// Who manages a domain may be told by the index of providers of tomorrow.
+pub const INDEX_LAGS: Reply = Reply::new(
+    451,
+    Status(4, 7, 1),
+    "The index of providers that is in use says that another manages that domain: try again later",
+);
 /// The disk.
 pub const STORAGE_FULL: Reply =
     Reply::new(452, Status(4, 3, 1), "No space left on this server: try again later");
@@ -403,7 +409,7 @@ pub const TOO_MANY_SESSIONS: Reply = Reply::new(
 );
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 78] = [
+pub const ALL: [&Reply; 79] = [
     &NOT_SCANNED,
     &TOO_LARGE_TO_SCAN,
     &INFECTED,
@@ -462,6 +468,7 @@ pub const ALL: [&Reply; 78] = [
     &BARE_LF,
     &NUL,
     &LOCAL_ERROR,
+    &INDEX_LAGS,
     &STORAGE_FULL,
     &SENDER_NOT_YOURS,
     &SENDER_FULL,

@@ -155,6 +155,63 @@ fn an_outer_header_tells_what_is_signed() {
     assert!(matches!(recall(&examination, &provenance, &routing), Class::Envelope(_)));
 }
 
+// PEC-FMT-07 PEC-BT-02 PEC-BT-03: other providers read encoded words with other programs, and fold and
+// quote in their own way
+#[test]
+fn what_another_program_wrote_in_its_own_way_is_no_contradiction() {
+    let replaced = |text: &str, pairs: &[(&str, &str)]| {
+        pairs.iter().fold(text.to_owned(), |text, (from, to)| {
+            let edited = text.replacen(from, to, 1);
+            assert_ne!(edited, text, "{from}");
+            edited
+        })
+    };
+    let subject_of = |octets: &str| {
+        let rest = octets.split_once("\nSubject: ").unwrap().1;
+        let end =
+            rest.match_indices("\r\n").find(|(at, _)| !rest[at + 2..].starts_with(' ')).unwrap();
+        rest[..end.0].to_owned()
+    };
+    let header = header_of(ENVELOPE);
+    let original = String::from_utf8(ORIGINAL.to_vec()).unwrap();
+    let (outer, inner) = (subject_of(&header), subject_of(&original));
+    let certified = XML.split_once("<oggetto>").unwrap().1.split_once("</oggetto>").unwrap().0;
+    for (outer_is, inner_is, oggetto) in [
+        // Read as Latin-1 there, as Windows-1252 here.
+        (
+            "POSTA CERTIFICATA: =?iso-8859-1?Q?L=92avviso?=",
+            "=?iso-8859-1?Q?L=92avviso?=",
+            "L avviso",
+        ),
+        // A character in two words, each read by itself there.
+        (
+            "POSTA CERTIFICATA: =?utf-8?Q?perch=C3?= =?utf-8?Q?=A9?=",
+            "=?utf-8?Q?perch=C3?= =?utf-8?Q?=A9?=",
+            "perch\u{fffd}\u{fffd}",
+        ),
+    ] {
+        let header = replaced(&header, &[(&outer, outer_is)]);
+        let original = replaced(&original, &[(&inner, inner_is)]);
+        let xml = replaced(XML, &[(certified, oggetto)]);
+        let octets = message(&header, Some(&xml), Some(original.as_bytes()));
+        let class = judged(&octets, ALFA);
+        assert!(matches!(class, Class::Envelope(_)), "{oggetto}: {class:?}");
+    }
+    for (from, to) in [
+        ("To: \"Protocollo\" <protocollo@", "To: Protocollo\r\n  <protocollo@"),
+        ("\r\nReply-To: mario.rossi@pec.rossi.example", ""),
+    ] {
+        let octets = replaced(std::str::from_utf8(ENVELOPE).unwrap(), &[(from, to)]);
+        let class = judged(octets.as_bytes(), ALFA);
+        assert!(matches!(class, Class::Envelope(_)), "{from}: {class:?}");
+    }
+    let receipt = String::from_utf8(DELIVERY.to_vec()).unwrap();
+    let said = subject_of(&header_of(DELIVERY));
+    let octets = replaced(&receipt, &[(&said, &said.replacen("=E2=80=93", "=3F", 1))]);
+    let class = judged(octets.as_bytes(), BETA);
+    assert!(matches!(class, Class::Notification(_)), "{class:?}");
+}
+
 // PEC-PR-05: doubt D-30
 #[test]
 fn nobody_is_sender_in_the_name_of_another_providers_user() {
@@ -166,7 +223,8 @@ fn nobody_is_sender_in_the_name_of_another_providers_user() {
     // Of the recipient's own provider, and of an environment of it.
     for domain in ["pec.comune.example", "personale.betacert.example"] {
         let text = format!("the signer speaks for neri@{domain}, of Beta Certificata S.r.l.");
-        let fault = FormFault::Mandate(text);
+        let fault =
+            FormFault::Mandate(text, Moment::parse("14/09/2026", "09:30:12", "+0200").unwrap());
         assert_eq!(sent(&format!("neri@{domain}")), Class::Anomaly(fault));
     }
     let nobodys = sent("neri@altrove.example");
@@ -347,14 +405,15 @@ fn a_receipt_counts_only_from_the_provider_of_its_recipient() {
     let another = header.replace(&format!("{from}betacert"), &format!("{from}alfapec"));
     let by_another = message(&another, Some(RECEIPT_XML), None);
     let text = "the signer speaks for protocollo@pec.comune.example, of Beta Certificata S.r.l.";
-    assert_eq!(fault(&by_another, ALFA), FormFault::Mandate(text.to_owned()));
+    let FormFault::Mandate(told, _) = fault(&by_another, ALFA) else { panic!("believed") };
+    assert_eq!(told, text);
     // What the sender's own provider tells, no other does.
     for (octets, from) in
         [(ACCEPTANCE, ALFA), (NON_ACCEPTANCE, ALFA), (LATE_FIRST, ALFA), (NON_DELIVERY_VIRUS, ALFA)]
     {
         let octets = with(octets, &format!("From: {from}"), &format!("From: {BETA}"));
         let octets = with_data(&octets, "protocollo@pec.comune", "protocollo@pec.rossi");
-        let FormFault::Mandate(_) = fault(&octets, BETA) else { panic!("believed") };
+        let FormFault::Mandate(..) = fault(&octets, BETA) else { panic!("believed") };
     }
     let class = judged(&message(&header, Some(RECEIPT_XML), None), BETA);
     let Class::Notification(notification) = class else { panic!("{class:?}") };

@@ -136,9 +136,8 @@ pub(super) fn original(found: &mut Verification, data: &Certification, inner: &M
         shown(&[&certified])
     );
     // How encoded words and octets above 127 are read differs from program to program.
-    let is_plain = |text: &str| text.is_ascii() && !text.contains("=?");
     let value = field.map(|field| field.unfolded()).unwrap_or_default();
-    if is_plain(&value) && is_plain(&certified) {
+    if header::is_plain(&value) && header::is_plain(&certified) {
         found.wrong("PEC-FMT-07", text);
     } else {
         found.note(text);

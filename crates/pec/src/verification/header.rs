@@ -5,7 +5,7 @@
 //! PEC-BT-02 to PEC-BT-06, PEC-BA-02, PEC-BA-03, PEC-GEN-15, PEC-FMT-07, PEC-DT-05. Not here: fields
 //! that repeat nothing, as `Received`.
 
-use mail::{Address, Message};
+use mail::{Address, Field, Message};
 
 use super::{Verification, events, shown};
 use crate::certification::{Certification, ErrorKind};
@@ -50,7 +50,10 @@ pub(super) fn envelope(
     let Some(original) = original else { return };
     inherited(found, "PEC-BT-02", "To", message, original);
     inherited(found, "PEC-BT-02", "Cc", message, original);
-    if original.field("Reply-To").is_some() {
+    if message.field("Reply-To").is_none() {
+        // An answer goes to the provider then, and to nobody else.
+        found.note("there is no Reply-To");
+    } else if original.field("Reply-To").is_some() {
         inherited(found, "PEC-BT-02", "Reply-To", message, original);
     } else {
         // Some providers certify more than the address as `risposte`.
@@ -153,12 +156,21 @@ pub(super) fn anomaly(found: &mut Verification, message: &Message<'_>, original:
         let wrong = format!("Reply-To is {}, not the sender, {}", shown(&said), shown(&[&sender]));
         found.check("PEC-BA-03", ok, "Reply-To is the sender", wrong);
     }
-    let subject = original.field("Subject").map(|field| field.decoded()).unwrap_or_default();
-    check_subject(found, message, &[ANOMALY_PREFIX], &subject);
+    check_subject(found, message, &[ANOMALY_PREFIX], &[&subject(original)]);
 }
 
-/// The fields that repeat what is certified, of an envelope or of a receipt.
-pub(super) fn certified(found: &mut Verification, message: &Message<'_>, data: &Certification) {
+fn subject(message: &Message<'_>) -> String {
+    message.field("Subject").map(|field| field.decoded()).unwrap_or_default()
+}
+
+/// The fields that repeat what is certified, of an envelope, whose message inside is signed too, or of
+/// a receipt.
+pub(super) fn certified(
+    found: &mut Verification,
+    message: &Message<'_>,
+    data: &Certification,
+    original: Option<&Message<'_>>,
+) {
     let said = values(message, "X-Riferimento-Message-ID");
     let msgid: Vec<String> = data.msgid.iter().map(|msgid| one_line(msgid)).collect();
     if !said.is_empty() || !msgid.is_empty() {
@@ -170,7 +182,16 @@ pub(super) fn certified(found: &mut Verification, message: &Message<'_>, data: &
         );
     }
     let prefixes: Vec<_> = events(data).iter().map(|event| event.prefix()).collect();
-    check_subject(found, message, &prefixes, data.subject.as_deref().unwrap_or_default());
+    let certified = data.subject.as_deref().unwrap_or_default();
+    // The one inside is signed too, and read by us: where encodings are in it, it may stand for what
+    // another program made of it.
+    let inner = original.and_then(|original| original.field("Subject"));
+    match inner.filter(|field| !is_plain(&field.unfolded()) || !is_plain(certified)) {
+        Some(inner) => {
+            check_subject(found, message, &prefixes, &[certified, &inner.decoded()]);
+        }
+        None => check_subject(found, message, &prefixes, &[certified]),
+    }
     check_date(found, message, data.at);
 }
 
@@ -186,23 +207,50 @@ pub(super) fn check_date(found: &mut Verification, message: &Message<'_>, at: Mo
     );
 }
 
-/// The subject is one of these prefixes and the original's (PEC-FMT-07). White space does not count:
-/// folding may have changed it.
-fn check_subject(found: &mut Verification, message: &Message<'_>, prefixes: &[&str], inner: &str) {
-    let said = only(message, "Subject").map(|field| one_line(&field.decoded()));
+/// The subject is one of these prefixes and one of these (PEC-FMT-07). White space does not count:
+/// folding may have changed it. How encoded words and octets above 127 are read differs from program to
+/// program: where there are any, the letters and digits of ASCII decide, and a difference in the rest is
+/// noted.
+fn check_subject(
+    found: &mut Verification,
+    message: &Message<'_>,
+    prefixes: &[&str],
+    inner: &[&str],
+) {
+    let field = only(message, "Subject");
+    let said = field.map(|field| one_line(&field.decoded()));
     let said_text = said.as_deref().unwrap_or_default();
-    let expected = |prefix: &str, gap: &str| one_line(&format!("{prefix}:{gap}{inner}"));
-    let ok = prefixes
+    let expected: Vec<String> = prefixes
         .iter()
-        .any(|prefix| said_text == expected(prefix, " ") || said_text == expected(prefix, ""));
-    let wanted: Vec<_> = prefixes.first().iter().map(|prefix| expected(prefix, " ")).collect();
-    let said: Vec<_> = said.iter().collect();
+        .flat_map(|prefix| inner.iter().map(move |inner| (prefix, inner)))
+        .flat_map(|(prefix, inner)| {
+            [" ", ""].map(|gap| one_line(&format!("{prefix}:{gap}{inner}")))
+        })
+        .collect();
+    let ok = expected.iter().any(|expected| said_text == expected);
+    let raw = field.map(|field| field.unfolded()).unwrap_or_default();
+    let plain = is_plain(&raw) && inner.iter().all(|inner| is_plain(inner));
+    let letters = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let wrong = format!(
+        "Subject is {}, not {}",
+        shown(&said.iter().collect::<Vec<_>>()),
+        shown(&expected.iter().take(1).collect::<Vec<_>>())
+    );
+    if !ok && !plain && expected.iter().any(|expected| letters(said_text) == letters(expected)) {
+        found.note(wrong);
+        return;
+    }
     found.check(
         "PEC-FMT-07",
         ok,
         "the subject is the prefix of this kind and that of the original",
-        format!("Subject is {}, not {}", shown(&said), shown(&wanted)),
+        wrong,
     );
+}
+
+/// Whether all programs read it alike: it has no encoded word, and no octet above 127.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.is_ascii() && !text.contains("=?")
 }
 
 /// A `Sender` field, when there is one, is the author (PEC-BT-05; RFC 6109 §2.1 says it of all).
@@ -230,7 +278,12 @@ fn inherited(
     if outer.is_empty() && inner.is_empty() {
         return;
     }
-    let ok = outer == inner || (outer.len() == 1 && outer.first() == inner.first());
+    // Folded anew or quoted in another way, they are the same.
+    let mailboxes = |of: Option<Field<'_>>| of.and_then(|field| field.mailboxes().ok());
+    let outer_mailboxes = mailboxes(only(message, name)).filter(|list| !list.is_empty());
+    let ok = outer == inner
+        || (outer.len() == 1 && outer.first() == inner.first())
+        || (outer_mailboxes.is_some() && outer_mailboxes == mailboxes(original.field(name)));
     let holds = format!("{name} is that of the original");
     let wrong = format!("{name} is {}, that of the original {}", shown(&outer), shown(&inner));
     found.check(rule, ok, holds, wrong);

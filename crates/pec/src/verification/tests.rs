@@ -201,7 +201,6 @@ fn a_transport_envelope_that_is_edited_is_named() {
         ("Reply-To", Some("evil@pec.example".into()), vec!["PEC-BT-03"]),
         ("Reply-To", Some(format!("{SENDER}, evil@pec.example")), vec!["PEC-BT-03"]),
         ("Reply-To", Some(format!("Il ministero <{SENDER}>")), vec!["PEC-BT-03"]),
-        ("Reply-To", None, vec!["PEC-BT-03"]),
         ("To", Some(format!("\"Altri\" <{PROTOCOLLO}>, {ORDINARY}")), vec!["PEC-BT-02"]),
         ("Cc", Some("altro@pec.comune.example".into()), vec!["PEC-BT-02"]),
         ("Cc", None, vec!["PEC-BT-02"]),
@@ -212,6 +211,8 @@ fn a_transport_envelope_that_is_edited_is_named() {
         // What says the same.
         ("From", Some(from("=?utf-8?q?Per_conto_di=3A_MARIO.rossi=40pec.rossi.example?=")), vec![]),
         ("Reply-To", Some(format!("<{SENDER}>")), vec![]),
+        // An answer goes to the provider then: noted.
+        ("Reply-To", None, vec![]),
         ("To", Some(format!("\"Protocollo\"\r\n\t<{PROTOCOLLO}>,\r\n {ORDINARY}")), vec![]),
         ("X-TipoRicevuta", None, vec![]),
         ("x-tiporicevuta", Some("Completa".into()), vec![]),
@@ -246,9 +247,8 @@ fn what_is_inherited_holds_and_its_edits_do_not() {
         let octets = enclosed(&with(SUBMITTED, "Cc: ", &format!("{field}\r\nCc: ")));
         assert_eq!(broken(&octets, ALFA), [""; 0], "{field}");
         let rule = format!("PEC-{rule}");
-        for value in [Some(other), None] {
-            assert_eq!(broken(&edited(&octets, name, value), ALFA), [&rule[..]], "{field}");
-        }
+        assert_eq!(broken(&edited(&octets, name, Some(other)), ALFA), [&rule[..]], "{field}");
+        assert_eq!(broken(&edited(&octets, name, None), ALFA), [""; 0], "{field}");
     }
     for (form, other) in [("breve", None), ("SINTETICA", Some("breve")), ("complet", Some("breve"))]
     {

@@ -82,7 +82,7 @@ pub(super) fn divert(
         message;
     let (mut placements, mut refused) = (Vec::new(), Vec::new());
     for recipient in forward_paths {
-        match placement(site, reason, reverse_path, recipient, received.len())? {
+        match placement(site, reason, reverse_path, recipient, received)? {
             Ok(placement) => {
                 let reported = report.is_some_and(|wishes| wishes.wants_failure(recipient));
                 placements.push(Placement { reported, ..placement });
@@ -148,7 +148,7 @@ fn placement(
     reason: AnomalyReason,
     reverse_path: &ReversePath,
     recipient: &Address,
-    octets: usize,
+    octets: &[u8],
 ) -> anyhow::Result<Result<Placement, Reply>> {
     let Some(account) = account_of(site, recipient)? else {
         return Ok(Err(reply::UNKNOWN_ACCOUNT));
@@ -181,12 +181,18 @@ fn placement(
         },
     };
     match policy {
+        // Another host may take no 8 bits, and its sender is still there to be told.
+        OrdinaryMail::Forward(Some(_))
+            if !is_seven_bit(octets) && make_seven_bit(octets).is_err() =>
+        {
+            Ok(Err(reply::NOT_SEVEN_BIT))
+        }
         OrdinaryMail::Forward(Some(to)) => placed(Way::Forward { to }),
         // To nobody: the word of the configuration that said to whom is gone.
         OrdinaryMail::Reject | OrdinaryMail::Forward(None) => Ok(Err(reply::ORDINARY_MAIL_REFUSED)),
         OrdinaryMail::Deliver(folder) => {
             let folder = folder.unwrap_or_else(MailboxName::inbox);
-            let room = (octets as u64).saturating_add(ENVELOPE_OCTETS);
+            let room = (octets.len() as u64).saturating_add(ENVELOPE_OCTETS);
             match site.store.usage(account.id) {
                 Ok(usage) if !usage.has_room(room, 1, Charge::Quota) => {
                     Ok(Err(reply::MAILBOX_FULL))
@@ -253,14 +259,15 @@ pub(super) fn enclose(site: &Arc<Site>, job: &Job, anomaly: &Anomaly) -> anyhow:
     let sealed: Arc<[u8]> = dispatch::with_return_path(&anomaly.reverse_path, &signed).into();
     let mut placements: Vec<&Placement> = anomaly.placements.iter().collect();
     let mut lost: Vec<(Address, String)> = Vec::new();
-    let is_forward = |placement: &Placement| matches!(placement.way, Way::Forward { .. });
+    let is_forward = |placement: &&Placement| matches!(placement.way, Way::Forward { .. });
     let mut abroad = signed;
-    if placements.iter().any(|placement| is_forward(placement)) && !is_seven_bit(&received) {
-        // Another host may take no 8 bits: what goes there is converted, RFC 6152 §3.
-        match make_seven_bit(&received) {
-            Ok(received) => abroad = sign(site, enclosed(&received), at)?.octets().clone(),
-            Err(_) => take_out(&mut placements, &mut lost, is_forward, &reply::NOT_SEVEN_BIT),
-        }
+    // Another host may take no 8 bits: what goes there is converted, RFC 6152 §3. What could not be was
+    // refused when it came.
+    if placements.iter().any(is_forward)
+        && !is_seven_bit(&received)
+        && let Ok(received) = make_seven_bit(&received)
+    {
+        abroad = sign(site, enclosed(&received), at)?.octets().clone();
     }
     loop {
         let mut transaction =

@@ -9,6 +9,7 @@ use pec::incoming::{
 };
 use pec::inspect::Examination;
 use pec::moment::Moment;
+use pec::providers::ProviderRecord;
 
 use super::Tested;
 use super::signed::Signed;
@@ -53,8 +54,14 @@ pub(super) fn test(
             });
         }
     };
-    let mut judged =
-        judge_signer(site, examination, routing, &verified.signer, verified.revocation);
+    let mut judged = judge_signer(
+        site,
+        examination,
+        routing,
+        &verified.signer,
+        verified.revocation,
+        Signer::Anybody,
+    );
     if verified.digest == Digest::Sha1 && !matches!(judged.class, Class::Ordinary(_)) {
         if !site.config.load().trust.sha1 {
             return ordinary(OriginFault::NotValid);
@@ -65,6 +72,16 @@ pub(super) fn test(
     Ok(judged)
 }
 
+/// Whose signature it is, as far as that is known beforehand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signer {
+    /// The index says whose.
+    Anybody,
+    /// It was made in this very step: a domain that came to us speaks through us, whatever an index of
+    /// yesterday has.
+    Ourselves,
+}
+
 /// The second test and the fourth, of a message whose signature and path hold.
 fn judge_signer(
     site: &Site,
@@ -72,6 +89,7 @@ fn judge_signer(
     routing: &Routing<'_>,
     certificate: &Certificate,
     revocation: Revocation,
+    signer: Signer,
 ) -> Judged {
     let ordinary =
         |fault| Judged { class: judge(examination, Err(fault), routing), notes: Vec::new() };
@@ -93,11 +111,27 @@ fn judge_signer(
     };
     let emails = certificate.emails();
     let strict_author = site.config.load().trust.strict_author;
-    let signed_by =
-        SignedBy { records: &records, emails: &emails, index: &providers, strict_author };
+    let ours: Vec<ProviderRecord> = match signer {
+        Signer::Anybody => Vec::new(),
+        Signer::Ourselves => records.iter().map(|record| with_our_domains(site, record)).collect(),
+    };
+    let ours: Vec<&ProviderRecord> = ours.iter().collect();
+    let records = if ours.is_empty() { &records } else { &ours };
+    let signed_by = SignedBy { records, emails: &emails, index: &providers, strict_author };
     let class = judge(examination, Ok(signed_by), routing);
     notes.extend(class.remarks());
     Judged { class, notes }
+}
+
+/// Our record, with what the configuration says that we manage.
+fn with_our_domains(site: &Site, record: &ProviderRecord) -> ProviderRecord {
+    let mut record = record.clone();
+    for domain in &site.config.load().provider.domains {
+        if !record.manages(domain) {
+            record.domains.push(domain.clone());
+        }
+    }
+    record
 }
 
 /// A message of ours that we would believe too.
@@ -136,7 +170,8 @@ pub(super) fn test_own(
     let Some((certificate, revocation)) = signed.signer_of(examination) else {
         anyhow::bail!("a message of ours does not hold what was signed");
     };
-    let Judged { class, notes } = judge_signer(site, examination, routing, certificate, revocation);
+    let Judged { class, notes } =
+        judge_signer(site, examination, routing, certificate, revocation, Signer::Ourselves);
     match class {
         Class::Envelope(envelope) => Ok(Own::Envelope(envelope, notes)),
         Class::Notification(receipt) => Ok(Own::Receipt(receipt, notes)),

@@ -23,16 +23,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use mail::{Address, Message, ReversePath};
 use pec::access;
-use pec::incoming::{AnomalyReason, Class, Routing};
+use pec::incoming::{AnomalyReason, Class, FormFault, Routing};
 use pec::inspect::examine;
 use pec::moment::Moment;
-use smtp::Reply;
+use smtp::{Reply, reply};
 use store::{Octets, Source, Spool, Transaction};
 
 use super::access::Refusal;
 use super::wishes::Wishes;
 use super::{Arrived, Task, anomaly, bounce, commit, fresh_id, origin};
 use crate::antivirus::Verdict;
+use crate::registry;
 use crate::site::Site;
 
 /// `Received` fields at most: a message that passed more hosts is in a loop, RFC 5321 §6.3.
@@ -86,7 +87,7 @@ pub(crate) fn take(
     let spooled = spool.finish().map_err(anyhow::Error::from)?;
     let mut message = spooled.into_octets().map_err(anyhow::Error::from)?;
     if Message::lenient(&message).all("Received").nth(HOPS_MAX).is_some() {
-        return Err(Refusal::Say(smtp::reply::LOOP));
+        return Err(Refusal::Say(reply::LOOP));
     }
     let Received { reverse_path, forward_paths, wishes, arrival } = received;
     let at = Moment::of(site.clock.now());
@@ -98,6 +99,12 @@ pub(crate) fn take(
     let routing = Routing { reverse_path: &reverse_path, forward_paths: &forward_paths };
     let judged = origin::test(site, &examine(&message), &routing, at)?;
     let class = judged.class.timely(at.instant());
+    if let Class::Anomaly(FormFault::Mandate(why, certified)) = &class
+        && registry::may_lag_behind(&site.config.load(), certified.instant())
+    {
+        tracing::info!(target: "incoming", peer = %arrival.peer, why, "a signer may speak for these when the index is fetched again: told to come later");
+        return Err(Refusal::Say(reply::INDEX_LAGS));
+    }
     notes.extend(judged.notes);
     let mut octets = trace(site, &reverse_path, &arrival, id.as_str(), at);
     let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
@@ -174,7 +181,7 @@ pub(crate) fn take(
                     let point = "posta-ordinaria";
                     metrics::counter!("ceralacca_viruses_total", "point" => point).increment(1);
                     tracing::info!(target: "antivirus", peer = %arrival.peer, virus, "ordinary mail is refused");
-                    return Err(Refusal::Say(smtp::reply::INFECTED));
+                    return Err(Refusal::Say(reply::INFECTED));
                 }
                 Err(error) => return Err(anyhow::Error::from(error).into()),
             }

@@ -5,19 +5,17 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use pec::incoming::{AHEAD_MAX, BELIEVED_FOR};
-use pec::providers::Index;
+use pec::providers::{Index, ProviderRecord};
 use store::{Job, NewJob, Source, Timestamp, Transaction};
 
-use super::scene::{BIANCHI, ROSSI, Scene, kinds, now, offer};
+use super::scene::{BIANCHI, ROSSI, Scene, VERDI, kinds, message, now, offer};
 use super::smith::{Forge, moment};
 use super::world::{Fate, GAMMA_DOMAIN, World, at};
 use crate::flow::{Task, once, perform};
 
 /// The index loses every record of this domain's.
 fn forget(site: &crate::site::Site, domain: &str) {
-    let keep = |record: &&pec::providers::ProviderRecord| {
-        !record.domains.iter().any(|one| one.as_str() == domain)
-    };
+    let keep = |record: &&ProviderRecord| !record.domains.iter().any(|one| one.as_str() == domain);
     let index = site.providers.load();
     let records = index.records().iter().filter(keep).cloned().collect();
     site.providers.store(Arc::new(Index::new(records, None).unwrap()));
@@ -193,4 +191,28 @@ fn what_was_certified_tomorrow_is_not_believed() {
     assert_eq!(early[0], ["a -> ricevute busta-anomalia", "a -> rossi busta-anomalia"]);
     assert_eq!(early[1].last().unwrap(), "a -> rossi posta-certificata");
     assert_eq!(early[1].len(), 4);
+}
+
+/// A domain came to us, and the index of today still gives it to whom it left: what we sign for it is
+/// certified all the same, and our users wait for no index.
+// PEC-IDX-09, doubt D-30
+#[test]
+fn a_domain_that_came_to_us_needs_no_index_of_tomorrow() {
+    let scene = Scene::new();
+    let providers = scene.site.providers.load();
+    let ours = providers.records()[0].clone();
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        ours.domains.iter().cloned().partition(|domain| domain.as_str() == "pec.beta.example");
+    let other = ProviderRecord {
+        name: "Gamma PEC S.p.A.".to_owned(),
+        certificates: Vec::new(),
+        domains: gone,
+        ..ours.clone()
+    };
+    let index = Index::new(vec![ProviderRecord { domains: kept, ..ours }, other], None).unwrap();
+    scene.site.providers.store(Arc::new(index));
+    scene.submit(VERDI, &[BIANCHI], &message(VERDI, &[BIANCHI], "Trasloco"));
+    scene.run();
+    assert_eq!(kinds(&scene.certified(BIANCHI)), ["posta-certificata"]);
+    assert_eq!(kinds(&scene.certified(VERDI)), ["accettazione", "avvenuta-consegna"]);
 }

@@ -274,35 +274,15 @@ fn what_is_forwarded_leaves_in_seven_bits_or_not_at_all() {
 }
 
 #[test]
-fn what_cannot_be_converted_is_not_forwarded_and_its_sender_is_told() {
+fn what_cannot_be_converted_is_not_forwarded_and_its_sender_is_told_at_once() {
     let scene = Scene::new();
     scene.ordinary_mail(BIANCHI, "forward:archivio@example.org");
     let mut text = message(STRANGER, &[BIANCHI], "Listino").into_bytes();
     text.splice(0..0, *b"X-Nota: perch\xe9\r\n");
-    let mut spool = scene.site.store.spool().unwrap();
-    spool.write(&text).unwrap();
-    let arrival = Arrival {
-        hello: "mx.example.org".to_owned(),
-        peer: [192, 0, 2, 25].into(),
-        protocol: "ESMTPS",
-        tls: None,
-        authenticate: Some(Box::new(|_| {
-            Ok(Authenticated { results: "pec.alfa.example; none".to_owned(), vouched: true })
-        })),
-    };
-    let received = Received {
-        reverse_path: ReversePath::Address(address(STRANGER)),
-        forward_paths: vec![address(BIANCHI)],
-        wishes: Wishes::default(),
-        arrival,
-    };
-    assert!(reception::take(&scene.site, received, spool).is_ok());
-    scene.run();
-    let [(to, report)] = &reports(&scene)[..] else { panic!("not one report") };
-    assert_eq!(to, STRANGER);
-    let why = "Status: 5.6.3\r\nDiagnostic-Code: x-ceralacca; 554 5.6.3 8-bit content that cannot be \
-               converted: send it in 7 bits (base64 or quoted-printable)\r\n";
-    assert!(report.contains(why), "{report}");
+    let why = "554 5.6.3 8-bit content that cannot be converted: send it in 7 bits (base64 or \
+               quoted-printable)";
+    assert_eq!(scene.bring(STRANGER, &[BIANCHI], &text), Err(why.to_owned()));
+    assert_eq!(scene.site.store.jobs_waiting().unwrap().0, 0);
 }
 
 /// What waits for other hosts: for whom, and its octets.

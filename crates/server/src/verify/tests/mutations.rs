@@ -135,7 +135,6 @@ fn of_some(of: &dyn Fn(&str) -> Vec<u8>) -> Vec<Case> {
         set("03", "X-Altro", Some("citt\u{e0}"), "PEC-FMT-10"),
         set("04", "From", on_behalf, "PEC-BT-03"),
         set("04", "Reply-To", evil, "PEC-BT-03"),
-        set("04", "Reply-To", None, "PEC-BT-03"),
         set("04", "To", evil, "PEC-BT-02"),
         set("04", "Cc", evil, "PEC-BT-02"),
         set("04", "Cc", None, "PEC-BT-02"),
