@@ -27,7 +27,7 @@ const GOOD: usize = 16;
 const TIME: Duration = Duration::from_secs(5);
 
 /// KiB of resident memory for each connection with TLS that has sent a part of a message: the most that it
-/// was at any of [`SENT_KIB`].
+/// was at any of `SENT_KIB`.
 ///
 /// # Errors
 ///

@@ -161,7 +161,7 @@ pub(crate) fn store(config: &Config, purpose: Purpose) -> anyhow::Result<Arc<dyn
 ///
 /// # Errors
 ///
-/// As [`store`].
+/// As [`store()`].
 pub(crate) fn store_as_it_is(config: &Config) -> anyhow::Result<Option<Arc<dyn Store>>> {
     let Some(shared) = &config.storing.shared else { return open_embedded(config).map(Some) };
     let options = options_of(config, shared, Purpose::Command)?;
