@@ -20,6 +20,9 @@ use crate::reduce::sha1_hex;
 /// The root of the index (PEC-IDX-02).
 const BASE: &str = "o=postacert";
 
+/// Said of a record without domains: whoever was its user is typed as a user of ordinary mail.
+const NO_DOMAINS: &str = "it has no managedDomains: only its certificates are used";
+
 /// One environment of one provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderRecord {
@@ -79,9 +82,9 @@ pub enum IndexError {
     RecordTwice(String),
 }
 
-/// Why one record of an index is left out.
+/// Why one record of an index is left out, or what of it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("record `{dn}` is left out: {fault}")]
+#[error("{dn}: {fault}")]
 pub struct RecordFault {
     /// Its distinguished name.
     pub dn: String,
@@ -99,7 +102,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads an index from LDIF. Records that are wrong in themselves are left out and told of.
+    /// Reads an index from LDIF. Records that are wrong in themselves are left out and told of; of one that manages
+    /// nothing its certificates stay, since what they signed is looked at for years (PEC-IDX-12).
     ///
     /// # Errors
     ///
@@ -119,7 +123,12 @@ impl Index {
                 continue;
             }
             match record(&entry) {
-                Ok(record) => records.push(record),
+                Ok(record) => {
+                    if record.domains.is_empty() {
+                        faults.push(RecordFault { dn: entry.dn, fault: NO_DOMAINS });
+                    }
+                    records.push(record);
+                }
                 Err(fault) => faults.push(RecordFault { dn: entry.dn, fault }),
             }
         }
@@ -301,10 +310,6 @@ fn record(entry: &Entry) -> Result<ProviderRecord, &'static str> {
         .map(|domain| Domain::parse(String::from_utf8_lossy(domain).trim()))
         .collect();
     let domains = domains.map_err(|_| "one of managedDomains is no domain")?;
-    // Its users would be typed as of ordinary mail from one day to the next.
-    if domains.is_empty() {
-        return Err("it has no managedDomains");
-    }
     Ok(ProviderRecord {
         name,
         unit,

@@ -253,7 +253,7 @@ pub(crate) fn assemble(
     let ldif = records_to_ldif(&parties(index, records, &signers));
     add(INDEX.to_owned(), "indice", None, ldif.into_bytes());
     let manifest = Manifest {
-        format: Format::One,
+        format: Format::Two,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         identificativo: identificativo.to_owned(),
         made: now,

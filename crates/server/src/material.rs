@@ -132,7 +132,7 @@ pub(crate) fn index(config: &Config) -> anyhow::Result<(Index, Vec<String>)> {
 pub(crate) fn index_file(file: &Path) -> anyhow::Result<(Index, Vec<String>)> {
     let (index, faults) = Index::from_ldif(&octets(file)?)
         .with_context(|| format!("the index of providers {} cannot be used", file.display()))?;
-    let faults = faults.iter().map(|fault| format!("{}: {}", fault.dn, fault.fault)).collect();
+    let faults = faults.iter().map(ToString::to_string).collect();
     Ok((index, faults))
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn read(config: &Config, octets: &[u8], at: Timestamp) -> anyhow::Res
         octets
     };
     let (index, faults) = Index::from_ldif(ldif)?;
-    let faults = faults.iter().map(|fault| format!("{}: {}", fault.dn, fault.fault)).collect();
+    let faults = faults.iter().map(ToString::to_string).collect();
     Ok((index, faults))
 }
 
@@ -247,7 +247,9 @@ fn candidate(config: &Config, now: Timestamp) -> anyhow::Result<Read> {
 
 /// What is to be said of a change; an error when it is none to be believed.
 fn compare(old: &Index, new: &Index, force: bool) -> anyhow::Result<Vec<String>> {
-    let (before, after) = (old.records().len(), new.records().len());
+    let managing =
+        |index: &Index| index.records().iter().filter(|record| !record.domains.is_empty()).count();
+    let (before, after) = (managing(old), managing(new));
     if after == 0 {
         bail!("it holds no provider");
     }
@@ -263,6 +265,9 @@ fn compare(old: &Index, new: &Index, force: bool) -> anyhow::Result<Vec<String>>
         match new.records().iter().find(|other| name(other) == name(record)) {
             None => notes.push(format!("{} is gone", record.dn())),
             Some(other) => {
+                if other.domains.is_empty() && !record.domains.is_empty() {
+                    notes.push(format!("{} manages no domain any more", record.dn()));
+                }
                 // PEC-IDX-12: what they signed can no longer be verified.
                 let gone = record.certificates.iter().filter(|c| !other.certificates.contains(c));
                 let gone = gone.count();

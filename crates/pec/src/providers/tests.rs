@@ -103,12 +103,6 @@ fn a_wrong_record_is_left_out_and_told_of() {
             "one of managedDomains is no domain",
         ),
         (
-            // PEC-AP-18: its users would be typed as of ordinary mail.
-            "managedDomains: alfapec.example\nmanagedDomains: pec.rossi.example\n",
-            "",
-            "it has no managedDomains",
-        ),
-        (
             "dn: providerName=Alfa PEC S.p.A.,o=postacert",
             "dn: providerName=Alfa PEC S.p.A.,o=altro",
             "its name is not providerName=...,o=postacert",
@@ -138,7 +132,7 @@ fn a_wrong_record_is_left_out_and_told_of() {
     assert_eq!(index.records().len(), 3);
     assert_eq!(
         faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["record `providerName=Gamma,o=postacert` is left out: its objectClass is not provider"]
+        ["providerName=Gamma,o=postacert: its objectClass is not provider"]
     );
     let cut = format!("{text}\ndn: providerName=Gamma,o=postacert\nobjectClass: top\nmanagedDo\n");
     let lines = cut.lines().count();
@@ -156,6 +150,28 @@ fn a_wrong_record_is_left_out_and_told_of() {
     );
     let (_, faults) = Index::from_ldif(located.as_bytes()).unwrap();
     assert_eq!(faults[0].fault, "a secondary environment has LDIFLocationURL");
+}
+
+// PEC-IDX-12 PEC-AP-18
+#[test]
+fn of_a_record_that_manages_nothing_any_more_the_certificates_stay() {
+    let text = String::from_utf8(INDEX.to_vec()).unwrap();
+    let domains = "managedDomains: alfapec.example\nmanagedDomains: pec.rossi.example\n";
+    assert!(text.contains(domains));
+    let (index, faults) = Index::from_ldif(text.replacen(domains, "", 1).as_bytes()).unwrap();
+    assert_eq!(
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "providerName=Alfa PEC S.p.A.,o=postacert: it has no managedDomains: only its certificates are used"
+        ]
+    );
+    let record = &index.records()[0];
+    assert_eq!((record.name.as_str(), record.domains.as_slice()), ("Alfa PEC S.p.A.", &[][..]));
+    assert!(index.by_certificate(&record.certificates[0]).contains(&record));
+    assert_eq!(index.kind(&domain("alfapec.example")), RecipientKind::Ordinary);
+    // The copy that is kept of it says the same.
+    let (again, told) = Index::from_ldif(index.to_ldif().as_bytes()).unwrap();
+    assert_eq!((again.records(), told), (index.records(), faults));
 }
 
 #[test]

@@ -43,9 +43,13 @@ const NAME_MAX: usize = 80;
 /// How a bundle is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Format {
-    /// The one there is.
+    /// With pages of other words, in programs of before 28 November 2026: not read any more, since nobody could tell
+    /// such a page from one that was altered.
     #[serde(rename = "ceralacca-evidence-1")]
     One,
+    /// The one that is written: its page is what [`pec::evidence::page`] makes.
+    #[serde(rename = "ceralacca-evidence-2")]
+    Two,
 }
 
 /// What a bundle holds, and what it could not.

@@ -89,4 +89,11 @@ fn an_index_that_lost_most_of_its_providers_is_no_good_one() {
     let new = index(vec![record("A", &["provider-a"], &["a.example"])]);
     let notes = compare(&old, &new, false).unwrap();
     assert_eq!(notes, ["providerName=A,o=postacert has 1 certificates less"]);
+    let other = || record("B", &["provider-b"], &["b.example"]);
+    let old = index(vec![record("A", &["provider-a"], &["a.example"]), other()]);
+    let new = index(vec![record("A", &["provider-a"], &[]), other()]);
+    let notes = compare(&old, &new, false).unwrap();
+    assert_eq!(notes, ["providerName=A,o=postacert manages no domain any more"]);
+    let nobody = index(vec![record("A", &["provider-a"], &[])]);
+    assert_eq!(compare(&old, &nobody, true).unwrap_err().to_string(), "it holds no provider");
 }

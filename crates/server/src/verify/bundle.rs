@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use anyhow::bail;
 use crypto::{Certificate, Crl, Trust};
 use pec::providers::Index;
 use pec::verification::Check;
@@ -15,8 +16,9 @@ use store::Timestamp;
 use store::tree::Hash;
 
 use super::{Certified, Ground, INVALID, Report, VALID};
+use crate::command::plain;
 use crate::evidence::bundle::{
-    AUTHORITIES, Bundle, HISTORY, INDEX, LISTS, MANIFEST, Manifest, PAGE,
+    AUTHORITIES, Bundle, Format, HISTORY, INDEX, LISTS, MANIFEST, Manifest, PAGE,
 };
 use crate::evidence::story;
 use crate::seal::check::Believed;
@@ -38,6 +40,13 @@ pub(super) fn report(
 ) -> anyhow::Result<Report> {
     let mut bundle = Bundle::open(file)?;
     let manifest: Manifest = serde_json::from_slice(&bundle.read(MANIFEST)?)?;
+    if manifest.format == Format::One {
+        bail!(
+            "it is a bundle of an earlier program, whose page had other words: make it again with \
+             `ceralacca evidence '<{}>' -o prove.zip` where the message is kept",
+            plain(&manifest.identificativo)
+        );
+    }
     let history = History::read(&bundle.read(HISTORY)?)?;
     let mut found = Found { checks: Vec::new(), notes: Vec::new(), unproved: Vec::new() };
 

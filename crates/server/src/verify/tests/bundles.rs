@@ -10,7 +10,7 @@ use store::{LogRecord, Store as _, Transaction};
 
 use super::signed::{A, A_KEY, Apart, OWN_CA, ground_with_a};
 use super::*;
-use crate::evidence::bundle::{HISTORY, MANIFEST, Manifest, PAGE};
+use crate::evidence::bundle::{Format, HISTORY, MANIFEST, Manifest, PAGE};
 use crate::evidence::{Kept, Made, assemble};
 use crate::seal::Sealer;
 use crate::seal::history::History;
@@ -81,11 +81,15 @@ fn ground() -> Ground {
 
 /// As [`run`] does with a file that these files make.
 fn told(files: &Files, ground: &Ground) -> Report {
+    tried(files, ground).unwrap()
+}
+
+fn tried(files: &Files, ground: &Ground) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prove.zip");
     let files = files.iter().map(|(name, octets)| (&**name, &**octets));
     crate::evidence::bundle::write(File::create(&path).unwrap(), files).unwrap();
-    bundle::report(&path, ground, false, at("2026-11-28T00:00:00Z")).unwrap()
+    bundle::report(&path, ground, false, at("2026-11-28T00:00:00Z"))
 }
 
 /// With the manifest changed, and the hash of each file in it made anew.
@@ -146,6 +150,18 @@ fn a_page_that_says_something_else_is_wrong_whatever_version_made_it() {
     // And what another version made is as good as ours, if it says the same.
     let other = listed(made(STAMPED), |manifest| "0.0.9".clone_into(&mut manifest.program));
     assert_eq!(told(&other, &ground()).verdict, VALID);
+}
+
+#[test]
+fn a_bundle_of_an_earlier_format_is_to_be_made_again() {
+    let old = listed(made(STAMPED), |manifest| manifest.format = Format::One);
+    assert_eq!(
+        tried(&old, &ground()).unwrap_err().to_string(),
+        format!(
+            "it is a bundle of an earlier program, whose page had other words: make it again with \
+             `ceralacca evidence '<{IDENTIFIER}>' -o prove.zip` where the message is kept"
+        )
+    );
 }
 
 /// PEC-LOG-03: a failure is taken out, and a delivery put in that no seal covers.
