@@ -73,8 +73,8 @@ fn drain(
         assert!(!*closed, "a step after the last");
         match step {
             Step::Send(octets) => sent.extend(octets),
-            Step::SendStored { blob, start, end } => {
-                let octets = store.read(blob, start, end).unwrap();
+            Step::SendStored { octets, start, end } => {
+                let octets = octets.read(start, end).unwrap();
                 assert_eq!(octets.len() as u64, end - start);
                 sent.extend(octets);
             }

@@ -169,6 +169,67 @@ fn a_refused_literal_that_comes_all_the_same_does_nothing() -> anyhow::Result<()
     a_good_message_is_all_that_arrives(&demo)
 }
 
+/// Another session removes messages whose octets still wait to be sent: they come whole.
+#[test]
+fn messages_that_are_expunged_while_they_are_fetched_come_whole() -> anyhow::Result<()> {
+    const MESSAGES: usize = 12;
+    const OCTETS: usize = 4_000_000;
+    let (_folder, demo) = demo()?;
+    let mut phone = demo.imap_as(COMUNE)?;
+    let bodies: Vec<Vec<u8>> = (0..MESSAGES)
+        .map(|number| {
+            let line = |at: usize| format!("{number} {at:060}\r\n").into_bytes();
+            let mut body = b"Subject: lungo\r\n\r\n".to_vec();
+            body.extend((0..).flat_map(line).take(OCTETS - body.len() - 2));
+            body.extend_from_slice(b"\r\n");
+            body
+        })
+        .collect();
+    for body in &bodies {
+        phone.wire.write(format!("a APPEND Bozze {{{}+}}\r\n", body.len()).as_bytes())?;
+        phone.wire.write(body)?;
+        phone.wire.write(b"\r\n")?;
+        let told = String::from_utf8(phone.wire.line()?)?;
+        ensure!(told.starts_with("a OK "), "{told}");
+    }
+    let mut desk = demo.imap_as(COMUNE)?;
+    for imap in [&mut phone, &mut desk] {
+        imap.ok("SELECT Bozze")?;
+    }
+    // More than the sockets between them hold: most of it is read from the store later.
+    desk.wire.write(b"f FETCH 1:* BODY.PEEK[]\r\n")?;
+    let first = desk.response()?;
+    phone.ok("STORE 1:* +FLAGS.SILENT (\\Deleted)")?;
+    phone.ok("EXPUNGE")?;
+    // What dies moves, or goes.
+    phone.ok("NOOP")?;
+    let mut came = vec![first];
+    let end = loop {
+        let response = desk.response()?;
+        if response.starts_with(b"f ") {
+            break String::from_utf8(response)?;
+        }
+        if response.ends_with(b")") && response.contains(&b'{') {
+            came.push(response);
+        }
+    };
+    // Those whose turn came before they were gone, each whole; and it says if some were gone.
+    for (number, (response, body)) in came.iter().zip(&bodies).enumerate() {
+        let expected =
+            [format!("* {} FETCH (BODY[] {{{OCTETS}}}\r\n", number + 1).as_bytes(), body, b")"]
+                .concat();
+        ensure!(*response == expected, "message {} is not whole", number + 1);
+    }
+    match came.len() {
+        MESSAGES => ensure!(end.starts_with("f OK "), "{end}"),
+        _ => ensure!(end.starts_with("f NO [EXPUNGEISSUED] "), "{} and {end}", came.len()),
+    }
+    ensure!(desk.ok("NOOP")?.tagged == "OK NOOP completed");
+    let log = std::fs::read_to_string(&demo.log)?;
+    ensure!(!log.contains("cannot be read"), "{log}");
+    Ok(())
+}
+
 /// Who promises something and never sends it is let go when the time for it is over.
 #[test]
 fn what_never_comes_is_not_waited_for_without_end() -> anyhow::Result<()> {

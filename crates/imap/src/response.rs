@@ -3,8 +3,11 @@
 //! What a command answers is gathered in an [`Output`], in pieces: octets, and ranges of stored
 //! octets that are sent without ever being held here.
 
+use std::sync::Arc;
+
 use store::{
-    BlobId, Flags, Keyword, MailboxId, MailboxName, ModSeq, SystemFlags, Uid, UidSet, UidValidity,
+    BlobId, Flags, Held, Keyword, MailboxId, MailboxName, ModSeq, SystemFlags, Uid, UidSet,
+    UidValidity,
 };
 
 use crate::mutf7;
@@ -186,12 +189,12 @@ pub(crate) fn since(mod_seq: u64) -> ModSeq {
 }
 
 /// A piece of what is to be sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Piece {
     /// These octets.
     Octets(Vec<u8>),
     /// Octets `start..end` of stored ones.
-    Stored { blob: BlobId, start: u64, end: u64 },
+    Stored { octets: Arc<dyn Held>, start: u64, end: u64 },
 }
 
 /// Where an [`Output`] ended.
@@ -217,7 +220,8 @@ impl Output {
         Self { utf8, ..Self::default() }
     }
 
-    /// How many octets are held here; those that stay in the store do not count.
+    /// How many octets are held here; those that stay in the store do not count, but what it takes to hold
+    /// them there does.
     pub(crate) fn held_octets(&self) -> usize {
         self.octets
     }
@@ -290,9 +294,10 @@ impl Output {
     }
 
     /// Octets that are sent from where they are stored.
-    pub(crate) fn stored(&mut self, blob: BlobId, start: u64, end: u64) {
+    pub(crate) fn stored(&mut self, octets: Arc<dyn Held>, start: u64, end: u64) {
         if start < end {
-            self.pieces.push(Piece::Stored { blob, start, end });
+            self.octets += octets.weight();
+            self.pieces.push(Piece::Stored { octets, start, end });
         }
     }
 
@@ -431,6 +436,19 @@ mod tests {
         Uid(NonZeroU32::new(number).unwrap())
     }
 
+    /// Octets that are held.
+    struct Nine;
+
+    impl Held for Nine {
+        fn read(&self, _: u64, _: u64) -> Result<Vec<u8>, store::StoreError> {
+            Ok(vec![9; 9])
+        }
+
+        fn weight(&self) -> usize {
+            100
+        }
+    }
+
     fn written(write: impl FnOnce(&mut Output)) -> String {
         let mut output = Output::default();
         write(&mut output);
@@ -472,15 +490,16 @@ mod tests {
             out.text("a");
             let mark = out.mark();
             out.text("b");
-            out.stored(BlobId(1), 0, 9);
+            out.stored(Arc::new(Nine), 0, 9);
             out.text("c");
+            assert_eq!(out.held_octets(), 3 + 100);
             out.cut(mark);
             assert_eq!(out.held_octets(), 1);
-            out.stored(BlobId(1), 0, 9);
+            out.stored(Arc::new(Nine), 0, 9);
             let mark = out.mark();
             out.text("d");
             out.cut(mark);
-            assert_eq!(out.held_octets(), 1);
+            assert_eq!(out.held_octets(), 1 + 100);
             out.text("e");
         });
         assert_eq!(told, "a<stored>e");

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use store::{AccountId, BlobId, MailboxId};
+use store::{AccountId, Held, MailboxId};
 
 use self::append::Literal;
 use self::framing::{Framer, Pending};
@@ -61,8 +61,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Send octets `start..end` of stored ones, read from the store piece by piece.
     SendStored {
-        /// Which.
-        blob: BlobId,
+        /// Which: they stay as long as this is there.
+        octets: Arc<dyn Held>,
         /// The first octet.
         start: u64,
         /// The octet after the last.
@@ -302,8 +302,8 @@ impl Session {
         for piece in out.into_pieces() {
             match piece {
                 Piece::Octets(octets) => self.send_owned(octets),
-                Piece::Stored { blob, start, end } => {
-                    self.out.push_back(Step::SendStored { blob, start, end });
+                Piece::Stored { octets, start, end } => {
+                    self.out.push_back(Step::SendStored { octets, start, end });
                 }
             }
         }

@@ -3,9 +3,12 @@
 //! Its header is read in growing pieces; all of it only to make its [`Digest`], once, and then piece by
 //! piece. No message is held whole but a short one. Not here: what is made of it.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use mail::message::HEADER_OCTETS_MAX;
 use mail::mime::{self, Structure};
-use store::{BlobId, Store, StoreError};
+use store::{BlobId, Held, Store, StoreError};
 
 use crate::digest::{self, Digest};
 
@@ -31,6 +34,8 @@ pub(crate) struct Source<'s> {
     digest: Option<Digest>,
     /// The digest was made here and now.
     made: bool,
+    /// What is held of it, for who sends it piece by piece.
+    held: Option<(Range<u64>, Arc<dyn Held>)>,
     /// Octets read from the store so far.
     pub(crate) read: u64,
 }
@@ -46,6 +51,7 @@ impl<'s> Source<'s> {
             structure: None,
             digest: None,
             made: false,
+            held: None,
             read: 0,
         }
     }
@@ -80,6 +86,17 @@ impl<'s> Source<'s> {
         }
         self.read += end.saturating_sub(start);
         self.store.read(self.blob, start, end)
+    }
+
+    /// Octets `start..end`, to be sent later, whoever removes the message meanwhile.
+    pub(crate) fn hold(&mut self, start: u64, end: u64) -> Result<Arc<dyn Held>, StoreError> {
+        let held = match self.held.take() {
+            Some((range, held)) if range.start <= start && end <= range.end => (range, held),
+            // Many parts of a message are held together: each alone would take as much as all.
+            Some(_) => (0..self.octets, self.store.hold(self.blob, 0, self.octets)?),
+            None => (start..end, self.store.hold(self.blob, start, end)?),
+        };
+        Ok(Arc::clone(&self.held.insert(held).1))
     }
 
     /// Where the body starts: after the empty line, or at the end when there is none.

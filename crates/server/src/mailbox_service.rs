@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use imap::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret, Session, Settings, Step};
-use store::{Account, AccountId, BlobId, MailboxId};
+use store::{Account, AccountId, Held, MailboxId};
 use tokio::sync::watch;
 
 use crate::drive::Connection;
@@ -133,8 +133,8 @@ async fn act(
     while let Some(step) = session.poll() {
         match step {
             Step::Send(octets) => connection.write(&octets).await?,
-            Step::SendStored { blob, start, end } => {
-                desk.send_stored(connection, blob, start, end).await?;
+            Step::SendStored { octets, start, end } => {
+                send_stored(connection, octets, start, end).await?;
             }
             Step::Sasl(step) => {
                 if let Some(answer) = desk.sasl(step, connection.peer().ip()).await {
@@ -188,6 +188,37 @@ async fn act(
         }
     }
     Ok(true)
+}
+
+/// Sends stored octets piece by piece: a large message is never whole in memory.
+async fn send_stored(
+    connection: &mut Connection,
+    octets: Arc<dyn Held>,
+    start: u64,
+    end: u64,
+) -> io::Result<()> {
+    let read = |at: u64| {
+        let octets = Arc::clone(&octets);
+        let until = end.min(at.saturating_add(PIECE_OCTETS));
+        tokio::task::spawn_blocking(move || octets.read(at, until))
+    };
+    let mut at = start;
+    let mut reading = (at < end).then(|| read(at));
+    while let Some(piece) = reading.take() {
+        let piece = piece.await.map_err(io::Error::other)?.map_err(|error| {
+            // The size was promised: all that is left is to cut the connection.
+            tracing::error!(target: "imap", %error, "a message cannot be read");
+            io::Error::other(error)
+        })?;
+        if piece.len() as u64 != end.min(at.saturating_add(PIECE_OCTETS)) - at {
+            return Err(io::Error::other("a stored message is shorter than it was"));
+        }
+        at += piece.len() as u64;
+        // The next is read while this one goes out.
+        reading = (at < end).then(|| read(at));
+        connection.write(&piece).await?;
+    }
+    Ok(())
 }
 
 /// Waits until something is heard; for ever, when there is nobody to hear it from.
@@ -305,42 +336,6 @@ impl Desk {
         let usage = blocking(move || store.usage(account)).await.map_err(io::Error::other)?;
         // An account that is gone, or a store that fails, says so at the next command.
         Ok(usage.is_ok_and(|usage| !has_room_for_receipts(&usage)))
-    }
-
-    /// Sends stored octets piece by piece: a large message is never whole in memory.
-    async fn send_stored(
-        &self,
-        connection: &mut Connection,
-        blob: BlobId,
-        start: u64,
-        end: u64,
-    ) -> io::Result<()> {
-        let read = |at: u64| {
-            let store = self.site.store.clone();
-            let until = end.min(at.saturating_add(PIECE_OCTETS));
-            tokio::task::spawn_blocking(move || store.read(blob, at, until))
-        };
-        let mut at = start;
-        let mut reading = (at < end).then(|| read(at));
-        while let Some(piece) = reading.take() {
-            let piece = piece.await.map_err(io::Error::other)?.map_err(|error| {
-                // The size was promised: all that is left is to cut the connection.
-                if matches!(error, store::StoreError::NoSuchMessage) {
-                    tracing::debug!(target: "imap", blob = blob.0, "a message went while it was sent");
-                } else {
-                    tracing::error!(target: "imap", blob = blob.0, %error, "a message cannot be read");
-                }
-                io::Error::other(error)
-            })?;
-            if piece.len() as u64 != end.min(at.saturating_add(PIECE_OCTETS)) - at {
-                return Err(io::Error::other("a stored message is shorter than it was"));
-            }
-            at += piece.len() as u64;
-            // The next is read while this one goes out.
-            reading = (at < end).then(|| read(at));
-            connection.write(&piece).await?;
-        }
-        Ok(())
     }
 
     /// Listens to the mailbox that is selected now. Whether that is another one than before.

@@ -74,6 +74,7 @@ macro_rules! contract_cases {
             messages::only_what_is_deleted_is_expunged,
             messages::a_mailbox_that_is_gone_is_named_so,
             messages::octets_live_as_long_as_somebody_refers_to_them,
+            messages::octets_that_are_held_are_read_although_nobody_refers_to_them,
             messages::listeners_hear_of_each_change,
             messages::digests_live_as_long_as_their_octets,
             messages::texts_are_found_where_they_are_indexed,

@@ -25,6 +25,7 @@ mod codec;
 mod compact;
 mod copies;
 mod disk;
+mod hold;
 mod keys;
 mod lanes;
 mod line;
@@ -101,12 +102,11 @@ use self::spool::EmbeddedSpool;
 use self::txn::Counters;
 use self::upkeep::{Done, Pace};
 use self::writer::{Command, Fault, Outcome};
-use crate::rules::clip;
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes, Charge,
-    Committed, Compacted, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId,
-    Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName,
+    Committed, Compacted, Copied, Digest, Digested, FlagChange, FlagUpdate, Held, Infected, Job,
+    JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName,
     MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened,
     Overdue, Seal, Spool, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet,
     UidValidity, Upkeep, Usage, Within,
@@ -114,9 +114,6 @@ use crate::{
 
 /// Commands that wait for the writer at most; then callers wait to be heard.
 const QUEUE_MAX: usize = 1024;
-
-/// How often octets may be moved while one call reads them: compaction takes longer than a read.
-const MOVES_MAX: usize = 16;
 
 /// A store in a directory of this machine.
 pub struct EmbeddedStore {
@@ -296,26 +293,11 @@ impl Store for EmbeddedStore {
     }
 
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
-        if let Some(whole) = self.shared.recent.get(blob) {
-            let octets = self.shared.readers.read(|db| octets::octets(db, blob))?;
-            let range = clip(start, end, octets);
-            return Ok(whole[range.start as usize..range.end as usize].to_vec());
-        }
-        let parts = self.shared.readers.read(|db| octets::locate(db, blob, start, end))?;
-        let mut octets = Vec::new();
-        for (mut part, range) in parts {
-            let mut moves = 0;
-            let read = loop {
-                match self.shared.files.read(&part, range.clone()) {
-                    // Its segment was unlinked since: it is gone, or it was moved just then.
-                    Err(StoreError::NoSuchMessage) if moves < MOVES_MAX => moves += 1,
-                    read => break read?,
-                }
-                part = self.shared.readers.read(|db| octets::Part::find(db, part.number))?;
-            };
-            if octets.is_empty() { octets = read } else { octets.extend_from_slice(&read) }
-        }
-        Ok(octets)
+        hold::read(&self.shared, blob, start..end)
+    }
+
+    fn hold(&self, blob: BlobId, start: u64, end: u64) -> Result<Arc<dyn Held>, StoreError> {
+        Ok(Arc::new(hold::hold(&self.shared, blob, start..end)?))
     }
 
     fn digested(

@@ -30,6 +30,8 @@ mod transaction;
 pub mod tree;
 mod upkeep;
 
+use std::sync::Arc;
+
 pub use account::{Account, AccountChange, AccountId, Credentials, NewAccount, Owner, Role, State};
 pub use annotation::{
     ANNOTATION_OCTETS_MAX, ANNOTATIONS_MAX, ANNOTATIONS_OCTETS_MAX, Annotations, ENTRY_OCTETS_MAX,
@@ -44,8 +46,8 @@ pub use mailbox::{
     UidValidity,
 };
 pub use message::{
-    Appended, BlobId, Candidates, Changes, Copied, Digested, FlagUpdate, MessageText, NewMessage,
-    Octets, Opened, Spool, Spooled, Summary, Within,
+    Appended, BlobId, Candidates, Changes, Copied, Digested, FlagUpdate, Held, MessageText,
+    NewMessage, Octets, Opened, Spool, Spooled, Summary, Within,
 };
 pub use nodes::{Elsewhere, ElsewhereListener, Share};
 pub use quarantine::{Infected, InfectedId, Infection, NewInfected};
@@ -238,6 +240,15 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NoSuchMessage`] when they are gone; [`StoreError::Medium`] when the checksum
     /// of what is read does not hold.
     fn read(&self, blob: BlobId, start: u64, end: u64) -> Result<Vec<u8>, StoreError>;
+    /// Octets `start..end` of stored octets, to be read piece by piece however long that takes: what is
+    /// held can be read although nothing refers to it any more, and its space comes back only when it is
+    /// let go of. Where several processes share a store, that holds as long as this one reaches the
+    /// database: one that is cut off for a minute may find them gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSuchMessage`] when they are gone.
+    fn hold(&self, blob: BlobId, start: u64, end: u64) -> Result<Arc<dyn Held>, StoreError>;
     /// As [`summaries`](Self::summaries), each with the digest of its octets when one is kept; ends early
     /// once the digests have so many octets.
     ///

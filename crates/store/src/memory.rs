@@ -11,7 +11,7 @@ mod state;
 mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mail::Address;
 
@@ -21,11 +21,11 @@ use crate::rules::clip;
 use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes,
-    Committed, Copied, Digest, Digested, FlagChange, FlagUpdate, Infected, Job, JobId, Listener,
-    LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName, MailboxStatus,
-    MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened, Overdue, Seal, Spool,
-    Spooled, Store, StoreError, Summary, Timestamp, Tracked, Transaction, Uid, UidSet, UidValidity,
-    Usage, Within,
+    Committed, Copied, Digest, Digested, FlagChange, FlagUpdate, Held, Infected, Job, JobId,
+    Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId, MailboxName,
+    MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal, Opened,
+    Overdue, Seal, Spool, Spooled, Store, StoreError, Summary, Timestamp, Tracked, Transaction,
+    Uid, UidSet, UidValidity, Usage, Within,
 };
 
 /// A store in memory.
@@ -216,6 +216,11 @@ impl Store for MemoryStore {
             return Err(StoreError::Medium("damaged".to_owned()));
         }
         Ok(slice(&self.state().octets(blob)?, start, end))
+    }
+
+    fn hold(&self, blob: BlobId, _: u64, _: u64) -> Result<Arc<dyn Held>, StoreError> {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&blob);
+        Ok(Arc::new(MemoryHeld { octets: self.state().octets(blob)?, damaged }))
     }
 
     fn digested(
@@ -549,6 +554,25 @@ impl Spooled for MemorySpooled {
 
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
         self
+    }
+}
+
+/// What is held: never too much memory, for it is the store's own.
+struct MemoryHeld {
+    octets: Octet,
+    damaged: bool,
+}
+
+impl Held for MemoryHeld {
+    fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError> {
+        if self.damaged {
+            return Err(StoreError::Medium("damaged".to_owned()));
+        }
+        Ok(slice(&self.octets, start, end))
+    }
+
+    fn weight(&self) -> usize {
+        size_of::<Self>()
     }
 }
 

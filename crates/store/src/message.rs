@@ -67,6 +67,24 @@ pub trait Spooled: Send {
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send>;
 }
 
+/// Stored octets that can be read as long as this is held, whoever lets go of the message meanwhile.
+pub trait Held: Send + Sync {
+    /// Octets `start..end` of those that are stored, as far as they are held.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::read`](crate::Store::read).
+    fn read(&self, start: u64, end: u64) -> Result<Vec<u8>, StoreError>;
+    /// About how many octets of memory it takes to hold them.
+    fn weight(&self) -> usize;
+}
+
+impl std::fmt::Debug for dyn Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
+}
+
 /// A message to be added to a mailbox.
 #[derive(Debug)]
 pub struct NewMessage {

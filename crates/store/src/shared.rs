@@ -12,6 +12,7 @@
 //! | `schema.rs` | the tables |
 //! | `txn.rs` | a call that changes something |
 //! | `octets.rs`, `local.rs`, `s3.rs` | octets, and what they lie on |
+//! | `hold.rs` | octets that are read for longer than a moment |
 //! | `notices.rs` | what nodes tell each other |
 //! | `upkeep.rs` | what nothing refers to any more, and goes |
 //! | `filling.rs` | a new store, filled from an embedded one |
@@ -23,6 +24,7 @@ mod accounts;
 mod annotations;
 mod connection;
 mod filling;
+mod hold;
 mod jobs;
 mod local;
 mod log;
@@ -59,9 +61,9 @@ use crate::tree::Hash;
 use crate::{
     Account, AccountChange, AccountId, Annotations, Appended, BlobId, Candidates, Changes,
     Committed, Compacted, Copied, Digest, Digested, ElsewhereListener, FlagChange, FlagUpdate,
-    Infected, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox, MailboxId,
-    MailboxName, MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage, NewSeal,
-    Opened, Overdue, Seal, Share, Spool, Store, StoreError, Summary, Timestamp, Tracked,
+    Held, Infected, Job, JobId, Listener, LogEntry, LogFilter, LogLeaf, LogRecord, Mailbox,
+    MailboxId, MailboxName, MailboxStatus, MessageText, ModSeq, NewAccount, NewMailbox, NewMessage,
+    NewSeal, Opened, Overdue, Seal, Share, Spool, Store, StoreError, Summary, Timestamp, Tracked,
     Transaction, Uid, UidSet, UidValidity, Upkeep, Usage, Within,
 };
 
@@ -90,6 +92,7 @@ pub struct SharedStore {
     pool: Arc<Pool>,
     ears: Arc<Ears>,
     medium: Arc<dyn Medium>,
+    leases: Arc<hold::Leases>,
     room: Room,
     spools: Arc<Spools>,
     upkeep: Arc<upkeep::Done>,
@@ -329,6 +332,11 @@ impl Store for SharedStore {
         octets::read(&*self.medium, located)
     }
 
+    fn hold(&self, blob: BlobId, start: u64, end: u64) -> Result<Arc<dyn Held>, StoreError> {
+        let located = self.ask(|db| octets::locate(db, blob, start, end))?;
+        Ok(Arc::new(hold::Lease::new(&self.medium, &self.leases, located)))
+    }
+
     fn digested(
         &self,
         mailbox: MailboxId,
@@ -484,7 +492,8 @@ impl Store for SharedStore {
     }
 
     fn compact(&self) -> Result<Compacted, StoreError> {
-        upkeep::sweep(&self.pool, &*self.medium, &self.upkeep)
+        self.leases.renew(&self.pool)?;
+        upkeep::sweep(&self.pool, &*self.medium, &self.leases, &self.upkeep)
     }
 
     fn upkeep(&self) -> Upkeep {

@@ -175,8 +175,8 @@ impl World {
             assert!(!here.closed, "a step after the last: {step:?}");
             match step {
                 Step::Send(octets) => here.sent.extend(octets),
-                Step::SendStored { blob, start, end } => {
-                    here.sent.extend(self.store.read(blob, start, end).unwrap());
+                Step::SendStored { octets, start, end } => {
+                    here.sent.extend(octets.read(start, end).unwrap());
                 }
                 Step::Sasl(step) => {
                     if let Some(answer) = here.check(step, self.anna) {

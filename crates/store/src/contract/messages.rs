@@ -431,6 +431,42 @@ pub fn octets_live_as_long_as_somebody_refers_to_them(make: Make<'_>) {
     }
 }
 
+pub fn octets_that_are_held_are_read_although_nobody_refers_to_them(make: Make<'_>) {
+    let (store, _, inbox) = with_anna(make);
+    // Nothing comes twice: each piece has its place.
+    let octet = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0];
+    for length in [1_usize, 65_537, 1_500_000] {
+        let octets: Vec<u8> = (length..2 * length).map(octet).collect();
+        let uid = append(&*store, inbox, &octets);
+        let one: UidSet = std::iter::once(uid).collect();
+        let blob = store.summaries(inbox, &one, 1).unwrap()[0].blob;
+        let whole = store.hold(blob, 0, u64::MAX).unwrap();
+        let (from, until) = (length / 3, length - length / 3);
+        let part = store.hold(blob, from as u64, until as u64).unwrap();
+        let nothing = store.hold(blob, length as u64, u64::MAX).unwrap();
+        let deleted = FlagChange::Add(system(SystemFlags::DELETED));
+        store.change_flags(inbox, &one, &deleted).unwrap();
+        store.expunge(inbox, None).unwrap();
+        // What comes after it, so that the store has a reason to tidy up.
+        append(&*store, inbox, b"altro");
+        while store.compact().unwrap().segments > 0 {}
+        assert_refused!(store.read(blob, 0, 1), StoreError::NoSuchMessage);
+        assert_refused!(store.hold(blob, 0, 1), StoreError::NoSuchMessage);
+        for (start, end) in [(0, length), (from, until), (from + 1, until - until / 7), (5, 5)] {
+            let (start, end) = (start.min(length), end.min(length));
+            let read = whole.read(start as u64, end as u64).unwrap();
+            assert!(read == octets.get(start..end).unwrap_or_default(), "{length}: {start}..{end}");
+        }
+        for piece in (from..until).step_by(10_000) {
+            let end = until.min(piece + 10_000);
+            let read = part.read(piece as u64, end as u64).unwrap();
+            assert!(read == octets[piece..end], "{length}: {piece}..{end}");
+        }
+        assert_eq!(nothing.read(length as u64, u64::MAX).unwrap(), b"");
+        assert!(whole.weight() >= part.weight() && part.weight() > 0);
+    }
+}
+
 pub fn listeners_hear_of_each_change(make: Make<'_>) {
     let (store, anna, inbox) = with_anna(make);
     let other = create(&*store, anna, "other");

@@ -18,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::codec::{self, Codec};
 use super::disk::{Disk, Real};
+use super::hold::Leases;
 use super::keys::Keys;
 use super::readers::Readers;
 use super::recent::Recent;
@@ -53,6 +54,7 @@ pub(super) struct Files {
     pub(super) keys: Keys,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) spools: Spools,
+    pub(super) leases: Leases,
     handles: Mutex<BTreeMap<(u64, u64), Arc<File>>>,
 }
 
@@ -219,7 +221,8 @@ impl Files {
         let [segments, large, spool, pin] =
             ["segments", "large", "spool", "pin"].map(|name| dir.join(name));
         let (disk, spools, handles) = (Arc::new(Real), Spools::default(), Mutex::default());
-        Self { segments, large, spool, pin, keys, disk, spools, handles }
+        let leases = Leases::default();
+        Self { segments, large, spool, pin, keys, disk, spools, leases, handles }
     }
 
     /// Whether files may be unlinked, as long as this is held: somebody may be copying them.
@@ -272,17 +275,21 @@ impl Files {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
+    /// Where a segment is, or (segment 0) the file of a blob.
+    pub(super) fn path(&self, (segment, blob): (u64, u64)) -> PathBuf {
+        match segment {
+            0 => self.large_path(blob).1,
+            number => segments::path(&self.segments, number),
+        }
+    }
+
     /// A handle for reading: of a segment, or (segment 0) of the file of a blob.
     fn handle(&self, segment: u64, blob: u64) -> io::Result<Arc<File>> {
         let key = if segment == 0 { (0, blob) } else { (segment, 0) };
         if let Some(file) = self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(file));
         }
-        let path = match segment {
-            0 => self.large_path(blob).1,
-            number => segments::path(&self.segments, number),
-        };
-        let file = Arc::new(File::open(path)?);
+        let file = Arc::new(File::open(self.path(key))?);
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was unlinked since is read once more and its space given back.
         if file.metadata()?.nlink() > 0 {

@@ -115,6 +115,47 @@ fn dead_segments_are_unlinked() {
     assert_eq!(files(&dir.path().join("spool")), 0);
 }
 
+/// What somebody still reads stays where it is, whatever else goes, and goes once he has done.
+#[test]
+fn segments_are_unlinked_when_nobody_reads_from_them_any_more() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    let anna = holder("anna@pec.example", octets_max(1 << 40));
+    store.add_account(anna, at(0)).unwrap();
+    let inbox = MailboxId(1);
+    let octets = noise(1, 150_000);
+    append(&store, inbox, &octets);
+    let blob = store.summaries(inbox, &UidSet::all(), 9).unwrap()[0].blob;
+    // Between the two, so that the last segments are only half dead, and compacted.
+    append(&store, inbox, &noise(2, 1_000));
+    let held = store.hold(blob, 0, u64::MAX).unwrap();
+    let segments = dir.path().join("segments");
+    let before = files(&segments);
+    let deleted = FlagChange::Add(system(crate::SystemFlags::DELETED));
+    store.change_flags(inbox, &uids(&[1]), &deleted).unwrap();
+    store.expunge(inbox, None).unwrap();
+    while store.compact().unwrap().segments > 0 {}
+    store.expunge(inbox, None).unwrap();
+    assert!(files(&segments) >= before, "{} of {before}", files(&segments));
+    assert!(held.read(0, u64::MAX).unwrap() == octets);
+    drop(held);
+    // With the next that is written, and once the writer has done its work after the reply.
+    append(&store, inbox, b"m");
+    store.expunge(inbox, None).unwrap();
+    assert!(files(&segments) <= 2, "{} of {before}", files(&segments));
+    // Also when the program ended before that.
+    append(&store, inbox, &octets);
+    let blob = store.summaries(inbox, &uids(&[4]), 9).unwrap()[0].blob;
+    let held = store.hold(blob, 0, u64::MAX).unwrap();
+    store.change_flags(inbox, &UidSet::all(), &deleted).unwrap();
+    store.expunge(inbox, None).unwrap();
+    drop(store);
+    assert!(held.read(0, u64::MAX).unwrap() == octets);
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    assert!(files(&segments) <= 1, "{}", files(&segments));
+    append(&store, inbox, b"m");
+}
+
 #[test]
 fn damaged_octets_are_not_handed_out() {
     use std::os::unix::fs::FileExt as _;

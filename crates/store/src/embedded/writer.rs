@@ -444,7 +444,7 @@ impl Writer {
         self.unlink();
     }
 
-    /// Unlinks what nothing refers to, unless somebody copies the store: then later.
+    /// Unlinks what nothing refers to, unless somebody copies the store or reads on: then later.
     fn unlink(&mut self) {
         if self.unlink.files.is_empty() && self.unlink.segments.is_empty() {
             return;
@@ -457,14 +457,19 @@ impl Writer {
                 return;
             }
         };
+        // Nobody begins to read on until this is done.
+        let held = self.shared.files.leases.held();
         let files = std::mem::take(&mut self.unlink.files);
+        let (kept, files): (Vec<u64>, _) =
+            files.into_iter().partition(|blob| held.contains_key(&(0, *blob)));
+        self.unlink.files = kept;
         self.gone = self.unlink_large(&files);
         // Of what the archive has not yet, it is to have the rest.
         let archived =
             |commit: u64| self.archive.as_ref().is_none_or(|archive| archive.has(commit));
         let (gone, kept) = std::mem::take(&mut self.unlink.segments)
             .into_iter()
-            .partition(|(commit, _)| archived(*commit));
+            .partition(|(commit, segment)| archived(*commit) && !held.contains_key(&(*segment, 0)));
         self.unlink.segments = kept;
         let gone: Vec<(u64, u64)> = gone;
         for (_, segment) in gone {

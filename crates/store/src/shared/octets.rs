@@ -152,11 +152,45 @@ pub(super) fn octets(db: &Db, blob: BlobId) -> Result<u64, StoreError> {
 /// Where octets `start..end` of a blob are: whole chunks of them, with their checksums.
 pub(super) struct Located {
     object: String,
+    /// Where in the blob the first chunk begins.
+    first: u64,
     /// In the object.
     chunks: Range<u64>,
     crcs: Vec<u8>,
     /// In those chunks.
     range: Range<usize>,
+}
+
+impl Located {
+    pub(super) fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// About how many octets of memory it takes.
+    pub(super) fn weight(&self) -> usize {
+        self.object.len() + self.crcs.len()
+    }
+
+    /// Octets `start..end` of the blob, as far as they are among these.
+    pub(super) fn part(&self, start: u64, end: u64) -> Result<Self, StoreError> {
+        let (from, until) =
+            (self.first + self.range.start as u64, self.first + self.range.end as u64);
+        let start = start.clamp(from, until);
+        let end = end.clamp(start, until);
+        let first = start / CHUNK_OCTETS * CHUNK_OCTETS;
+        let length = self.chunks.end - self.chunks.start;
+        let skipped = first - self.first;
+        let last = end.next_multiple_of(CHUNK_OCTETS).min(self.first + length).max(first);
+        let crc = |octets: u64| octets.div_ceil(CHUNK_OCTETS) as usize * 4;
+        let crcs = self.crcs.get(crc(skipped)..crc(last - self.first)).ok_or_else(damaged)?;
+        Ok(Self {
+            object: self.object.clone(),
+            first,
+            chunks: self.chunks.start + skipped..self.chunks.start + (last - self.first),
+            crcs: crcs.to_vec(),
+            range: (start - first) as usize..(end - first) as usize,
+        })
+    }
 }
 
 pub(super) fn locate(db: &Db, blob: BlobId, start: u64, end: u64) -> Result<Located, StoreError> {
@@ -173,6 +207,7 @@ pub(super) fn locate(db: &Db, blob: BlobId, start: u64, end: u64) -> Result<Loca
     let at = number(&row, 2)?;
     Ok(Located {
         object: get(&row, 1)?,
+        first: from,
         chunks: at + from..at + until,
         crcs: crcs.to_vec(),
         range: (range.start - from) as usize..(range.end - from) as usize,
@@ -181,7 +216,7 @@ pub(super) fn locate(db: &Db, blob: BlobId, start: u64, end: u64) -> Result<Loca
 
 /// Reads what was located, and checks it.
 pub(super) fn read(medium: &dyn Medium, located: Located) -> Result<Vec<u8>, StoreError> {
-    let Located { object, chunks, crcs: expected, range } = located;
+    let Located { object, chunks, crcs: expected, range, .. } = located;
     if range.is_empty() {
         return Ok(Vec::new());
     }

@@ -13,6 +13,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 use super::connection::{Db, Io, Pool, number};
+use super::hold::{Leases, RENEW_EVERY};
 use super::local::Local;
 use super::notices::{self, Ears};
 use super::octets::{Medium, Room, Spools};
@@ -239,13 +240,15 @@ impl SharedStore {
             .1
             .recv_timeout(SILENT_TIME_MAX)
             .map_err(|_| StoreError::Unavailable("the database cannot be listened to".into()))?;
+        let leases = Arc::new(Leases::default());
         let (of, what, done) = (Arc::clone(&ears), Arc::clone(&medium), Arc::clone(&upkeep));
+        let held = Arc::clone(&leases);
         threads.push(
             std::thread::Builder::new()
                 .name("store-upkeep".into())
-                .spawn(move || of.keep_up(&*what, &done))?,
+                .spawn(move || of.keep_up(&*what, &held, &done))?,
         );
-        Ok(Self { pool, ears, medium, room: Room::default(), spools, upkeep, threads })
+        Ok(Self { pool, ears, medium, leases, room: Room::default(), spools, upkeep, threads })
     }
 }
 
@@ -258,17 +261,24 @@ impl Ears {
         Ok(())
     }
 
-    /// Sweeps, if it is this node's part, until it is told to stop.
-    fn keep_up(&self, medium: &dyn Medium, done: &upkeep::Done) {
+    /// Says what this node reads from and sweeps, if that is its part, until it is told to stop.
+    fn keep_up(&self, medium: &dyn Medium, held: &Leases, done: &upkeep::Done) {
         let (mut swept, mut looked) = (Instant::now(), Instant::now());
+        let mut renewed = Instant::now();
         let mut after: Option<String> = None;
         while !self.stopping.load(Ordering::Relaxed) {
             std::thread::park_timeout(Duration::from_millis(200));
             let now = Instant::now();
+            if now.duration_since(renewed) >= RENEW_EVERY {
+                renewed = now;
+                if let Err(error) = held.renew(&self.pool) {
+                    tracing::warn!(%error, "what is read from may go meanwhile");
+                }
+            }
             if now.duration_since(swept) >= SWEEP_EVERY {
                 swept = now;
                 if self.share().leads()
-                    && let Err(error) = upkeep::sweep(&self.pool, medium, done)
+                    && let Err(error) = upkeep::sweep(&self.pool, medium, held, done)
                 {
                     tracing::warn!(%error, "dead octets stay for now");
                 }

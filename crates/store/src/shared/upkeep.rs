@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::connection::{Db, Pool, get};
+use super::hold::Leases;
 use super::octets::Medium;
 use crate::{Compacted, StoreError, Upkeep};
 
@@ -28,6 +29,11 @@ impl Done {
     }
 }
 
+/// Whether it waits for its sweep: somebody may still read from it.
+fn waits(db: &Db, object: &str) -> Result<bool, StoreError> {
+    Ok(db.first("SELECT 1 FROM garbage WHERE object = $1", &[&object])?.is_some())
+}
+
 fn is_in_use(db: &Db, object: &str) -> Result<bool, StoreError> {
     Ok(db.first("SELECT 1 FROM blobs WHERE object = $1 LIMIT 1", &[&object])?.is_some())
 }
@@ -36,6 +42,7 @@ fn is_in_use(db: &Db, object: &str) -> Result<bool, StoreError> {
 pub(super) fn sweep(
     pool: &Pool,
     medium: &dyn Medium,
+    held: &Leases,
     done: &Done,
 ) -> Result<Compacted, StoreError> {
     let mut compacted = Compacted::default();
@@ -46,8 +53,10 @@ pub(super) fn sweep(
         for row in db.query(old, &[&REST_SECS, &AT_ONCE])? {
             let object: String = get(&row, 0)?;
             if !is_in_use(db, &object)? {
-                let Some(octets) = medium.remove(&object)? else {
-                    // Still written to: its turn comes again.
+                let free = !held.has(&object);
+                let Some(octets) = free.then(|| medium.remove(&object)).transpose()?.flatten()
+                else {
+                    // Still written to or read from: its turn comes again.
                     let later = "UPDATE garbage SET since = now() WHERE object = $1";
                     db.execute(later, &[&object])?;
                     continue;
@@ -72,7 +81,7 @@ pub(super) fn sweep_orphans(
 ) -> Result<Option<String>, StoreError> {
     let (old, last) = medium.old(after)?;
     for object in &old {
-        if !pool.with(|db| is_in_use(db, object))?
+        if !pool.with(|db| Ok(is_in_use(db, object)? || waits(db, object)?))?
             && let Some(octets) = medium.remove(object)?
         {
             tracing::info!(%object, octets, "octets that nothing refers to are removed");

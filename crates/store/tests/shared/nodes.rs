@@ -410,6 +410,36 @@ fn octets_that_are_dead_are_swept_from_s3() {
     assert_eq!(store.read(left.blob, 0, 9).unwrap(), b"alive");
 }
 
+/// A node says what it reads from, and then no other sweeps it.
+#[test]
+fn what_one_node_reads_no_other_sweeps() {
+    let folder = TempDir::new().unwrap();
+    let name = schema();
+    let options = in_bucket(database(), &name, &folder);
+    let (one, other) = (open(&options), open(&options));
+    let (_, inbox) = anna(&one);
+    let octets: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+    append(&one, inbox, &octets);
+    let blob = one.summaries(inbox, &UidSet::all(), 9).unwrap()[0].blob;
+    let held = one.hold(blob, 100_000, 700_000).unwrap();
+    let deleted = store::contract::system(store::SystemFlags::DELETED);
+    one.change_flags(inbox, &UidSet::all(), &store::FlagChange::Add(deleted)).unwrap();
+    one.expunge(inbox, None).unwrap();
+    let later = || {
+        let later = "garbage SET since = since - interval '2 minutes'";
+        database().ask(&format!("UPDATE {name}.{later}")).unwrap();
+    };
+    later();
+    assert_eq!(one.compact().unwrap().segments, 0);
+    assert_eq!(other.compact().unwrap().segments, 0);
+    assert!(held.read(150_000, 650_000).unwrap() == octets[150_000..650_000]);
+    assert_refused!(other.read(blob, 0, 1), StoreError::NoSuchMessage);
+    drop(held);
+    later();
+    assert_eq!(other.compact().unwrap().segments, 1);
+    assert_eq!(crate::service_objects(&options), 0);
+}
+
 #[test]
 fn damaged_octets_are_not_told() {
     let folder = TempDir::new().unwrap();

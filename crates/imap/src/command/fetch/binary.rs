@@ -108,7 +108,7 @@ impl Binary {
         let clipped = clip(range, self.partial);
         if clipped.end - clipped.start > INLINE_OCTETS_MAX {
             out.announce(clipped.end - clipped.start);
-            out.stored(source.blob, clipped.start, clipped.end);
+            out.stored(source.hold(clipped.start, clipped.end)?, clipped.start, clipped.end);
         } else {
             out.literal8(&source.slice(clipped.start, clipped.end)?);
         }

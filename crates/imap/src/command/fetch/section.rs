@@ -130,7 +130,7 @@ impl Section {
         let Range { start, end } = clip(range, self.partial);
         out.announce(end - start);
         if end - start > INLINE_OCTETS_MAX {
-            out.stored(source.blob, start, end);
+            out.stored(source.hold(start, end)?, start, end);
         } else if start < end {
             let octets = source.slice(start, end)?;
             out.push(&octets);
