@@ -20,6 +20,7 @@ fuzz_target!(|octets: &[u8]| {
         channel_binding: false,
         background: true,
         saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
+        command_messages_max: imap::limits::COMMAND_MESSAGES_MAX,
         unauthenticate: true,
         views: Arc::default(),
         zone: jiff::tz::TimeZone::UTC,

@@ -37,6 +37,7 @@ fn play(choice: u8, stream: &[u8], segment_max: usize) -> (Vec<u8>, bool) {
         channel_binding: false,
         background: true,
         saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
+        command_messages_max: imap::limits::COMMAND_MESSAGES_MAX,
         unauthenticate: true,
         views: imap::Views::of(&store),
         zone: jiff::tz::TimeZone::UTC,

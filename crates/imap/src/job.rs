@@ -105,11 +105,16 @@ pub(crate) struct Done {
     /// Messages were expunged: who has enabled QRESYNC is told up to where it knows all, RFC 7162
     /// §3.2.7.
     pub(crate) expunged: bool,
+    /// Only some of the messages were looked at: which, RFC 9738 §3.1.
+    pub(crate) cut: Option<Code>,
 }
+
+/// What a client hears when only some of its messages were looked at.
+const CUT_TEXT: &str = "Only the last of them: ask for those below in parts";
 
 impl Done {
     pub(crate) const fn text(text: &'static str) -> Self {
-        Self { code: None, text, tell: Tell::All, by_uid: false, expunged: false }
+        Self { code: None, text, tell: Tell::All, by_uid: false, expunged: false, cut: None }
     }
 
     #[must_use]
@@ -120,6 +125,11 @@ impl Done {
     #[must_use]
     pub(crate) fn tell(self, tell: Tell) -> Self {
         Self { tell, ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn cut(self, cut: Option<Code>) -> Self {
+        Self { cut, ..self }
     }
 
     /// As FETCH, STORE and SEARCH end: by number, nothing is renumbered under the client.
@@ -134,6 +144,11 @@ impl From<Done> for Flow {
     fn from(done: Done) -> Self {
         Self::Done(done)
     }
+}
+
+/// The same where the end of the command says something else: RFC 9738 §3.1.
+pub(crate) fn tell_cut(cut: &Code, out: &mut Output) {
+    out.untagged(&format!("NO [{cut}] {CUT_TEXT}"));
 }
 
 /// What a command has at hand while it runs.
@@ -243,6 +258,15 @@ impl Job {
             && enabled.qresync
         {
             done.code = Some(Code::HighestModSeq(here.told_to()));
+        }
+        if let Ok(Flow::Done(done)) = &mut end
+            && let Some(cut) = done.cut.take()
+        {
+            if done.code.is_none() {
+                (done.code, done.text) = (Some(cut), CUT_TEXT);
+            } else {
+                tell_cut(&cut, &mut out);
+            }
         }
         if let Err(refusal) = &mut end {
             faults.extend(refusal.cause.take());

@@ -10,6 +10,7 @@
 //! | `grammar` | octets to commands: imap-codec, and what it does not speak |
 //! | `response` | words to octets |
 //! | `selected` | a session's view of its mailbox, and how it learns of changes |
+//! | `places` | some of its messages |
 //! | `watch` | what a session with NOTIFY tells of other mailboxes |
 //! | `live`, `uids` | what all sessions on a mailbox have in common |
 //! | `digest` | what a message's octets say, made once and kept beside them |
@@ -25,7 +26,7 @@
 //! CONDSTORE and QRESYNC (RFC 7162), SAVEDATE (RFC 8514), LIST-EXTENDED (RFC 5258), LIST-STATUS
 //! (RFC 5819), BINARY (RFC 3516), MULTIAPPEND (RFC 3502), REPLACE (RFC 8508), OBJECTID (RFC 8474), PREVIEW (RFC 8970), PARTIAL (RFC 9394), UIDONLY
 //! (RFC 9586), INPROGRESS (RFC 9585), COMPRESS=DEFLATE (RFC 4978), UNAUTHENTICATE (RFC 8437),
-//! METADATA (RFC 5464), NOTIFY (RFC 5465), SAVELIMIT (RFC 9738), LIST-METADATA (RFC 9590) and UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
+//! METADATA (RFC 5464), NOTIFY (RFC 5465), MESSAGELIMIT and SAVELIMIT (RFC 9738), LIST-METADATA (RFC 9590) and UTF8=ACCEPT (RFC 9755). Not here: who may sign in, and where octets are kept.
 
 mod command;
 mod digest;
@@ -34,6 +35,7 @@ mod grammar;
 mod job;
 mod live;
 mod mutf7;
+mod places;
 mod refusal;
 mod response;
 mod sasl;

@@ -4,7 +4,6 @@
 //! The view changes only when the client has been told so. Not here: the mailbox itself.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use store::{FlagUpdate, Flags, Keyword, MailboxId, ModSeq, Store, StoreError, Uid, UidSet};
@@ -12,8 +11,9 @@ use store::{FlagUpdate, Flags, Keyword, MailboxId, ModSeq, Store, StoreError, Ui
 use crate::enabled::Enabled;
 use crate::grammar::MessageSet;
 use crate::live::{Entered, News, View};
+pub(crate) use crate::places::Places;
 use crate::refusal::Refusal;
-use crate::response::{Output, SYSTEM_FLAGS, mod_seq, ranges};
+use crate::response::{Code, Output, SYSTEM_FLAGS, mod_seq, ranges};
 use crate::uids::Uids;
 
 /// What a client may be told now.
@@ -197,6 +197,14 @@ impl Selected {
         Places::new(ranges.collect())
     }
 
+    /// Leaves of these messages no more than one command looks at, those with the highest UIDs, to be taken
+    /// from the highest down; which code tells that some were left out: RFC 9738 §3.1.
+    pub(crate) fn cut(&self, places: &mut Places, limit: u64) -> Option<Code> {
+        let lowest = places.keep_highest(limit)?;
+        places.fall();
+        Some(Code::MessageLimit(limit, self.uids.get(lowest)))
+    }
+
     /// Makes these messages what `$` stands for.
     pub(crate) fn save(&mut self, places: &Places) {
         self.saved = self.uid_set(places);
@@ -209,7 +217,7 @@ impl Selected {
 
     /// As a set of UIDs.
     pub(crate) fn uid_set(&self, places: &Places) -> UidSet {
-        let bounds = places.ranges.iter().filter_map(|range| {
+        let bounds = places.ranges().filter_map(|range| {
             Some((self.uids.get(range.start)?, self.uids.get(range.end.checked_sub(1)?)?))
         });
         UidSet::from_ranges(bounds)
@@ -401,104 +409,4 @@ fn intersection(one: &[(u32, u32)], mut other: Vec<(u32, u32)>) -> Vec<(u32, u32
         }
     }
     both
-}
-
-/// Places in a view, from 0: ascending ranges that do not overlap.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Places {
-    ranges: Vec<Range<usize>>,
-}
-
-impl Places {
-    pub(crate) fn new(mut ranges: Vec<Range<usize>>) -> Self {
-        ranges.retain(|range| range.start < range.end);
-        ranges.sort_unstable_by_key(|range| range.start);
-        let mut merged: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            match merged.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => merged.push(range),
-            }
-        }
-        // Taken from the end, so that taking is cheap.
-        merged.reverse();
-        Self { ranges: merged }
-    }
-
-    /// All places below `end`.
-    pub(crate) fn below(end: usize) -> Self {
-        Self::new(std::iter::once(0..end).collect())
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.ranges.iter().map(Range::len).sum()
-    }
-
-    /// Some of them, by their place among all.
-    pub(crate) fn part(&self, wanted: &Range<usize>) -> Self {
-        let mut before = 0;
-        let mut ranges = Vec::new();
-        for range in self.ranges.iter().rev() {
-            let start = wanted.start.saturating_sub(before).min(range.len());
-            let end = wanted.end.saturating_sub(before).min(range.len());
-            ranges.push(range.start + start..range.start + end);
-            before += range.len();
-        }
-        Self::new(ranges)
-    }
-
-    pub(crate) fn contains(&self, place: usize) -> bool {
-        let at = self.ranges.partition_point(|range| range.start > place);
-        self.ranges.get(at).is_some_and(|range| range.contains(&place))
-    }
-
-    /// Takes at most `limit` places out, the lowest first, as places.
-    pub(crate) fn split_off(&mut self, limit: usize) -> Self {
-        let mut taken = Vec::new();
-        let mut room = limit;
-        while room > 0
-            && let Some(range) = self.ranges.last_mut()
-        {
-            let some = range.start..range.start + range.len().min(room);
-            room -= some.len();
-            range.start = some.end;
-            taken.push(some);
-            if range.start == range.end {
-                self.ranges.pop();
-            }
-        }
-        taken.reverse();
-        Self { ranges: taken }
-    }
-
-    /// Takes at most `limit` places, the lowest first.
-    pub(crate) fn take(&mut self, limit: usize) -> Vec<usize> {
-        let mut taken = Vec::new();
-        while taken.len() < limit {
-            let Some(range) = self.ranges.last_mut() else { break };
-            let count = range.len().min(limit - taken.len());
-            taken.extend(range.start..range.start + count);
-            range.start += count;
-            if range.start == range.end {
-                self.ranges.pop();
-            }
-        }
-        taken
-    }
-
-    /// Gives a place back: the next [`take`](Self::take) begins with it.
-    pub(crate) fn put_back(&mut self, places: &[usize]) {
-        if let (Some(&first), Some(&last)) = (places.first(), places.last()) {
-            if last - first + 1 == places.len() {
-                self.ranges.push(first..last + 1);
-            } else {
-                self.ranges.extend(places.iter().rev().map(|&place| place..place + 1));
-            }
-        }
-    }
 }

@@ -41,6 +41,8 @@ pub struct Settings {
     pub append_octets_max: u64,
     /// Messages that one COPY or APPEND adds at most ([`limits::SAVED_MESSAGES_MAX`]).
     pub saved_messages_max: u64,
+    /// Messages that one command looks at at most ([`limits::COMMAND_MESSAGES_MAX`]).
+    pub command_messages_max: u64,
     /// Whether SCRAM can be bound to the TLS connection that is there from the start: its key can be
     /// exported (RFC 9266).
     pub channel_binding: bool,
@@ -52,6 +54,13 @@ pub struct Settings {
     pub views: Arc<Views>,
     /// In which zone internal dates are shown, and what a day is to SEARCH.
     pub zone: TimeZone,
+}
+
+impl Settings {
+    /// Messages that one COPY or APPEND adds, all or none: RFC 9738 §3.1.
+    pub(crate) fn saved_max(&self) -> u64 {
+        self.saved_messages_max.min(self.command_messages_max)
+    }
 }
 
 /// What the shell does next.

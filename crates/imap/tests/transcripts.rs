@@ -105,6 +105,9 @@ impl<'t> Play<'t> {
             ["commands", "may", "add", messages, "messages"] => {
                 self.world.settings.saved_messages_max = messages.parse().unwrap();
             }
+            ["commands", "may", "take", messages, "messages"] => {
+                self.world.settings.command_messages_max = messages.parse().unwrap();
+            }
             // The machine never checks one: the shell does, and here it says yes.
             // Nor does it matter here what the time is: it stands.
             ["any", "proof", "holds"] | ["the", "time", "stands"] => {}

@@ -65,6 +65,7 @@ impl World {
             channel_binding: false,
             background: true,
             saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
+            command_messages_max: imap::limits::COMMAND_MESSAGES_MAX,
             unauthenticate: true,
             views: Views::of(&*store),
             zone: jiff::tz::TimeZone::UTC,

@@ -380,6 +380,8 @@ pub(crate) struct Limits {
     pub(crate) refuse_above_octets: u64,
     /// APPENDLIMIT (RFC 7889 §2).
     pub(crate) append_octets: u64,
+    /// MESSAGELIMIT (RFC 9738 §3).
+    pub(crate) command_messages: u64,
     /// Octets of receipts that an account may hold beyond its quota.
     pub(crate) receipt_reserve: u64,
     /// Networks that rate limits and login delays leave alone.
@@ -418,6 +420,7 @@ impl Default for Limits {
             utf8: false,
             refuse_above_octets: 100 * 1024 * 1024,
             append_octets: 100 * 1024 * 1024,
+            command_messages: imap::limits::COMMAND_MESSAGES_MAX,
             receipt_reserve: 1024 * 1024,
             unthrottled: Vec::new(),
             connections_max: 10_000,

@@ -44,6 +44,7 @@ fn settings(site: &Site, connection: &Connection) -> Arc<Settings> {
         channel_binding: connection.exporter().is_some(),
         background: site.connections.count() <= limits.background_connections_max,
         saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
+        command_messages_max: limits.command_messages,
         unauthenticate: limits.unauthenticate,
         views: Arc::clone(&site.views),
         zone: pec::moment::rome().clone(),

@@ -43,8 +43,12 @@ pub(crate) fn list(settings: &Settings, tls: bool, binds: bool, authenticated: b
     ]);
     // The same for all mailboxes: RFC 7889 §2.
     words.push(format!("APPENDLIMIT={}", settings.append_octets_max));
-    // Not MESSAGELIMIT: who asks for more of another command gets it, piece by piece. RFC 9738 §3.
-    words.push(format!("SAVELIMIT={}", settings.saved_messages_max));
+    words.push(format!("MESSAGELIMIT={}", settings.command_messages_max));
+    // RFC 9738 §3 has SAVELIMIT for who has no other limit. COPY and APPEND take fewer here than the rest,
+    // and who knows the word should not have to be told by a NO.
+    if settings.saved_max() < settings.command_messages_max {
+        words.push(format!("SAVELIMIT={}", settings.saved_messages_max));
+    }
     let mut say = |all: &[&str]| words.extend(all.iter().map(|&word| word.to_owned()));
     if !tls {
         // Credentials in clear are refused: RFC 3501 §6.2.3.

@@ -1,7 +1,7 @@
 //! COPY, MOVE and their UID forms: add messages to another mailbox, and for MOVE take them from here.
 //!
 //! RFC 3501 §6.4.7; MOVE, RFC 6851 §3; COPYUID, RFC 4315 §3; OVERQUOTA, RFC 9208 §4.3.1; how many a COPY
-//! takes, RFC 9738 §3.1.
+//! takes, and how many a MOVE, RFC 9738 §3.1.
 
 use imap_types::mailbox::Mailbox;
 use store::{Copied, MailboxId, MailboxName, UidSet};
@@ -29,6 +29,8 @@ pub(crate) struct Copy {
     all: usize,
     /// Some were moved.
     moved: bool,
+    /// Those below were left where they are.
+    cut: Option<Code>,
 }
 
 impl Copy {
@@ -43,7 +45,7 @@ impl Copy {
             return Err(Refusal::uid_required());
         }
         let target = grammar::mailbox(target, enabled)?;
-        Ok(Self { messages, target, by_uid, moves, left: None, all: 0, moved: false })
+        Ok(Self { messages, target, by_uid, moves, left: None, all: 0, moved: false, cut: None })
     }
 
     pub(crate) fn progress(&self) -> Option<(usize, usize)> {
@@ -51,12 +53,16 @@ impl Copy {
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
+        let limit = context.settings.command_messages_max;
         let here = if self.moves { context.here_to_write()? } else { context.here()? };
         let from = here.mailbox;
         let mut left = match self.left.take() {
             Some(left) => left,
             None => {
-                let left = here.places(&self.messages, self.by_uid)?;
+                let mut left = here.places(&self.messages, self.by_uid)?;
+                if self.moves {
+                    self.cut = here.cut(&mut left, limit);
+                }
                 self.all = left.len();
                 left
             }
@@ -75,13 +81,13 @@ impl Copy {
             }
             let text =
                 if self.moved { "MOVE completed" } else { "MOVE completed, nothing to move" };
-            return Ok(Done { expunged: self.moved, ..Done::text(text) }.into());
+            return Ok(Done { expunged: self.moved, cut: self.cut, ..Done::text(text) }.into());
         }
         let nothing = Done::text("COPY completed, nothing to copy");
         if uids.is_empty() {
             return Ok(nothing.into());
         }
-        let limit = context.settings.saved_messages_max;
+        let limit = context.settings.saved_max();
         let beyond = uids.count().saturating_sub(limit);
         if beyond > 0 {
             // The lowest that could be copied with all above it: RFC 9738 §3.1.

@@ -2,7 +2,8 @@
 //!
 //! RFC 3501 §6.4.5, §7.4.2; BINARY, RFC 3516 §4.2 and RFC 9051 §6.4.5; MODSEQ and CHANGEDSINCE, RFC 7162
 //! §3.1.4; VANISHED, RFC 7162 §3.2.6; EMAILID and THREADID, RFC 8474 §5; SAVEDATE, RFC 8514 §4.2;
-//! PREVIEW, RFC 8970 §3; PARTIAL, RFC 9394 §3.3; UIDFETCH, RFC 9586 §3.3. Envelopes and structures come from the digest
+//! PREVIEW, RFC 8970 §3; PARTIAL, RFC 9394 §3.3; UIDFETCH, RFC 9586 §3.3; how many
+//! messages, RFC 9738 §3.1. Envelopes and structures come from the digest
 //! that is kept beside a message; one that is not kept yet is made here. A job answers for as many messages as fit its
 //! bounds, and asks for another for the rest. Long octets are not read here: the shell streams them from the store.
 
@@ -26,7 +27,7 @@ use crate::enabled::Enabled;
 use crate::grammar::MessageSet;
 use crate::grammar::items::{Asked, Extra};
 use crate::grammar::words::Window;
-use crate::job::{Context, Done, Flow};
+use crate::job::{Context, Done, Flow, tell_cut};
 use crate::refusal::Refusal;
 use crate::response::{Code, Output, email_id, mod_seq, since};
 use crate::selected::{Places, Selected, Tell};
@@ -91,6 +92,8 @@ pub(crate) struct Fetch {
     all: usize,
     /// Some were gone.
     missed: bool,
+    /// Those below were left out.
+    cut: Option<Code>,
     /// Some part is in an encoding that nobody here can undo.
     unknown_encoding: bool,
     /// Nobody asked just now: NOTIFY.
@@ -151,6 +154,7 @@ impl Fetch {
             left: None,
             all: 0,
             missed: false,
+            cut: None,
             unknown_encoding: false,
             unasked: false,
         };
@@ -208,6 +212,7 @@ impl Fetch {
         &self,
         here: &Selected,
         store: &dyn Store,
+        limit: u64,
         out: &mut Output,
     ) -> Result<Places, Refusal> {
         let mut places = here.places(&self.messages, self.by_uid)?;
@@ -221,6 +226,7 @@ impl Fetch {
             places = Places::new(changed.map(|place| place..place + 1).collect());
         }
         Ok(match self.partial {
+            Some(window) if window.len() > limit => return Err(Refusal::too_many(limit, None)),
             Some(window) => places.part(&window.of(places.len())),
             None => places,
         })
@@ -235,13 +241,18 @@ impl Fetch {
         let mut left = match self.left.take() {
             Some(left) => left,
             None => {
-                let left = self.begin(here, store, context.out)?;
+                let limit = context.settings.command_messages_max;
+                let mut left = self.begin(here, store, limit, context.out)?;
+                // What NOTIFY tells is no command.
+                self.cut = if self.unasked { None } else { here.cut(&mut left, limit) };
                 self.all = left.len();
                 left
             }
         };
         let marks_seen = self.marks_seen && !here.read_only;
-        let batch = left.take(if marks_seen { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });
+        // From the highest down the digests of a batch must be there whole.
+        let few = marks_seen || self.cut.is_some() && self.asks_digest();
+        let batch = left.take(if few { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });
         let uids: UidSet = batch.iter().filter_map(|&place| here.uids().get(place)).collect();
         let mut found = self.look_up(&uids, batch.len(), here, store)?;
         let seen = if marks_seen { mark_seen(&found, here, store)? } else { Vec::new() };
@@ -252,6 +263,9 @@ impl Fetch {
         let mut read = 0;
         let mut made = Vec::new();
         let last_found = found.back().map(|(summary, _)| summary.uid);
+        if self.cut.is_some() {
+            found.make_contiguous().reverse();
+        }
         for (done, &place) in batch.iter().enumerate() {
             let enough = out.held_octets() >= BATCH_OCTETS || read >= BATCH_READ_OCTETS;
             if enough && !marks_seen {
@@ -304,6 +318,10 @@ impl Fetch {
         if self.unasked {
             return Ok(Done::text("FETCH completed").tell(Tell::Nothing).into());
         }
+        let refused = self.unknown_encoding || self.missed && !self.by_uid;
+        if let (true, Some(cut)) = (refused, &self.cut) {
+            tell_cut(cut, context.out);
+        }
         if self.unknown_encoding {
             let text = "Some parts are in an encoding that is not known here: fetch their BODY";
             return Err(Refusal::no(Code::UnknownCte, text));
@@ -311,7 +329,7 @@ impl Fetch {
         if self.missed && !self.by_uid {
             return Err(Refusal::no(Code::ExpungeIssued, "Some of the messages are gone"));
         }
-        Ok(Done::text("FETCH completed").numbered(self.by_uid).into())
+        Ok(Done::text("FETCH completed").cut(self.cut).numbered(self.by_uid).into())
     }
 
     /// The messages of a set that there are, with their digests if those are needed.

@@ -1,7 +1,7 @@
 //! SEARCH, UID SEARCH: which messages are as asked.
 //!
 //! RFC 3501 §6.4.4, §7.2.5; ESEARCH, RFC 4731; SEARCHRES, RFC 5182; WITHIN, RFC 5032;
-//! PARTIAL, RFC 9394 §3.1; EMAILID and THREADID, RFC 8474 §6. What needs no octets of a message reads none; a body is read only when
+//! PARTIAL, RFC 9394 §3.1; EMAILID and THREADID, RFC 8474 §6; how many messages, RFC 9738 §3.1. What needs no octets of a message reads none; a body is read only when
 //! all else has left the question open. A job looks at as many messages as fit its bounds, and asks
 //! for another for the rest.
 
@@ -48,6 +48,8 @@ pub(super) struct Query {
     left: Option<Places>,
     /// When that was.
     begun: Option<Timestamp>,
+    /// Those below are not looked at.
+    cut: Option<Code>,
 }
 
 impl Query {
@@ -78,11 +80,17 @@ impl Query {
         }
         let renumbers = by_uid && !reader.by_number;
         let by_mod_seq = reader.by_mod_seq;
-        Ok(Self { key, renumbers, by_mod_seq, charset_known, left: None, begun: None })
+        Ok(Self { key, renumbers, by_mod_seq, charset_known, left: None, begun: None, cut: None })
     }
 
-    /// Makes ready to look; whether this is the first time.
-    pub(super) fn begin(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
+    /// Makes ready to look; whether this is the first time. What counts for the limit of one command is how
+    /// many messages are looked at, not how many are found: RFC 9738 §3.1. Then the highest are looked at; an
+    /// order of some would be the order of none, so that `whole` refuses (§3.3).
+    pub(super) fn begin(
+        &mut self,
+        whole: bool,
+        context: &mut Context<'_>,
+    ) -> Result<bool, Refusal> {
         if !self.charset_known {
             return Err(Refusal::no(Code::BadCharset, "Search in UTF-8"));
         }
@@ -94,10 +102,18 @@ impl Query {
             return Ok(false);
         }
         self.begun = Some(at);
+        let limit = context.settings.command_messages_max;
         let here = context.here()?;
         self.key.resolve(here, at, store)?;
         let everything = Places::below(here.uids().len());
-        self.left = Some(self.key.places().cloned().unwrap_or(everything));
+        let mut left = self.key.places().unwrap_or(everything);
+        if let Some(lowest) = left.keep_highest(limit) {
+            if whole {
+                return Err(Refusal::too_many(limit, None));
+            }
+            self.cut = Some(Code::MessageLimit(limit, here.uids().get(lowest)));
+        }
+        self.left = Some(left);
         Ok(true)
     }
 
@@ -224,7 +240,7 @@ impl Search {
                 }
                 let tell = if self.query.renumbers { Tell::All } else { Tell::NoExpunges };
                 let done = Done::text("SEARCH completed").numbered(self.by_uid).tell(tell);
-                Ok(done.into())
+                Ok(done.cut(self.query.cut).into())
             }
             Ok(false) => Ok(Flow::More(Work::Search(Box::new(self)))),
             Err(refusal) => {
@@ -240,7 +256,7 @@ impl Search {
     /// Does a part of it; whether that was the last.
     fn go_on(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
         let goes_on = self.query.begun.is_some();
-        match self.query.begin(context) {
+        match self.query.begin(false, context) {
             Ok(true) => self.found.begin(&self.tag, self.by_uid, context.out),
             Ok(false) => {}
             Err(refusal) => {

@@ -144,13 +144,13 @@ fn tell_changes(known: &Known, done: Done, context: &mut Context<'_>) -> Result<
     };
     let changed: Vec<FlagUpdate> = changes.updated.into_iter().filter(is_known).collect();
     context.out.vanished(true, &vanished);
-    Changed { changed: changed.into(), done }.run(context)
+    Changed { changed: changed.into(), done: Box::new(done) }.run(context)
 }
 
 /// Messages that changed since, still to be told of.
 pub(crate) struct Changed {
     changed: std::collections::VecDeque<FlagUpdate>,
-    done: Done,
+    done: Box<Done>,
 }
 
 impl Changed {
@@ -167,7 +167,7 @@ impl Changed {
             }
         }
         if self.changed.is_empty() {
-            Ok(self.done.into())
+            Ok((*self.done).into())
         } else {
             Ok(Flow::More(Work::Changed(self)))
         }

@@ -177,7 +177,7 @@ impl Sort {
 
     /// Looks for some more; whether all are found.
     fn look(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
-        self.query.begin(context)?;
+        self.query.begin(true, context)?;
         let mut found = Vec::new();
         let done = self.query.look(context, &mut |place, summary, _| {
             found.push((place, summary.clone()));

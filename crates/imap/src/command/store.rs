@@ -1,6 +1,7 @@
 //! STORE, UID STORE: change the flags of messages.
 //!
-//! RFC 3501 §6.4.6; UNCHANGEDSINCE, RFC 7162 §3.1.3, which goes by the last change of any flag.
+//! RFC 3501 §6.4.6; UNCHANGEDSINCE, RFC 7162 §3.1.3, which goes by the last change of any flag; how many
+//! messages, RFC 9738 §3.1.
 
 use imap_types::command::StoreModifier;
 use imap_types::flag::{Flag, StoreResponse, StoreType};
@@ -9,7 +10,7 @@ use store::FlagChange;
 use super::Work;
 use crate::enabled::Enabled;
 use crate::grammar::{self, MessageSet};
-use crate::job::{Context, Done, Flow};
+use crate::job::{Context, Done, Flow, tell_cut};
 use crate::refusal::Refusal;
 use crate::response::{Code, since};
 use crate::selected::{Places, Tell};
@@ -33,6 +34,8 @@ pub(crate) struct Store {
     unchanged_since: Option<u64>,
     /// Something had changed there: numbers or UIDs.
     modified: Vec<u32>,
+    /// Those below were left as they are.
+    cut: Option<Code>,
 }
 
 impl Store {
@@ -78,23 +81,26 @@ impl Store {
             missed: false,
             unchanged_since: None,
             modified: Vec::new(),
+            cut: None,
         })
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
+        let limit = context.settings.command_messages_max;
         let here = context.here_to_write()?;
         let mailbox = here.mailbox;
         let mut left = match self.left.take() {
             Some(left) => left,
             None => {
-                let left = here.places(&self.messages, self.by_uid)?;
+                let mut left = here.places(&self.messages, self.by_uid)?;
+                self.cut = here.cut(&mut left, limit);
                 self.all = left.len();
                 left
             }
         };
         let batch = left.take(BATCH_MESSAGES);
         let uids = batch.iter().filter_map(|&place| here.uids().get(place)).collect();
-        let (updates, others) = match self.unchanged_since {
+        let (mut updates, others) = match self.unchanged_since {
             None => context.store.change_flags(mailbox, &uids, &self.change).map(|u| (u, vec![])),
             Some(mod_seq) => {
                 let since = since(mod_seq);
@@ -105,6 +111,10 @@ impl Store {
         let (Some(here), out) = (context.selected.as_deref_mut(), &mut *context.out) else {
             return Err(Refusal::nothing_selected());
         };
+        if self.cut.is_some() {
+            // From the highest to the lowest: RFC 9738 §3.1.
+            updates.reverse();
+        }
         self.missed |= updates.len() + others.len() < batch.len();
         for uid in others {
             let number = here.place(uid).and_then(|place| u32::try_from(place + 1).ok());
@@ -127,7 +137,11 @@ impl Store {
             self.left = Some(left);
             return Ok(Flow::More(Work::Store(Box::new(self))));
         }
+        self.modified.sort_unstable();
         if self.missed && !self.by_uid {
+            if let Some(cut) = &self.cut {
+                tell_cut(cut, out);
+            }
             // RFC 2180 §4.2.1: the flags of those that are left were changed.
             let code = match self.modified.is_empty() {
                 true => Code::ExpungeIssued,
@@ -137,8 +151,9 @@ impl Store {
         }
         if !self.modified.is_empty() {
             let done = Done::text("STORE completed, but for what had changed");
-            return Ok(done.code(Code::Modified(self.modified)).numbered(self.by_uid).into());
+            let done = done.code(Code::Modified(self.modified)).cut(self.cut);
+            return Ok(done.numbered(self.by_uid).into());
         }
-        Ok(Done::text("STORE completed").numbered(self.by_uid).into())
+        Ok(Done::text("STORE completed").cut(self.cut).numbered(self.by_uid).into())
     }
 }

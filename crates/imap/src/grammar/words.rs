@@ -222,6 +222,11 @@ impl Window {
         }
     }
 
+    /// How many results it can hold.
+    pub(crate) fn len(self) -> u64 {
+        self.one.abs_diff(self.other) as u64 + 1
+    }
+
     /// How many results it can hold, when they are counted from the last.
     pub(crate) fn tail(self) -> Option<usize> {
         self.from_last.then_some(self.one.max(self.other))

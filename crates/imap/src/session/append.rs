@@ -129,9 +129,9 @@ impl Session {
         literal.sync = sync;
         let arguments = arguments.and_then(|arguments| {
             literal.form = arguments.form;
-            if literal.messages > self.settings.saved_messages_max {
+            if literal.messages > self.settings.saved_max() {
                 // Without a UID, since none is there yet: RFC 9738 §3.1.
-                return Err(Refusal::too_many(self.settings.saved_messages_max, None));
+                return Err(Refusal::too_many(self.settings.saved_max(), None));
             }
             if literal.weight > APPEND_WEIGHT_MAX {
                 return Err(Refusal::no(Code::Limit, "Too much at once: append in parts"));
@@ -157,7 +157,7 @@ impl Session {
             }
             (Err(_), _) if !self.is_authenticated() => self.close("Sign in first"),
             (Err(_), _)
-                if literal.messages > self.settings.saved_messages_max
+                if literal.messages > self.settings.saved_max()
                     || literal.weight > APPEND_WEIGHT_MAX =>
             {
                 self.close("Too much at once: append in parts");

@@ -16,6 +16,12 @@ pub const DISCARD_MESSAGE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// Messages that one COPY or APPEND adds at most: they are one commit, while which no other is made, and
 /// this many take a second or two. Announced as SAVELIMIT, which RFC 9738 §3 would not have below 1,000.
 pub const SAVED_MESSAGES_MAX: u64 = 100_000;
+/// Messages that one command looks at at most, of those that name messages: what a client that asks for a
+/// whole mailbox keeps busy has an end, and no mailbox that people read comes near it. Announced as
+/// MESSAGELIMIT; the configuration may have it lower.
+pub const COMMAND_MESSAGES_MAX: u64 = 1_000_000;
+/// The lowest that it may be: RFC 9738 §3.
+pub const COMMAND_MESSAGES_LEAST: u64 = 1_000;
 /// Octets that the messages of one APPEND weigh at most: each takes memory until all are there, and a long
 /// one a file.
 pub const APPEND_WEIGHT_MAX: u64 = 25 * 1024 * 1024;

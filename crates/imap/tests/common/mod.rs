@@ -68,6 +68,7 @@ impl World {
             channel_binding: true,
             background: true,
             saved_messages_max: imap::limits::SAVED_MESSAGES_MAX,
+            command_messages_max: imap::limits::COMMAND_MESSAGES_MAX,
             unauthenticate: true,
             views: imap::Views::of(&*store),
             zone: jiff::tz::TimeZone::get("Europe/Rome").unwrap(),

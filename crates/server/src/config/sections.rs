@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use imap::limits::{COMMAND_MESSAGES_LEAST, COMMAND_MESSAGES_MAX};
 use mail::{Address, Domain};
 use pec::access::{PRODUCT_OCTETS_GUARANTEED, RECIPIENTS_GUARANTEED};
 use pec::reduce::Hashed;
@@ -426,6 +427,7 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
             format!("write {RECIPIENTS_GUARANTEED} or more"),
         )),
     };
+    let messages = |v: &DeValue<'_>| read_number(v, COMMAND_MESSAGES_LEAST..=COMMAND_MESSAGES_MAX);
     let mut limits = Limits::default();
     let read = &mut limits;
     set(&mut read.message_octets, section.get("message_octets", product));
@@ -434,6 +436,7 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
     set(&mut read.utf8, section.get("utf8", read_bool));
     set(&mut read.refuse_above_octets, section.get("refuse_above_octets", octets));
     set(&mut read.append_octets, section.get("append_octets", octets));
+    set(&mut read.command_messages, section.get("command_messages", messages));
     set(&mut read.receipt_reserve, section.get("receipt_reserve", read_size));
     set(&mut read.unthrottled, section.get("unthrottled", read_networks));
     set(&mut read.account_messages, section.get("account_messages", read_rate));

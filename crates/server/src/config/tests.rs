@@ -48,6 +48,7 @@ fn every_key_has_its_default() {
     assert_eq!(config.limits.recipients, 500);
     assert_eq!(config.limits.refuse_above_octets, 104_857_600);
     assert_eq!(config.limits.append_octets, 104_857_600);
+    assert_eq!(config.limits.command_messages, 1_000_000);
     assert_eq!(config.limits.receipt_reserve, 1_048_576);
     assert!(config.limits.unthrottled.is_empty());
     assert_eq!(config.limits.background_connections_max, 8_000);
@@ -179,7 +180,7 @@ fn what_may_send_how_much_and_whom_to_ask() {
 
 #[test]
 fn names_every_mistake_with_its_line_and_what_to_write() {
-    let table: [(&str, &[&str]); 17] = [
+    let table: [(&str, &[&str]); 18] = [
         (
             "[limits]\nrecipents = 5\nmessage_octets = \"much\"",
             &[
@@ -241,6 +242,14 @@ fn names_every_mistake_with_its_line_and_what_to_write() {
             "[limits]\nappend_octets = 1023",
             &["/etc/c.toml:5: limits.append_octets: too small for any message; write at least \
                1024 octets"],
+        ),
+        (
+            // RFC 9738 §3
+            "[limits]\ncommand_messages = 999",
+            &[
+                "/etc/c.toml:5: limits.command_messages: not a number that can be here; write a whole \
+               number from 1000 to 1000000",
+            ],
         ),
         (
             // PEC-AP-15 PEC-AP-16

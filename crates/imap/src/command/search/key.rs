@@ -177,11 +177,14 @@ impl Key {
         }
     }
 
-    /// Where all matches must be, when a set says so.
-    pub(super) fn places(&self) -> Option<&Places> {
+    /// Where all matches must be, when sets say so.
+    pub(super) fn places(&self) -> Option<Places> {
         match self {
-            Self::Set { places, .. } => Some(places),
-            Self::And(keys) => keys.iter().find_map(Self::places),
+            Self::Set { places, .. } => Some(places.clone()),
+            Self::And(keys) => {
+                let sets = keys.iter().filter_map(Self::places);
+                sets.reduce(|one, other| one.common(&other))
+            }
             _ => None,
         }
     }

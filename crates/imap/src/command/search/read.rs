@@ -1,7 +1,7 @@
 //! Search keys, read.
 //!
 //! RFC 3501 §9, `search-key`; OLDER and YOUNGER, RFC 5032 §3; `$`, RFC 5182 §2.1; MODSEQ, RFC 7162
-//! §3.1.5; SAVEDON and its like, RFC 8514 §4.3; EMAILID, RFC 8474 §6. All of them are read
+//! §3.1.5; SAVEDON and its like, RFC 8514 §4.3; EMAILID, RFC 8474 §6; UIDAFTER and UIDBEFORE, RFC 9738 §3.2. All of them are read
 //! here: what extensions add stands in the midst of nested keys, where it cannot be cut out for
 //! imap-codec.
 
@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use store::{Keyword, SystemFlags};
 
 use super::key::{Day, Key, Needle};
+use crate::grammar::MessageSet;
 use crate::grammar::words::Words;
 use crate::refusal::Refusal;
 use crate::selected::Places;
@@ -93,13 +94,21 @@ impl<'w, 'o> Reader<'w, 'o> {
         self.space()?;
         Ok(match name.as_str() {
             "UID" => self.set(true)?,
+            "UIDAFTER" => match self.nz_number()?.checked_add(1) {
+                Some(first) => uids(vec![(Some(first), Some(u32::MAX))]),
+                None => uids(Vec::new()),
+            },
+            "UIDBEFORE" => match self.nz_number()? {
+                1 => uids(Vec::new()),
+                end => uids(vec![(Some(1), Some(end - 1))]),
+            },
             "KEYWORD" => Key::Keyword(self.keyword()?, true),
             "UNKEYWORD" => Key::Keyword(self.keyword()?, false),
             "LARGER" => Key::Larger(self.number()?),
             "SMALLER" => Key::Smaller(self.number()?),
             "MODSEQ" => self.mod_seq()?,
-            "OLDER" => Key::Older { seconds: self.seconds()?, before: None },
-            "YOUNGER" => Key::Younger { seconds: self.seconds()?, after: None },
+            "OLDER" => Key::Older { seconds: self.nz_number()?, before: None },
+            "YOUNGER" => Key::Younger { seconds: self.nz_number()?, after: None },
             "BEFORE" => Key::Received(Day::Before(self.date()?)),
             "ON" => Key::Received(Day::On(self.date()?)),
             "SINCE" => Key::Received(Day::Since(self.date()?)),
@@ -175,8 +184,8 @@ impl<'w, 'o> Reader<'w, 'o> {
         Ok(id.to_owned())
     }
 
-    /// `nz-number`
-    fn seconds(&mut self) -> Result<u32, Refusal> {
+    /// `nz-number`, `uniqueid`
+    fn nz_number(&mut self) -> Result<u32, Refusal> {
         let seconds = u32::try_from(self.number()?).ok().filter(|seconds| *seconds > 0);
         seconds.ok_or_else(Refusal::malformed)
     }
@@ -211,6 +220,11 @@ impl<'w, 'o> Reader<'w, 'o> {
             Err(_) => Ok(String::new()),
         }
     }
+}
+
+/// The messages with these UIDs.
+fn uids(ranges: Vec<(Option<u32>, Option<u32>)>) -> Key {
+    Key::Set { set: MessageSet::Ranges(ranges), by_uid: true, places: Places::default() }
 }
 
 fn too_much() -> Refusal {
