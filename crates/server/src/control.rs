@@ -205,7 +205,7 @@ pub(crate) fn perform(
 }
 
 /// The same beside a running server, which leaves some destinations alone for a while.
-fn perform_with(
+pub(crate) fn perform_with(
     store: &dyn Store,
     rules: &Rules,
     holds: &dyn Holds,
@@ -338,7 +338,7 @@ fn attempt(
         Request::ShowJob { job } => jobs::show(store, job).map(|shown| (shown, None)),
         Request::RetryJob { job } => jobs::retry(store, holds, job, at).map(|done| (done, None)),
         Request::CancelJob { job } => {
-            jobs::cancel(store, &rules.provider, job, at).map(|done| (done, None))
+            jobs::cancel(store, holds, &rules.provider, job, at).map(|done| (done, None))
         }
         Request::RetryJobs { after } => {
             jobs::retry_all(store, holds, after, at).map(|retried| (retried, None))

@@ -485,7 +485,7 @@ fn tell_expiry(site: &Site) {
 }
 
 /// What commands ask of destinations that are left alone.
-struct HoldsOf(Arc<Site>);
+pub(crate) struct HoldsOf(pub(crate) Arc<Site>);
 
 impl control::Holds for HoldsOf {
     fn is_held(&self, destination: &str) -> bool {
@@ -494,6 +494,10 @@ impl control::Holds for HoldsOf {
 
     fn release(&self, destination: Option<&str>) {
         self.0.transport.release(destination);
+    }
+
+    fn unless_sent(&self, destination: &str, job: store::JobId, work: &mut dyn FnMut()) -> bool {
+        transport::unless_under_way(&self.0, destination, job, work)
     }
 }
 

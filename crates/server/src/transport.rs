@@ -148,38 +148,78 @@ impl Transport {
         work(lanes.entry(destination.to_owned()).or_default())
     }
 
-    /// Jobs of a lane that nobody is at, at most `count`; they are under way from now on.
+    /// Jobs of a lane that nobody is at, at most `count`.
     fn take(
-        &self,
-        site: &Site,
+        site: &Arc<Site>,
         destination: &str,
         count: usize,
-    ) -> Result<Vec<Job>, store::StoreError> {
+    ) -> Result<Vec<(Job, UnderWay)>, store::StoreError> {
         let now = site.clock.now();
-        let under_way = self.with_lane(destination, now, |lane| lane.under_way.len());
+        let under_way = site.transport.with_lane(destination, now, |lane| lane.under_way.len());
         // What is under way is in the lane still: room for that, and for both kinds of jobs.
         let due = site.store.lane_due(now, destination, 2 * (under_way + count))?;
-        Ok(self.with_lane(destination, now, |lane| {
-            let free = due.into_iter().filter(|job| lane.under_way.insert(job.id));
-            free.take(count).collect()
-        }))
+        let mut taken = keep(site, destination, due, count)?;
+        // Put off by whoever was at it meanwhile.
+        taken.retain(|(job, _)| job.due <= now);
+        Ok(taken)
     }
 
     /// Jobs of a lane that were queued until then and nobody is at, at most [`GIVEN_UP_AT_ONCE`], due
-    /// or not; they are under way from now on.
+    /// or not.
     fn take_queued(
-        &self,
-        site: &Site,
+        site: &Arc<Site>,
         destination: &str,
         until: Timestamp,
-    ) -> Result<Vec<Job>, store::StoreError> {
+    ) -> Result<Vec<(Job, UnderWay)>, store::StoreError> {
         let now = site.clock.now();
-        let under_way = self.with_lane(destination, now, |lane| lane.under_way.len());
+        let under_way = site.transport.with_lane(destination, now, |lane| lane.under_way.len());
         let queued = site.store.lane_queued(until, destination, under_way + GIVEN_UP_AT_ONCE)?;
-        Ok(self.with_lane(destination, now, |lane| {
-            let free = queued.into_iter().filter(|job| lane.under_way.insert(job.id));
-            free.take(GIVEN_UP_AT_ONCE).collect()
-        }))
+        keep(site, destination, queued, GIVEN_UP_AT_ONCE)
+    }
+}
+
+/// Those of these jobs that nobody is at, at most `count`, as they are now: between the look that found
+/// them and this, one may have been done, put off or given up by whoever was at it then.
+fn keep(
+    site: &Arc<Site>,
+    destination: &str,
+    found: Vec<Job>,
+    count: usize,
+) -> Result<Vec<(Job, UnderWay)>, store::StoreError> {
+    let mut kept = Vec::new();
+    for job in found {
+        if kept.len() == count {
+            break;
+        }
+        if let Some(under_way) = UnderWay::begin(site, destination, job.id)
+            && let Some(job) = site.store.job(job.id)?
+        {
+            kept.push((job, under_way));
+        }
+    }
+    Ok(kept)
+}
+
+/// What [`keep`] keeps of these jobs.
+#[cfg(test)]
+pub(crate) fn kept(site: &Arc<Site>, destination: &str, found: Vec<Job>) -> Vec<Job> {
+    let count = found.len();
+    keep(site, destination, found, count).unwrap().into_iter().map(|(job, _)| job).collect()
+}
+
+/// Does `work` while nobody sends this job; `false`, and nothing is done, when somebody is at it.
+pub(crate) fn unless_under_way(
+    site: &Arc<Site>,
+    destination: &str,
+    job: store::JobId,
+    work: &mut dyn FnMut(),
+) -> bool {
+    match UnderWay::begin(site, destination, job) {
+        Some(_under_way) => {
+            work();
+            true
+        }
+        None => false,
     }
 }
 
@@ -302,9 +342,8 @@ async fn look(
         turns.had(kind, &destination);
         let count = (room as usize).min(free);
         let (here, name) = (site.clone(), destination.clone());
-        let jobs = blocking(move || here.transport.take(&here, &name, count)).await??;
-        for job in jobs {
-            let under_way = UnderWay::new(site, &destination, job.id);
+        let jobs = blocking(move || Transport::take(&here, &name, count)).await??;
+        for (job, under_way) in jobs {
             let Some(place) = site.transport.places.take(kind) else { break };
             let connection = Connection {
                 site: site.clone(),
@@ -380,11 +419,7 @@ impl Connection {
                 break;
             }
             let (here, name) = (self.site.clone(), self.destination.clone());
-            let mut jobs = blocking(move || here.transport.take(&here, &name, 1)).await??;
-            next = jobs.pop().map(|job| {
-                let under_way = UnderWay::new(&self.site, &self.destination, job.id);
-                (job, under_way)
-            });
+            next = blocking(move || Transport::take(&here, &name, 1)).await??.pop();
         }
         let broke_off = peer.is_over();
         peer.quit().await;
@@ -431,15 +466,10 @@ impl Connection {
                 }
             };
             let (here, name) = (self.site.clone(), self.destination.clone());
-            let jobs = blocking(move || here.transport.take_queued(&here, &name, until)).await??;
+            let jobs = blocking(move || Transport::take_queued(&here, &name, until)).await??;
             if jobs.is_empty() {
                 break;
             }
-            let under_way = |job: Job| {
-                let under_way = UnderWay::new(&self.site, &self.destination, job.id);
-                (job, under_way)
-            };
-            let jobs: Vec<(Job, UnderWay)> = jobs.into_iter().map(under_way).collect();
             for (job, under_way) in jobs {
                 let told = |_: &mail::Address| (Some(fate), why.to_owned());
                 self.conclude(&job, told, Asked::default()).await?;

@@ -504,6 +504,11 @@ pub trait Store: Send + Sync {
     fn jobs(&self, after: Option<JobId>, limit: usize) -> Result<Vec<Job>, StoreError>;
     /// One job.
     fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+    /// One job, which no other process that has the store open works on from now on; `None` also when
+    /// one does already. Jobs that [`lane_due`](Self::lane_due) and its like return are taken so too.
+    fn take_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.job(id)
+    }
     /// The destinations that have a lane with jobs in it, by name, after `after`, at most `limit`.
     /// Costs as much as it returns, however many jobs wait.
     fn lanes(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError>;

@@ -564,6 +564,10 @@ impl Store for SharedStore {
         self.ask(|db| jobs::one(db, id))
     }
 
+    fn take_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.ask(|db| jobs::take_one(db, self.ears.node, id))
+    }
+
     fn lanes(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
         self.ask(|db| jobs::lanes(db, after, limit))
     }

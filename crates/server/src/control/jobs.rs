@@ -60,6 +60,9 @@ pub(crate) trait Holds: Send + Sync {
     fn is_held(&self, destination: &str) -> bool;
     /// This one, or all, may be tried at once.
     fn release(&self, destination: Option<&str>);
+    /// Does `work` while this server does not send this job; `false`, and nothing is done, when it is
+    /// being sent already.
+    fn unless_sent(&self, destination: &str, job: JobId, work: &mut dyn FnMut()) -> bool;
 }
 
 /// Without a server there are none.
@@ -71,6 +74,11 @@ impl Holds for NoHolds {
     }
 
     fn release(&self, _destination: Option<&str>) {}
+
+    fn unless_sent(&self, _destination: &str, _job: JobId, work: &mut dyn FnMut()) -> bool {
+        work();
+        true
+    }
 }
 
 /// Makes a job that was put off due now, and its destination one that may be tried; the queue looks for
@@ -113,19 +121,51 @@ pub(super) fn retry_all(
 const GIVEN_UP: &str = "given up by the operator";
 
 /// Gives up a message that waits for another host: a log record for each recipient, and what tells the
-/// sender, in the commit that takes the job away.
+/// sender, in the commit that takes the job away. Not while it is being sent, here or by another server of
+/// the same store: the host may have it before its sender is told that it never arrived.
 pub(super) fn cancel(
+    store: &dyn Store,
+    holds: &dyn Holds,
+    provider: &str,
+    number: u64,
+    now: Timestamp,
+) -> Result<Response, String> {
+    let Some(destination) = destination(&find(store, number)?) else {
+        return Err(format!(
+            "job {number} is not for another host and cannot be given up: see what it is with \
+             `ceralacca queue show {number}`"
+        ));
+    };
+    let mut given_up = Err(format!("job {number} is being sent now: try again"));
+    holds.unless_sent(&destination, JobId(number), &mut || {
+        given_up = give_up(store, provider, number, now);
+    });
+    given_up
+}
+
+/// The same, of a job that this server does not send.
+fn give_up(
     store: &dyn Store,
     provider: &str,
     number: u64,
     now: Timestamp,
 ) -> Result<Response, String> {
-    let job = find(store, number)?;
+    let done = || format!("job {number} was done meanwhile");
+    // As it is now: an attempt may have ended since it was looked at, and have brought it to some.
+    let job = match store.take_job(JobId(number)).map_err(|error| fault(&error))? {
+        Some(job) => job,
+        None if store.job(JobId(number)).map_err(|error| fault(&error))?.is_none() => {
+            return Err(done());
+        }
+        None => {
+            return Err(format!(
+                "job {number} is with another server of this store, which may be sending it now: \
+                 try again there"
+            ));
+        }
+    };
     let Ok(Task::Relay(relay)) = serde_json::from_slice(&job.payload) else {
-        return Err(format!(
-            "job {number} is not for another host and cannot be given up: see what it is with \
-             `ceralacca queue show {number}`"
-        ));
+        return Err(done());
     };
     let record = |to: &RelayRecipient| LogRecord {
         time: now,
@@ -152,7 +192,7 @@ pub(super) fn cancel(
     };
     match store.commit(step) {
         Ok(_) => Ok(Response::Done { text: format!("job {number} is given up") }),
-        Err(StoreError::JobGone(_)) => Err(format!("job {number} was done meanwhile")),
+        Err(StoreError::JobGone(_)) => Err(done()),
         Err(error) => Err(fault(&error)),
     }
 }

@@ -413,6 +413,7 @@ fn jobs_are_shown_and_hastened_page_by_page() {
 struct Held {
     held: Vec<&'static str>,
     released: Mutex<Vec<Option<String>>>,
+    sent: Vec<u64>,
 }
 
 impl Holds for Held {
@@ -422,6 +423,14 @@ impl Holds for Held {
 
     fn release(&self, destination: Option<&str>) {
         self.released.lock().unwrap().push(destination.map(str::to_owned));
+    }
+
+    fn unless_sent(&self, _: &str, job: store::JobId, work: &mut dyn FnMut()) -> bool {
+        let is_sent = self.sent.contains(&job.0);
+        if !is_sent {
+            work();
+        }
+        !is_sent
     }
 }
 

@@ -16,8 +16,12 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    pub(super) fn new(site: &Arc<Site>, destination: &str, job: JobId) -> Self {
-        Self { site: site.clone(), destination: destination.to_owned(), job }
+    /// From now on; `None` when it is already.
+    pub(super) fn begin(site: &Arc<Site>, destination: &str, job: JobId) -> Option<Self> {
+        let now = site.clock.now();
+        let is_first =
+            site.transport.with_lane(destination, now, |lane| lane.under_way.insert(job));
+        is_first.then(|| Self { site: site.clone(), destination: destination.to_owned(), job })
     }
 }
 

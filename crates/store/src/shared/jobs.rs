@@ -167,6 +167,11 @@ pub(super) fn one(db: &Db, id: JobId) -> Result<Option<Job>, StoreError> {
     db.first(&one, &[&id.0.cast_signed()])?.as_ref().map(job).transpose()
 }
 
+/// One job, unless another node has it or works on it in a transaction just now.
+pub(super) fn take_one(db: &Db, node: u64, id: JobId) -> Result<Option<Job>, StoreError> {
+    Ok(take(db, node, "id = $3", "id", &[&1_i64, &id.0.cast_signed()])?.pop())
+}
+
 pub(super) fn waiting(db: &Db) -> Result<(u64, Option<Timestamp>), StoreError> {
     let waiting = "SELECT (SELECT count(*) FROM jobs),
                           (SELECT min(due) FROM jobs WHERE destination IS NULL)";

@@ -136,6 +136,23 @@ fn a_job_is_given_to_one_node_until_that_is_gone() {
 }
 
 #[test]
+fn one_job_is_taken_by_one_node() {
+    let (_folder, one, other) = two();
+    let step = Transaction { at: at(0), enqueue: vec![job(b"a"), job(b"b")], ..Default::default() };
+    let ids = one.commit(step).unwrap().enqueued;
+    let take = |node: &SharedStore, id| node.take_job(id).unwrap().map(|job| job.id);
+    assert_eq!(take(&one, ids[0]), Some(ids[0]));
+    assert_eq!(take(&one, ids[0]), Some(ids[0]), "what a node has it may take again");
+    assert_eq!(take(&other, ids[0]), None);
+    let due: Vec<_> = other.jobs_due(at(2), None, 9).unwrap().iter().map(|job| job.id).collect();
+    assert_eq!(due, ids[1..]);
+    assert_eq!(take(&one, ids[1]), None, "nor what it was given by a look");
+    drop(one);
+    assert_eq!(take(&other, ids[0]), Some(ids[0]), "what a node had that left is anybody's");
+    assert_eq!(take(&other, store::JobId(999)), None);
+}
+
+#[test]
 fn a_step_of_two_nodes_is_done_once() {
     let (_folder, one, other) = two();
     let (_, inbox) = anna(&one);

@@ -1,5 +1,6 @@
 //! Mail for other hosts: what a peer does to a connection, and what becomes of the message.
 
+mod give_up;
 mod lane;
 mod over_tls;
 mod reports;
@@ -8,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -33,6 +34,8 @@ struct Script {
     /// Answers the command that begins so with this instead; `""` is the connection, `.` the end of
     /// the content.
     instead: Vec<(&'static str, String)>,
+    /// Meets the test twice at this command, before it answers it.
+    meets: Option<(&'static str, Arc<Barrier>)>,
     /// Lines of its answer to EHLO.
     offers: Vec<&'static str>,
     /// What TLS it speaks, when it is asked to.
@@ -224,6 +227,12 @@ impl Session {
     }
 
     fn answer(&mut self, to: &str, usual: &str) -> Ended<String> {
+        if let Some((verb, barrier)) = &self.script.meets
+            && *verb == to
+        {
+            barrier.wait();
+            barrier.wait();
+        }
         let said = self.script.instead.iter().find(|(verb, _)| *verb == to);
         let said = said.map_or(usual, |(_, text)| text).to_owned();
         self.wire.write_all(format!("{said}\r\n").as_bytes()).map_err(drop)?;
