@@ -135,19 +135,32 @@ fn plain(message: &[u8], logins: &Logins, from: IpAddr) -> Outcome {
     else {
         return Outcome::Failure(Denied::Malformed, String::new());
     };
-    // To act as somebody else is for administrators of other servers; here each is itself.
-    if !authzid.is_empty() && !authzid.eq_ignore_ascii_case(user) {
-        return Outcome::Failure(Denied::Wrong, user.to_owned());
-    }
-    check(user, password, logins, from)
+    check_as(authzid, user, password, logins, from)
+}
+
+/// Whether an authorization identity names this account, by its address or its user name. To act as
+/// somebody else is for administrators of other servers; here each is itself.
+fn is_named(authzid: &str, account: &Account) -> bool {
+    authzid.is_empty()
+        || authzid.eq_ignore_ascii_case(&account.address.to_string())
+        || account.user_id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(authzid))
 }
 
 /// The way in with user name and password, whatever brought them.
 pub(crate) fn check(user: &str, password: &str, logins: &Logins, from: IpAddr) -> Outcome {
+    check_as("", user, password, logins, from)
+}
+
+/// The same for who says as whom he comes. Who has the password and names another account is told no
+/// more than who has not.
+fn check_as(authzid: &str, user: &str, password: &str, logins: &Logins, from: IpAddr) -> Outcome {
     if user.is_empty() || user.len() > LOGIN_OCTETS_MAX {
         return Outcome::Failure(Denied::Wrong, String::new());
     }
     match logins.check(user, password, from) {
+        Ok(account) if !is_named(authzid, &account) => {
+            Outcome::Failure(Denied::Wrong, user.to_owned())
+        }
         Ok(account) => {
             logins.succeeded(user, from);
             Outcome::Success(Box::new(account), None)
@@ -267,9 +280,7 @@ fn external(site: &Site, certificate: Option<&[u8]>, authzid: &[u8]) -> Outcome 
     let login = address.to_string();
     match site.store.account_by_address(address) {
         Ok(Some(account)) => {
-            let is_named = authzid.is_empty()
-                || authzid.eq_ignore_ascii_case(&login)
-                || account.user_id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(authzid));
+            let is_named = is_named(authzid, &account);
             match admit(account) {
                 _ if !is_named => failed(&login),
                 Ok(account) => Outcome::Success(Box::new(account), None),
@@ -359,16 +370,12 @@ mod tests {
 
     const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    #[test]
-    fn a_proof_made_before_a_suspension_or_another_password_opens_nothing() {
+    /// One account, `anna@pec.example` with the user name `Anna.Neri` and the password `giusta`.
+    fn scene() -> (Arc<store::memory::MemoryStore>, AccountId, Logins) {
         let store = Arc::new(store::memory::MemoryStore::new());
-        let kept = |password: &str| {
-            let secret = crypto::Secret::derive(password, &[7; 16]).unwrap();
-            Some(Credentials { phc: secret.phc, scram: secret.scram.encode() })
-        };
         let account = NewAccount {
             address: mail::Address::parse("anna@pec.example").unwrap(),
-            user_id: None,
+            user_id: Some("Anna.Neri".to_owned()),
             owner: Owner::Holder,
             role: Role::None,
             credentials: kept("giusta"),
@@ -376,8 +383,84 @@ mod tests {
             ordinary_mail: None,
         };
         let id = store.add_account(account, Timestamp::UNIX_EPOCH).unwrap();
-        let connections = Connections::new(Limits::default());
-        let logins = Logins::new(store.clone(), connections, b"secret".to_vec());
+        let logins =
+            Logins::new(store.clone(), Connections::new(Limits::default()), b"secret".to_vec());
+        (store, id, logins)
+    }
+
+    fn kept(password: &str) -> Option<Credentials> {
+        let secret = crypto::Secret::derive(password, &[7; 16]).unwrap();
+        Some(Credentials { phc: secret.phc, scram: secret.scram.encode() })
+    }
+
+    /// What comes of one message of PLAIN.
+    fn says(message: &[u8], logins: &Logins) -> Result<AccountId, Denied> {
+        let begin = Exchange::Begin(Mechanism::Plain, Channel::default());
+        match begin.step(Some(message.to_vec()), logins, FROM) {
+            Outcome::Success(account, None) => Ok(account.id),
+            Outcome::Failure(denied, _) => Err(denied),
+            Outcome::Success(..) | Outcome::Challenge(..) => unreachable!("PLAIN has one message"),
+        }
+    }
+
+    // RFC 4616 §2: authzid, authcid, passwd.
+    #[test]
+    fn who_says_as_whom_he_comes_may_name_his_account_in_either_way_and_no_other() {
+        let (store, id, logins) = scene();
+        let other = NewAccount {
+            address: mail::Address::parse("bruno@pec.example").unwrap(),
+            user_id: Some("bruno".to_owned()),
+            owner: Owner::Holder,
+            role: Role::None,
+            credentials: kept("giusta"),
+            quota: Quota { octets_max: 1000, messages_max: None, receipt_reserve_octets: 0 },
+            ordinary_mail: None,
+        };
+        store.add_account(other, Timestamp::UNIX_EPOCH).unwrap();
+        for user in ["anna@pec.example", "anna.neri"] {
+            for authzid in ["", "anna@pec.example", "ANNA@PEC.example", "Anna.Neri", "anna.neri"] {
+                let said = says(format!("{authzid}\0{user}\0giusta").as_bytes(), &logins);
+                assert_eq!(said, Ok(id), "{authzid} as {user}");
+            }
+            for authzid in ["bruno@pec.example", "bruno", "anna", "anna@pec.example ", "nessuno"] {
+                let said = says(format!("{authzid}\0{user}\0giusta").as_bytes(), &logins);
+                assert_eq!(said, Err(Denied::Wrong), "{authzid} as {user}");
+            }
+            let said = says(format!("{user}\0{user}\0sbagliata").as_bytes(), &logins);
+            assert_eq!(said, Err(Denied::Wrong));
+        }
+        for malformed in [&b"anna@pec.example\0giusta"[..], b"", b"\xff\0anna.neri\0giusta"] {
+            assert_eq!(says(malformed, &logins), Err(Denied::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_user_name_one_octet_past_its_bound_is_not_looked_up() {
+        let (store, _, logins) = scene();
+        let name = |octets: usize| "n".repeat(octets);
+        let account = |octets| NewAccount {
+            address: mail::Address::parse(&format!("n{octets}@pec.example")).unwrap(),
+            user_id: Some(name(octets)),
+            owner: Owner::Holder,
+            role: Role::None,
+            credentials: kept("giusta"),
+            quota: Quota { octets_max: 1000, messages_max: None, receipt_reserve_octets: 0 },
+            ordinary_mail: None,
+        };
+        for (octets, opens) in [(LOGIN_OCTETS_MAX, true), (LOGIN_OCTETS_MAX + 1, false)] {
+            store.add_account(account(octets), Timestamp::UNIX_EPOCH).unwrap();
+            let said = says(format!("\0{}\0giusta", name(octets)).as_bytes(), &logins);
+            assert_eq!(said.is_ok(), opens, "{octets}: {said:?}");
+            let first = format!("n,,n={},r=abc", name(octets));
+            let begin = Exchange::Begin(Mechanism::ScramSha256, Channel::default());
+            let outcome = begin.step(Some(first.into_bytes()), &logins, FROM);
+            assert_eq!(matches!(outcome, Outcome::Challenge(..)), opens, "{octets}");
+        }
+    }
+
+    #[test]
+    fn a_proof_made_before_a_suspension_or_another_password_opens_nothing() {
+        let (store, id, logins) = scene();
         let login = "anna@pec.example";
         let (then, _) = logins.scram_keys(login, FROM).unwrap();
         let now = || as_it_is_now(then.clone().unwrap(), login, &logins, FROM);
