@@ -170,6 +170,31 @@ mod tests {
     }
 
     #[test]
+    fn one_account_past_the_bound_makes_those_forgotten_that_were_seen_longest_ago() {
+        let (watch, began) = (Watch::default(), Instant::now());
+        let note = |account: u64, secs: u64| {
+            let at = began + Duration::from_secs(secs);
+            watch.note(AccountId(account), Deed::Message { hour: 12 }, &RULE, at)
+        };
+        let watched = || watch.seen.lock().unwrap().len();
+        let max = ACCOUNTS_MAX as u64;
+        // One that sends, and as many others as there is room for, most of them long ago.
+        for account in 2..=max {
+            assert_eq!(note(account, 0), None);
+        }
+        assert_eq!((note(1, 600), note(1, 600)), (None, None));
+        assert_eq!(watched(), ACCOUNTS_MAX);
+        assert_eq!(note(max + 1, 600), None);
+        assert_eq!(watched(), 2, "of the others the window is over");
+        assert!(note(1, 601).is_some(), "what it had sent is not forgotten");
+        // All of them at once: then nobody is watched any more, and memory stays within its bound.
+        for account in 10..10 + 2 * max {
+            assert_eq!(note(account, 601), None);
+            assert!(watched() <= ACCOUNTS_MAX);
+        }
+    }
+
+    #[test]
     fn without_a_rule_nothing_is_noted() {
         let watch = Watch::default();
         for _ in 0..1_000 {

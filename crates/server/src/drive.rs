@@ -36,6 +36,14 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     /// What goes both ways is compressed.
     inflate: Option<Box<Inflate>>,
+    waits: Waits,
+}
+
+/// What a peer is waited for here.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    handshake: Duration,
+    write: Duration,
 }
 
 impl Connection {
@@ -43,7 +51,8 @@ impl Connection {
     /// each other stall 40 ms without it.
     pub(crate) fn new(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         socket.set_nodelay(true)?;
-        Ok(Self { stream: Stream::Clear(socket), peer, inflate: None })
+        let waits = Waits { handshake: HANDSHAKE_WAIT, write: WRITE_WAIT };
+        Ok(Self { stream: Stream::Clear(socket), peer, inflate: None, waits })
     }
 
     /// Who is at the other end.
@@ -60,7 +69,7 @@ impl Connection {
         let Stream::Clear(socket) = std::mem::replace(&mut self.stream, Stream::Gone) else {
             return Err(io::Error::other("TLS is on already"));
         };
-        let tls = tokio::time::timeout(HANDSHAKE_WAIT, acceptor.accept(socket)).await??;
+        let tls = tokio::time::timeout(self.waits.handshake, acceptor.accept(socket)).await??;
         self.stream = Stream::Tls(Box::new(tls));
         Ok(())
     }
@@ -173,7 +182,7 @@ impl Connection {
             None => octets,
         };
         for piece in octets.chunks(READ_OCTETS) {
-            tokio::time::timeout(WRITE_WAIT, async {
+            tokio::time::timeout(self.waits.write, async {
                 match &mut self.stream {
                     Stream::Clear(socket) => socket.write_all(piece).await,
                     Stream::Tls(tls) => tls.write_all(piece).await,
@@ -182,7 +191,7 @@ impl Connection {
             })
             .await??;
         }
-        tokio::time::timeout(WRITE_WAIT, async {
+        tokio::time::timeout(self.waits.write, async {
             match &mut self.stream {
                 Stream::Clear(socket) => socket.flush().await,
                 Stream::Tls(tls) => tls.flush().await,
@@ -202,6 +211,80 @@ impl Connection {
             }
         };
         // The peer may be gone, or may not read: either way the connection ends here.
-        let _ = tokio::time::timeout(HANDSHAKE_WAIT, goodbye).await;
+        let _ = tokio::time::timeout(self.waits.handshake, goodbye).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(200);
+
+    /// A connection that waits so long, and its client's end.
+    async fn two_ends(waits: Waits) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        (Connection { waits, ..Connection::new(socket, peer).unwrap() }, client)
+    }
+
+    #[test]
+    fn the_waits_are_those_of_the_constants() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let peer = client.local_addr().unwrap();
+            let Waits { handshake, write } = Connection::new(client, peer).unwrap().waits;
+            assert_eq!((handshake, write), (HANDSHAKE_WAIT, WRITE_WAIT));
+        });
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_of_what_is_written_is_given_up_after_its_time() {
+        // More than two sockets hold.
+        let much = vec![b'x'; 64 << 20];
+        let (mut connection, client) = two_ends(Waits { handshake: LONG, write: SHORT }).await;
+        let began = Instant::now();
+        let given_up = connection.write(&much).await.unwrap_err();
+        assert_eq!(given_up.kind(), io::ErrorKind::TimedOut);
+        assert!((SHORT..LONG).contains(&began.elapsed()), "{:?}", began.elapsed());
+        drop(client);
+        // One that takes it may have all of it.
+        let (mut connection, mut client) = two_ends(Waits { handshake: LONG, write: LONG }).await;
+        let reads = tokio::spawn(async move {
+            let (mut octets, mut read) = (vec![0; 1 << 20], 0);
+            while let Ok(count @ 1..) = client.read(&mut octets).await {
+                read += count;
+            }
+            read
+        });
+        connection.write(&much).await.unwrap();
+        drop(connection);
+        assert_eq!(reads.await.unwrap(), much.len());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_begins_no_handshake_is_given_up_after_its_time() {
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let resolver = Arc::new(rustls::server::ResolvesServerCertUsingSni::new());
+        let acceptor = TlsAcceptor::from(Arc::new(config.with_cert_resolver(resolver)));
+        let (mut connection, mut client) = two_ends(Waits { handshake: SHORT, write: LONG }).await;
+        let began = Instant::now();
+        // The first octet of a handshake, and no more.
+        client.write_all(&[22]).await.unwrap();
+        let given_up = connection.start_tls(acceptor).await.unwrap_err();
+        assert_eq!(given_up.kind(), io::ErrorKind::TimedOut);
+        assert!((SHORT..LONG).contains(&began.elapsed()), "{:?}", began.elapsed());
+        // It is over: nothing is read as if it were in clear.
+        assert_eq!(connection.read().await.unwrap_err().kind(), io::ErrorKind::NotConnected);
     }
 }
