@@ -64,7 +64,7 @@ fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     let refused = demo.submit_as("mrossi").err().context("a third session")?.to_string();
     ensure!(
         refused.ends_with(
-            "454 4.7.0 Too many sessions of this account: close some or try again later"
+            "454 4.7.0 Too many sessions of this account: close some, or try again in 300 seconds"
         ),
         "{refused}"
     );

@@ -37,8 +37,8 @@ pub(crate) enum Denied {
     Suspended,
     /// The password is right, and a machine's account may not sign in from there.
     Elsewhere,
-    /// Too many failures: nothing was compared.
-    Later,
+    /// Too many failures: nothing was compared, nor will be for so long.
+    Later(Duration),
     /// We cannot tell now.
     Unavailable(String),
 }
@@ -167,9 +167,9 @@ impl Logins {
         if self.connections.is_unthrottled(from) {
             return Ok(());
         }
-        match self.guesses.are_too_many(login, from, &self.connections.limits(), Instant::now()) {
-            true => Err(Denied::Later),
-            false => Ok(()),
+        match self.guesses.refused_for(login, from, &self.connections.limits(), Instant::now()) {
+            Some(wait) => Err(Denied::Later(wait)),
+            None => Ok(()),
         }
     }
 
@@ -262,7 +262,9 @@ mod tests {
         for _ in 0..FAILURES_MAX {
             logins.failed("anna", FROM);
         }
-        assert_eq!(logins.check("anna", "giusta", FROM).unwrap_err(), Denied::Later);
+        let refused = logins.check("anna", "giusta", FROM).unwrap_err();
+        let window = logins.connections.limits().login_window;
+        assert!(matches!(refused, Denied::Later(wait) if wait <= window), "{refused:?}");
         assert!(logins.scram_keys("anna", FROM).is_err());
         // Nobody locks anna out by guessing at her name: elsewhere she signs in.
         let elsewhere = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));

@@ -324,7 +324,7 @@ impl Desk {
                     Denied::Wrong | Denied::Elsewhere => SaslFailure::Credentials,
                     Denied::Malformed => SaslFailure::Malformed,
                     Denied::Suspended => SaslFailure::Suspended,
-                    Denied::Later => SaslFailure::TooMany,
+                    Denied::Later(_) => SaslFailure::TooMany,
                     Denied::Unavailable(_) => SaslFailure::Unavailable,
                 })
             }

@@ -7,28 +7,20 @@
 //! log records (PEC-AP-29).
 
 mod desk;
+mod waits;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use smtp::{Mechanism, Role, Session, Settings, Step};
 use tokio::sync::watch;
 
 use self::desk::{Desk, Trace};
+pub(crate) use self::waits::Waits;
+use self::waits::Who;
 use crate::drive::Connection;
 use crate::sasl;
 use crate::site::Site;
-
-/// How long a client may be silent: RFC 5321 §4.5.3.2.7 wants five minutes at least.
-const IDLE_WAIT: Duration = Duration::from_secs(300);
-/// Before it has signed in, it has less: this is where strangers hold connections open.
-const IDLE_WAIT_BEFORE_LOGIN: Duration = Duration::from_secs(60);
-/// How long signing in may take in all: an octet a minute shall not hold a connection for ever.
-const LOGIN_WAIT: Duration = Duration::from_secs(180);
-/// How long another host may take from one message to the next, or to the end of the first: at this
-/// rate the largest one still comes through 256 kbit/s.
-const STRANGER_WAIT: Duration = Duration::from_secs(3_600);
 
 /// What a session of this listener goes by, as the configuration is now.
 fn settings(site: &Site, role: Role) -> Arc<Settings> {
@@ -58,15 +50,26 @@ fn offered(connection: &Connection) -> Vec<Mechanism> {
 /// Serves one connection to its end.
 pub(crate) async fn serve(
     site: Arc<Site>,
+    connection: Connection,
+    role: Role,
+    stop: watch::Receiver<bool>,
+) {
+    serve_with(site, connection, role, stop, Waits::default()).await;
+}
+
+/// The same, waiting so long.
+pub(crate) async fn serve_with(
+    site: Arc<Site>,
     mut connection: Connection,
     role: Role,
     mut stop: watch::Receiver<bool>,
+    waits: Waits,
 ) {
     let mut session = Session::new(settings(&site, role), connection.is_tls());
     session.offer(offered(&connection));
     let mut desk = Desk::new(site.clone(), &connection);
     let mut accounts = site.hub.watch_accounts();
-    let sign_in_until = tokio::time::Instant::now() + LOGIN_WAIT;
+    let began = tokio::time::Instant::now();
     loop {
         match act(&mut session, &mut desk, &mut connection).await {
             Ok(true) => {}
@@ -80,13 +83,16 @@ pub(crate) async fn serve(
             }
         }
         let now = tokio::time::Instant::now();
-        let patience = if desk.account.is_some() {
-            now + IDLE_WAIT
-        } else if let Some(since) = desk.stranger_since {
-            (since + STRANGER_WAIT).min(now + IDLE_WAIT)
-        } else {
-            sign_in_until.min(now + IDLE_WAIT_BEFORE_LOGIN)
+        // Whoever says a name on port 25 is another host, until it signs in.
+        if role == Role::Transport && session.hello().is_some() {
+            desk.stranger_since.get_or_insert(now);
+        }
+        let who = match desk.stranger_since {
+            _ if desk.account.is_some() => Who::Account,
+            Some(since) => Who::Stranger { since },
+            None => Who::Nobody { since: began },
         };
+        let patience = waits.until(who, now);
         let read = tokio::time::timeout_at(patience, connection.read());
         tokio::select! {
             read = read, if session.wants_octets() => match read {

@@ -80,6 +80,14 @@ impl Reply {
         }
     }
 
+    /// `454`: failed logins of this account or network are too many, and none is looked at for so
+    /// many seconds.
+    pub fn auth_later(secs: u64) -> Self {
+        let status = Some(Status(4, 7, 0));
+        let (before, after) = ("Too many failed logins: try again in ", " seconds");
+        Self::variable(454, status, before, &secs.to_string(), after)
+    }
+
     /// `334` with a challenge in base64; a challenge of nothing keeps its space, RFC 4954 §4.
     pub(crate) fn challenge(octets: &[u8]) -> Self {
         Self { code: 334, status: None, text: Cow::Owned(crate::sasl::encode(octets)) }
@@ -176,9 +184,13 @@ pub const TOO_FAST: Reply =
 /// After [`BARE_CR`], [`BARE_LF`] or [`NUL`]: the two sides may not agree where messages end.
 pub const FRAMING_IN_DOUBT: Reply =
     Reply::new(421, Status(4, 7, 0), "What follows such a message cannot be trusted, closing");
-/// Instead of a greeting, when a limit on connections is reached.
-pub const TOO_MANY_CONNECTIONS: Reply =
-    Reply::new(421, Status(4, 7, 0), "Too many connections: close some or try again later");
+/// Instead of a greeting, when a limit on connections is reached. Those that say nothing end by
+/// themselves after a minute.
+pub const TOO_MANY_CONNECTIONS: Reply = Reply::new(
+    421,
+    Status(4, 7, 0),
+    "Too many connections: close some, or try again in 60 seconds",
+);
 
 // Commands that are wrong in themselves.
 /// No such verb.
@@ -394,22 +406,18 @@ pub const ACCOUNT_SUSPENDED: Reply =
 /// The accounts cannot be read.
 pub const AUTH_UNAVAILABLE: Reply =
     Reply::new(454, Status(4, 7, 0), "Authentication is not possible now: try again later");
-/// This account or network is being slowed down.
-pub const AUTH_LATER: Reply =
-    Reply::new(454, Status(4, 7, 0), "Too many failed logins: try again later");
-
 /// The password is right, and the account is bound to other networks.
 pub const AUTH_ELSEWHERE: Reply =
     Reply::new(535, Status(5, 7, 8), "This account may not sign in from your address");
-/// The account has as many sessions as it may.
+/// The account has as many sessions as it may. One that is idle ends by itself after five minutes.
 pub const TOO_MANY_SESSIONS: Reply = Reply::new(
     454,
     Status(4, 7, 0),
-    "Too many sessions of this account: close some or try again later",
+    "Too many sessions of this account: close some, or try again in 300 seconds",
 );
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 79] = [
+pub const ALL: [&Reply; 78] = [
     &NOT_SCANNED,
     &TOO_LARGE_TO_SCAN,
     &INFECTED,
@@ -486,7 +494,6 @@ pub const ALL: [&Reply; 79] = [
     &AUTH_FAILED,
     &ACCOUNT_SUSPENDED,
     &AUTH_UNAVAILABLE,
-    &AUTH_LATER,
     &AUTH_ELSEWHERE,
     &TOO_MANY_SESSIONS,
 ];
@@ -522,6 +529,10 @@ mod tests {
         assert_eq!(
             Reply::accepted("a\r\n250 b\0\u{e8}").to_string(),
             "250 2.0.0 Accepted as a??250 b??"
+        );
+        assert_eq!(
+            Reply::auth_later(u64::MAX).to_string(),
+            "454 4.7.0 Too many failed logins: try again in 18446744073709551615 seconds"
         );
         let long = Reply::accepted(&"x".repeat(VARIABLE_OCTETS_MAX + 1));
         assert_eq!(long.text().len(), "Accepted as ".len() + VARIABLE_OCTETS_MAX);

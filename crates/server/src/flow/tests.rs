@@ -1,6 +1,7 @@
 //! The life of a message through all points of one provider.
 
 mod days;
+mod doors;
 mod duties;
 mod forge;
 mod forgeries;

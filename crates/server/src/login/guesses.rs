@@ -135,30 +135,29 @@ impl Guesses {
         }
     }
 
-    /// Whether nothing is compared for this login from there.
-    pub(super) fn are_too_many(
+    /// How long nothing is compared for this login from there; `None` when it is.
+    pub(super) fn refused_for(
         &self,
         login: &str,
         from: IpAddr,
         limits: &Limits,
         now: Instant,
-    ) -> bool {
+    ) -> Option<Duration> {
         let (login, network) = (login.to_lowercase(), customer(from));
         let (max, window) = (limits.login_failures_max, limits.login_window);
         let known = self.lock();
-        let too_many = |key: Failing, max: usize| {
-            let entry = known.failures.get(&key);
-            entry.is_some_and(|entry| entry.count >= max && now - entry.last < window)
+        let refused = |key: Failing, max: usize| {
+            let entry = known.failures.get(&key).filter(|entry| entry.count >= max)?;
+            window.checked_sub(now - entry.last).filter(|left| !left.is_zero())
         };
-        if too_many(Failing::There(login.clone(), network), max) {
-            return true;
-        }
+        let there = refused(Failing::There(login.clone(), network), max);
         let home = known.homes.get(&(login.clone(), network));
         if home.is_some_and(|home| now - home.last < AT_HOME_FOR) {
-            return false;
+            return there;
         }
-        too_many(Failing::Network(network), max)
-            || too_many(Failing::Login(login), max.saturating_mul(EVERYWHERE))
+        let of_network = refused(Failing::Network(network), max);
+        let of_login = refused(Failing::Login(login), max.saturating_mul(EVERYWHERE));
+        there.max(of_network).max(of_login)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
@@ -243,7 +242,7 @@ mod tests {
 
         fn is_refused(&self, login: &str, from: u32, after: Duration) -> bool {
             let now = self.began + after;
-            self.guesses.are_too_many(login, network(from), &limits(), now)
+            self.guesses.refused_for(login, network(from), &limits(), now).is_some()
         }
     }
 
@@ -257,6 +256,26 @@ mod tests {
         assert!(scene.is_refused("bruno", 1, Duration::ZERO), "one guess each at many logins");
         assert!(!scene.is_refused("anna", 2, Duration::ZERO));
         assert!(!scene.is_refused("anna", 1, MINUTE));
+    }
+
+    #[test]
+    fn who_is_refused_is_told_for_how_long() {
+        let scene = Scene::new();
+        let at = |secs| scene.began + Duration::from_secs(secs);
+        let fail = |login, secs| scene.guesses.failed(login, network(1), &limits(), at(secs));
+        let left = |secs| {
+            let left = scene.guesses.refused_for("anna", network(1), &limits(), at(secs));
+            left.map(|left| left.as_secs())
+        };
+        for secs in [0, 1] {
+            fail("anna", secs);
+        }
+        assert_eq!(left(1), None);
+        fail("anna", 2);
+        assert_eq!((left(2), left(12), left(61), left(62)), (Some(60), Some(50), Some(1), None));
+        // What fails beside her from there counts for her too, as long as she is a stranger there.
+        fail("bruno", 30);
+        assert_eq!((left(62), left(89), left(90)), (Some(28), Some(1), None));
     }
 
     #[test]
@@ -300,7 +319,7 @@ mod tests {
         for _ in 0..MAX {
             fail(later);
         }
-        let refused = |at| scene.guesses.are_too_many("anna", network(1), &limits(), at);
+        let refused = |at| scene.guesses.refused_for("anna", network(1), &limits(), at).is_some();
         assert!(refused(later));
         scene.guesses.succeeded("anna", network(1), later);
         assert!(!refused(later));

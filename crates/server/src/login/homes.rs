@@ -122,7 +122,7 @@ mod tests {
     fn is_refused(guesses: &Guesses, from: IpAddr, now: Instant) -> bool {
         let limits = Limits { login_failures_max: 1, ..Limits::default() };
         guesses.failed("bruno", from, &limits, now);
-        guesses.are_too_many("anna", from, &limits, now)
+        guesses.refused_for("anna", from, &limits, now).is_some()
     }
 
     #[test]

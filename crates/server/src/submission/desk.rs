@@ -42,7 +42,7 @@ pub(super) struct Desk {
     pub(super) account: Option<Box<Account>>,
     /// While it is signed in, its session counts.
     counted: Option<CountedSession>,
-    /// Since when another host is at its present message.
+    /// Since when another host is at its present message: on port 25, from its name on.
     pub(super) stranger_since: Option<tokio::time::Instant>,
     /// Of the open transaction.
     reverse_path: Option<ReversePath>,
@@ -141,7 +141,7 @@ impl Desk {
                     Denied::Wrong | Denied::Malformed => reply::AUTH_FAILED,
                     Denied::Suspended => reply::ACCOUNT_SUSPENDED,
                     Denied::Elsewhere => reply::AUTH_ELSEWHERE,
-                    Denied::Later => reply::AUTH_LATER,
+                    Denied::Later(wait) => Reply::auth_later(wait.as_secs() + 1),
                     Denied::Unavailable(_) => reply::AUTH_UNAVAILABLE,
                 })
             }
@@ -170,7 +170,6 @@ impl Desk {
                 return Answer::Refuse(reply::SENDER_REFUSED);
             }
             // Other hosts come for anybody, and for nobody: RFC 5321 §4.5.5.
-            self.stranger_since.get_or_insert_with(tokio::time::Instant::now);
             self.reverse_path = Some(path);
             return Answer::Accept;
         };

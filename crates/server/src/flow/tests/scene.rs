@@ -144,6 +144,11 @@ impl Scene {
         Self { site, clock, memory: store, _folder: folder }
     }
 
+    /// The certificate, in PEM, of who issues those for TLS.
+    pub(super) fn authority(&self) -> &'static str {
+        &keys()[0]
+    }
+
     /// A certificate for TLS and its key, in PEM.
     pub(super) fn tls_pair(&self) -> (&'static str, &'static str) {
         let [.., certificate, key] = keys();
