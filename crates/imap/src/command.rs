@@ -84,8 +84,10 @@ pub(crate) enum Needs {
 
 /// What a job does.
 pub(crate) enum Work {
-    /// NOOP, CHECK, and in IDLE: tells what happened.
+    /// NOOP, and in IDLE: tells what happened.
     Sync,
+    /// The same by another name: RFC 3501 §6.4.1.
+    Check,
     Notify(Notify),
     /// Something happened that NOTIFY asked to be told; whether the client idles.
     Notified {
@@ -123,7 +125,7 @@ impl Work {
     /// For a log: never an argument of a client's.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Self::Sync => "sync",
+            Self::Sync | Self::Check => "sync",
             Self::Notify(_) | Self::Notified { .. } => "notify",
             Self::Select(_) | Self::Changed(_) => "select",
             Self::Close { .. } => "close",
@@ -187,6 +189,7 @@ impl Work {
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         match self {
             Self::Sync => Ok(Done::text("NOOP completed").into()),
+            Self::Check => Ok(Done::text("CHECK completed").into()),
             Self::Notify(notify) => notify.run(context),
             Self::Notified { idle } => notified(idle, context),
             Self::Select(select) => select.run(context),
@@ -229,9 +232,9 @@ fn notified(idle: bool, context: &mut Context<'_>) -> Result<Flow, Refusal> {
     here.sync(context.store, tell, true, context.out).map_err(Refusal::selected)?;
     let new = here.take_arrived();
     if let (false, Some(items)) = (new.is_empty(), &selected.fetch)
-        && let Some(fetch) = grammar::fetch(items, &new, context.enabled)
+        && let Some(fetch) = grammar::fetch(items, context.enabled)
     {
-        return Ok(Flow::More(Work::Fetch(Box::new(fetch.unasked()))));
+        return Ok(Flow::More(Work::Fetch(Box::new(fetch.unasked(&new)))));
     }
     Ok(Done::text("NOOP completed").tell(Tell::Nothing).into())
 }
@@ -327,7 +330,7 @@ pub(crate) fn interpret(
         CommandBody::Namespace => Command::Namespace,
         CommandBody::Idle => Command::Idle,
         CommandBody::Append { .. } => Command::Append,
-        CommandBody::Check => Command::Work(Selected, Work::Sync),
+        CommandBody::Check => Command::Work(Selected, Work::Check),
         CommandBody::Select { mailbox, parameters } => Command::Work(
             Authenticated,
             Work::Select(Select::new(&mailbox, &parameters, false, enabled)?),
@@ -343,7 +346,8 @@ pub(crate) fn interpret(
             Command::Work(Authenticated, Work::Delete(Delete { name }))
         }
         CommandBody::Rename { from, to } => {
-            let (from, to) = (grammar::mailbox(&from, enabled)?, grammar::mailbox(&to, enabled)?);
+            let from = grammar::mailbox(&from, enabled)?;
+            let (to, _) = grammar::new_name(grammar::mailbox_wire(&to), enabled)?;
             Command::Work(Authenticated, Work::Rename(Rename { from, to }))
         }
         CommandBody::Subscribe { mailbox } => {

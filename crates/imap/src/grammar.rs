@@ -69,12 +69,12 @@ fn body(tag: &str, octets: &[u8], enabled: Enabled) -> Result<Command, Refusal> 
 
 /// Whether these items can be fetched of messages.
 pub(crate) fn can_be_fetched(items: &[u8], enabled: Enabled) -> bool {
-    fetch(items, "1", enabled).is_some()
+    fetch(items, enabled).is_some()
 }
 
-/// The FETCH of these items of the messages with these UIDs.
-pub(crate) fn fetch(items: &[u8], uids: &str, enabled: Enabled) -> Option<Fetch> {
-    let octets = [b"n UID FETCH ", uids.as_bytes(), b" ", items, b"\r\n"].concat();
+/// The UID FETCH of these items, of a message that is still to be said.
+pub(crate) fn fetch(items: &[u8], enabled: Enabled) -> Option<Fetch> {
+    let octets = [b"n UID FETCH 1 ", items, b"\r\n"].concat();
     match body("n", &octets, enabled) {
         Ok(Command::Work(_, Work::Fetch(fetch))) => Some(*fetch),
         _ => None,
@@ -201,12 +201,33 @@ pub(crate) fn name(wire: &[u8], enabled: Enabled) -> Result<MailboxName, Refusal
 /// The text of a name or pattern: modified UTF-7, or UTF-8 to a client that has enabled it (RFC 9051
 /// §5.1, RFC 9755 §3). Composed, as names are kept: a pattern finds them however it was typed.
 pub(crate) fn name_text(wire: &[u8], enabled: Enabled) -> Result<String, Refusal> {
-    let text = if enabled.speaks_utf8() {
-        std::str::from_utf8(wire).ok().map(str::to_owned)
-    } else {
-        mutf7::decode(wire)
-    };
-    text.map(|text| text.nfc().collect()).ok_or_else(Refusal::bad_name)
+    Ok(typed_text(wire, enabled)?.nfc().collect())
+}
+
+/// The same as it was typed.
+fn typed_text(wire: &[u8], enabled: Enabled) -> Result<String, Refusal> {
+    if enabled.speaks_utf8() {
+        let text = std::str::from_utf8(wire).map_err(|_| Refusal::no_utf8())?;
+        return Ok(text.to_owned());
+    }
+    mutf7::decode(wire).ok_or_else(Refusal::bad_name)
+}
+
+/// A name that is to be, and the text of it as it was typed. What was named otherwise by another program
+/// keeps its name, so that it can be renamed or deleted.
+pub(crate) fn new_name(wire: &[u8], enabled: Enabled) -> Result<(MailboxName, String), Refusal> {
+    let name = name(wire, enabled)?;
+    if name.as_str().chars().any(deceives) {
+        return Err(Refusal::bad_name());
+    }
+    Ok((name, typed_text(wire, enabled)?))
+}
+
+/// Characters that are none, and those that have a name read in another order than it is written: nobody
+/// sees them, and two names look alike.
+const fn deceives(c: char) -> bool {
+    let is_none = matches!(c, '\u{fdd0}'..='\u{fdef}') || c as u32 & 0xfffe == 0xfffe;
+    is_none || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `flag-list`: `\Recent` is no flag that a client may set, RFC 3501 §2.3.2.

@@ -194,7 +194,11 @@ impl Job {
     #[must_use]
     pub fn is_short(&self) -> bool {
         match &self.work {
-            Work::Sync | Work::Notified { .. } | Work::Status(_) | Work::GetQuota(_) => true,
+            Work::Sync
+            | Work::Check
+            | Work::Notified { .. }
+            | Work::Status(_)
+            | Work::GetQuota(_) => true,
             Work::Fetch(fetch) => fetch.is_short(),
             _ => false,
         }

@@ -44,6 +44,11 @@ impl Refusal {
         Self { status: Status::Bad, code: None, text, cause: None, fatal: false }
     }
 
+    /// Whether the client was wrong, whatever the store holds.
+    pub(crate) fn is_bad(&self) -> bool {
+        self.status == Status::Bad
+    }
+
     /// No command that we know.
     pub(crate) fn malformed() -> Self {
         Self::bad("Not a command, or not with these arguments")
@@ -98,6 +103,11 @@ impl Refusal {
     /// A mailbox name that cannot be.
     pub(crate) fn bad_name() -> Self {
         Self::no(Code::Cannot, "Not a mailbox name: no empty level, control character, % or *")
+    }
+
+    /// What is to be UTF-8 and is not: RFC 9755 §3.
+    pub(crate) fn no_utf8() -> Self {
+        Self::bad("Names are in UTF-8 now, and this is none")
     }
 
     fn fault(cause: String) -> Self {

@@ -13,7 +13,7 @@ use crate::grammar::MessageSet;
 use crate::live::{Entered, News, View};
 pub(crate) use crate::places::Places;
 use crate::refusal::Refusal;
-use crate::response::{Code, Output, SYSTEM_FLAGS, mod_seq, ranges};
+use crate::response::{Code, Output, SYSTEM_FLAGS, mod_seq};
 use crate::uids::Uids;
 
 /// What a client may be told now.
@@ -46,9 +46,6 @@ impl Default for Hears {
     }
 }
 
-/// New messages that are kept in mind at most; of more nothing is fetched.
-const ARRIVED_MAX: usize = 500;
-
 /// A mailbox that is open.
 #[derive(Debug)]
 pub(crate) struct Selected {
@@ -58,8 +55,9 @@ pub(crate) struct Selected {
     /// UIDs: RFC 7162 §3.1, §3.2.4.
     pub(crate) enabled: Enabled,
     pub(crate) hears: Hears,
-    /// Came, and were told, and nothing was fetched of them.
-    arrived: Vec<Uid>,
+    /// Came, and were told, and nothing was fetched of them: as ranges, so that any number of them is kept
+    /// in mind.
+    arrived: UidSet,
     /// What all sessions of this mailbox have in common.
     view: Arc<View>,
     /// The messages that the client knows; a message's number is its place, from 1. The same list as the
@@ -91,7 +89,7 @@ impl Selected {
             read_only,
             enabled: Enabled::default(),
             hears: Hears::default(),
-            arrived: Vec::new(),
+            arrived: UidSet::default(),
             recent_from: opened.recent_from,
             seen_to: opened.status.uid_next.0.get() - 1,
             mod_seq: opened.status.mod_seq,
@@ -289,8 +287,9 @@ impl Selected {
         }
         if let Some(last) = arrived.last() {
             self.seen_to = last.uid.0.get();
-            if self.hears.collects && self.arrived.len() + arrived.len() <= ARRIVED_MAX {
-                self.arrived.extend(arrived.iter().map(|update| update.uid));
+            if self.hears.collects {
+                let uids = arrived.iter().map(|update| update.uid).collect();
+                self.arrived = self.arrived.union(&uids);
             }
             self.write_exists(out);
         }
@@ -329,8 +328,8 @@ impl Selected {
     }
 
     /// The new messages as a set, and forgets them.
-    pub(crate) fn take_arrived(&mut self) -> String {
-        ranges(std::mem::take(&mut self.arrived).into_iter().map(|uid| uid.0.get()))
+    pub(crate) fn take_arrived(&mut self) -> UidSet {
+        std::mem::take(&mut self.arrived)
     }
 
     /// `EXISTS`, and `RECENT` to who knows it.

@@ -168,9 +168,12 @@ impl Fetch {
         Ok(fetch)
     }
 
-    /// The same as part of what NOTIFY tells: nothing is seen by it, and nothing else is told.
-    pub(crate) fn unasked(self) -> Self {
-        Self { unasked: true, marks_seen: false, ..self }
+    /// The same of these messages, as part of what NOTIFY tells: nothing is seen by it, and nothing else is
+    /// told.
+    pub(crate) fn unasked(self, uids: &UidSet) -> Self {
+        let ranges = uids.ranges().iter().map(|&(first, last)| (Some(first), Some(last)));
+        let messages = MessageSet::Ranges(ranges.collect());
+        Self { messages, unasked: true, marks_seen: false, ..self }
     }
 
     pub(crate) fn progress(&self) -> Option<(usize, usize)> {

@@ -119,7 +119,11 @@ impl List {
         let patterns = match asks_separator {
             true => Vec::new(),
             // What no name can be like is ignored: RFC 9051 §6.3.9.
-            false => wire.iter().filter_map(|pattern| whole(pattern).ok()).collect(),
+            false => wire
+                .iter()
+                .map(|pattern| whole(pattern))
+                .filter(|text| !matches!(text, Err(refusal) if !refusal.is_bad()))
+                .collect::<Result<_, _>>()?,
         };
         let left = VecDeque::new();
         Ok(Self { verb, patterns, asks_separator, selection, returned, left })

@@ -1,6 +1,6 @@
 //! CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE: the mailboxes of an account and those it shows.
 //!
-//! RFC 3501 §6.3.3 to §6.3.7; USE, RFC 6154 §3; MAILBOXID, RFC 8474 §4.1.
+//! RFC 3501 §6.3.3 to §6.3.7; USE, RFC 6154 §3; MAILBOXID, RFC 8474 §4.1; OLDNAME, RFC 9051 §6.3.9.7.
 
 use store::{MailboxName, NewMailbox, SEPARATOR, SpecialUse, StoreError};
 
@@ -18,6 +18,8 @@ const USES_MAX: usize = 20;
 /// `create = "CREATE" SP mailbox [SP "(" "USE" SP "(" [use-attr *(SP use-attr)] ")" ")"]`
 pub(crate) struct Create {
     name: MailboxName,
+    /// As it was typed.
+    typed: String,
     special_use: Option<SpecialUse>,
 }
 
@@ -37,7 +39,11 @@ impl Create {
     fn new(wire: &[u8], uses: &[String], enabled: Enabled) -> Result<Self, Refusal> {
         let mut separator = [0; 4];
         let separator = SEPARATOR.encode_utf8(&mut separator).as_bytes();
-        let name = grammar::name(wire.strip_suffix(separator).unwrap_or(wire), enabled)?;
+        let (name, mut typed) =
+            grammar::new_name(wire.strip_suffix(separator).unwrap_or(wire), enabled)?;
+        if wire.ends_with(separator) {
+            typed.push(SEPARATOR);
+        }
         let no_such_use = || Refusal::no(Code::UseAttr, "No mailbox can be for that here");
         let special_use = match uses {
             [] => None,
@@ -47,12 +53,19 @@ impl Create {
             }
             _ => return Err(no_such_use()),
         };
-        Ok(Self { name, special_use })
+        Ok(Self { name, typed, special_use })
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         let mailbox = NewMailbox { name: self.name, special_use: self.special_use };
         let mailbox = context.store.create_mailbox(context.account, mailbox, context.at)?;
+        if context.enabled.rev2 && mailbox.name.as_str() != self.typed {
+            context.out.text("* LIST () \"/\" ");
+            context.out.mailbox(&mailbox.name);
+            context.out.text(" (\"OLDNAME\" (");
+            context.out.utf8_string(&self.typed);
+            context.out.text("))\r\n");
+        }
         Ok(Done::text("CREATE completed").code(Code::MailboxId(mailbox.id)).into())
     }
 }

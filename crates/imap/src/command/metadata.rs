@@ -7,9 +7,7 @@
 use imap_types::core::NString8;
 use imap_types::extensions::metadata::{Depth, Entry, EntryValue, GetMetadataOption};
 use imap_types::mailbox::Mailbox;
-use store::{
-    ANNOTATION_OCTETS_MAX, Annotations, ENTRY_OCTETS_MAX, MailboxId, MailboxName, StoreError,
-};
+use store::{ANNOTATION_OCTETS_MAX, Annotations, ENTRY_OCTETS_MAX, MailboxName, StoreError};
 
 use crate::enabled::Enabled;
 use crate::grammar;
@@ -18,6 +16,8 @@ use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::response::{Code, Output};
 
+/// What a mailbox is for, as LIST has it: RFC 6154 §4. It is given with CREATE, and stays.
+const SPECIAL_USE: &str = "/private/specialuse";
 /// Entries of one command at most.
 const ENTRIES_MAX: usize = 100;
 
@@ -58,15 +58,32 @@ impl Entries {
     /// there.
     pub(crate) fn write(
         &self,
-        name: &MailboxName,
-        mailbox: MailboxId,
+        mailbox: &store::Mailbox,
         context: &mut Context<'_>,
     ) -> Result<(), StoreError> {
-        let kept = context.store.annotations(context.account, Some(mailbox))?;
+        let kept = annotations(Some(mailbox), context)?;
         let values = self.0.iter().map(|entry| (entry.as_str(), kept.get(entry)));
-        write(Some(name), values, context.out);
+        write(Some(&mailbox.name), values, context.out);
         Ok(())
     }
+}
+
+/// What is kept beside a mailbox, and what it is for; or beside the account.
+fn annotations(
+    mailbox: Option<&store::Mailbox>,
+    context: &Context<'_>,
+) -> Result<Annotations, StoreError> {
+    let id = mailbox.map(|mailbox| mailbox.id);
+    let mut kept = context.store.annotations(context.account, id)?;
+    if let Some(mailbox) = mailbox {
+        kept.remove(SPECIAL_USE);
+        kept.extend(special_use(mailbox).map(|value| (SPECIAL_USE.to_owned(), value)));
+    }
+    Ok(kept)
+}
+
+fn special_use(mailbox: &store::Mailbox) -> Option<Vec<u8>> {
+    Some(mailbox.special_use?.attribute().as_bytes().to_vec())
 }
 
 /// A name of an entry: RFC 5464 §3.2. In ASCII only.
@@ -155,8 +172,7 @@ impl GetMetadata {
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         let mailbox = find(self.name.as_ref(), context)?;
-        let id = mailbox.as_ref().map(|mailbox| mailbox.id);
-        let kept = context.store.annotations(context.account, id)?;
+        let kept = annotations(mailbox.as_ref(), context)?;
         let mut values = self.found(&kept);
         let too_long = |value: &&Vec<u8>| self.size_max.is_some_and(|max| value.len() > max);
         let longest = values.iter().filter_map(|(_, value)| *value).filter(too_long);
@@ -229,8 +245,29 @@ impl SetMetadata {
     }
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
-        let mailbox = find(self.name.as_ref(), context)?.map(|mailbox| mailbox.id);
-        context.store.annotate(context.account, mailbox, self.changes)?;
+        let mailbox = find(self.name.as_ref(), context)?;
+        let mut changes = self.changes;
+        if let Some(mailbox) = &mailbox {
+            let is = special_use(mailbox);
+            // In any case of its letters: RFC 6154 §6.
+            let same = |value: &Option<Vec<u8>>| match (value, &is) {
+                (Some(value), Some(is)) => value.eq_ignore_ascii_case(is),
+                (value, is) => value.is_none() && is.is_none(),
+            };
+            let (uses, others): (Vec<_>, Vec<_>) =
+                changes.into_iter().partition(|(entry, _)| entry == SPECIAL_USE);
+            if !uses.iter().all(|(_, value)| same(value)) {
+                return Err(Refusal::no(
+                    Code::UseAttr,
+                    "What a mailbox is for is said with CREATE",
+                ));
+            }
+            changes = others;
+        }
+        if !changes.is_empty() {
+            let id = mailbox.map(|mailbox| mailbox.id);
+            context.store.annotate(context.account, id, changes)?;
+        }
         Ok(Done::text("SETMETADATA completed").into())
     }
 }

@@ -144,6 +144,11 @@ impl Notify {
                     let flags = events.flags;
                     wanted.selected = new.then_some(OfSelected { delayed, flags, fetch });
                 }
+                Ok((Some(_), _, Read { fetch: Some(_), .. })) => {
+                    // RFC 5465 §5.2.
+                    let text = "Of new messages nothing is fetched but in the selected mailbox";
+                    return Some(Err(Refusal::bad(text)));
+                }
                 Ok((Some(filter), _, read)) => {
                     wanted.groups.push(Group { filter, events: read.events });
                 }

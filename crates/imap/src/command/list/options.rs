@@ -103,7 +103,7 @@ impl Returned {
         let Some(mailbox) = &line.mailbox else { return Ok(()) };
         let status = self.status.as_ref().map(|items| items.write(mailbox, context));
         let metadata = &self.metadata;
-        let metadata = metadata.as_ref().map(|it| it.write(&mailbox.name, mailbox.id, context));
+        let metadata = metadata.as_ref().map(|it| it.write(mailbox, context));
         for told in [status, metadata].into_iter().flatten() {
             match told {
                 // Deleted meanwhile: of what is gone nothing is told, RFC 5819 §2.
