@@ -35,6 +35,13 @@ fuzz_target!(|octets: &[u8]| {
         }
         // What was beyond ASCII is written in A-labels, and is another command then.
         Command::Rcpt { beyond_ascii: true, .. } => return,
+        // So is ORCPT, in ASCII: what is kept of it is read again as itself.
+        Command::Rcpt { orcpt_beyond_ascii: true, dsn, .. } => {
+            let written = format!("RCPT TO:<postmaster>{dsn}");
+            let read = Command::parse(written.as_bytes());
+            assert!(matches!(read, Ok(Command::Rcpt { dsn: kept, .. }) if kept == *dsn));
+            return;
+        }
         Command::Rcpt { path: ForwardPath::Postmaster, dsn, .. } => {
             format!("RCPT TO:<postmaster>{dsn}")
         }

@@ -1,5 +1,5 @@
 //! The grammar of each command line: RFC 5321 §4.1.1 and §4.1.2, RFC 3207 §4, RFC 4954 §4,
-//! RFC 3030 §2, RFC 3461 §4.
+//! RFC 3030 §2, RFC 3461 §4, RFC 6533 §3.
 //!
 //! Stricter than some, and lenient where clients in use need it: verbs and keywords in any case,
 //! white space after `MAIL FROM:` and `RCPT TO:` (Outlook) and at the end of a line. Not here:
@@ -49,6 +49,8 @@ pub enum Command {
         path: ForwardPath,
         /// Whether the address was written beyond ASCII, RFC 6531 §3.3: for the session to allow.
         beyond_ascii: bool,
+        /// Whether ORCPT was, RFC 6533 §3: likewise.
+        orcpt_beyond_ascii: bool,
         /// What its sender asks to be told of it.
         dsn: RecipientDsn,
     },
@@ -105,10 +107,11 @@ impl fmt::Debug for Command {
             Self::Mail { path, options } => {
                 f.debug_struct("Mail").field("path", path).field("options", options).finish()
             }
-            Self::Rcpt { path, beyond_ascii, dsn } => f
+            Self::Rcpt { path, beyond_ascii, orcpt_beyond_ascii, dsn } => f
                 .debug_struct("Rcpt")
                 .field("path", path)
                 .field("beyond_ascii", beyond_ascii)
+                .field("orcpt_beyond_ascii", orcpt_beyond_ascii)
                 .field("dsn", dsn)
                 .finish(),
             Self::Data => f.write_str("Data"),
@@ -274,20 +277,20 @@ fn rcpt(arguments: &[u8]) -> Result<Command, Reply> {
         let bad = (&reply::BAD_RECIPIENT, &reply::LOCAL_PART_NOT_ASCII);
         ForwardPath::Address(address(path, bad)?)
     };
-    let mut dsn = RecipientDsn::default();
+    let (mut dsn, mut orcpt_beyond_ascii) = (RecipientDsn::default(), false);
     for (keyword, value) in self::parameters(parameters)? {
         let is = |word: &str| keyword.eq_ignore_ascii_case(word);
         match value {
             Some(value) if is("NOTIFY") => once(&mut dsn.notify, Notify::parse(value))?,
             Some(value) if is("ORCPT") => {
-                let good = dsn::is_original_recipient(value);
-                once(&mut dsn.orcpt, good.then(|| value.to_owned()))?;
+                orcpt_beyond_ascii = !value.is_ascii();
+                once(&mut dsn.orcpt, dsn::original_recipient(value))?;
             }
             _ if is("NOTIFY") || is("ORCPT") => return Err(reply::BAD_SYNTAX),
             _ => return Err(reply::UNKNOWN_PARAMETER),
         }
     }
-    Ok(Command::Rcpt { path, beyond_ascii, dsn })
+    Ok(Command::Rcpt { path, beyond_ascii, orcpt_beyond_ascii, dsn })
 }
 
 /// Sets what a parameter says, when it says something and for the first time.
@@ -375,8 +378,10 @@ fn parameters(text: &[u8]) -> Result<Vec<(&str, Option<&str>)>, Reply> {
         };
         let keyword_ok = keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && keyword.starts_with(|c: char| c.is_ascii_alphanumeric());
-        let value_ok = value
-            .is_none_or(|value| !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic()));
+        // RFC 6533 §3 lets one parameter go beyond ASCII.
+        let utf8 = keyword.eq_ignore_ascii_case("ORCPT");
+        let character = |b: u8| b.is_ascii_graphic() || (utf8 && !b.is_ascii());
+        let value_ok = value.is_none_or(|value| !value.is_empty() && value.bytes().all(character));
         if !keyword_ok || !value_ok || parameters.len() == PARAMETERS_MAX {
             return Err(reply::BAD_SYNTAX);
         }
@@ -411,7 +416,12 @@ mod tests {
 
     fn to(address: &str) -> Command {
         let path = ForwardPath::Address(Address::parse(address).unwrap());
-        Command::Rcpt { path, beyond_ascii: false, dsn: RecipientDsn::default() }
+        Command::Rcpt {
+            path,
+            beyond_ascii: false,
+            orcpt_beyond_ascii: false,
+            dsn: RecipientDsn::default(),
+        }
     }
 
     fn with(change: impl FnOnce(&mut MailOptions)) -> Command {
@@ -427,6 +437,7 @@ mod tests {
         Command::Rcpt {
             path,
             beyond_ascii: false,
+            orcpt_beyond_ascii: false,
             dsn: RecipientDsn { notify, orcpt: orcpt.map(str::to_owned) },
         }
     }
@@ -442,6 +453,7 @@ mod tests {
         let postmaster = Command::Rcpt {
             path: ForwardPath::Postmaster,
             beyond_ascii: false,
+            orcpt_beyond_ascii: false,
             dsn: RecipientDsn::default(),
         };
         let table = [
@@ -569,6 +581,9 @@ mod tests {
             ("RCPT TO:<a@b.example> NOTIFY=NEVER,DELAY", BAD_SYNTAX),
             ("RCPT TO:<a@b.example> NOTIFY=NEVER NOTIFY=NEVER", BAD_SYNTAX),
             ("RCPT TO:<a@b.example> ORCPT=a@b.example", BAD_SYNTAX),
+            ("RCPT TO:<a@b.example> ORCPT=rfc822;\u{e0}@b.example", BAD_SYNTAX),
+            ("RCPT TO:<a@b.example> ORCPT=utf-8;a+2Bb@b.example", BAD_SYNTAX),
+            ("RCPT TO:<a@b.example> NOTIFY=\u{e0}", BAD_SYNTAX),
             ("RCPT TO:<a@b.example> RET=FULL", UNKNOWN_PARAMETER),
             ("BDAT", BAD_CHUNK),
             ("BDAT -1", BAD_CHUNK),

@@ -1,6 +1,8 @@
 //! What a sender asks to be told, and how: the parameters of RFC 3461 §4, read, kept as they came,
 //! and written again for the next hop.
 
+mod utf8;
+
 use std::fmt;
 
 /// Characters of an envelope identifier at most: RFC 3461 §4.4.
@@ -33,7 +35,8 @@ pub enum Ret {
 pub struct RecipientDsn {
     /// `NOTIFY`: on what the sender is told.
     pub notify: Option<Notify>,
-    /// `ORCPT`: address type, `;` and xtext, at most [`ORCPT_OCTETS_MAX`], as it came.
+    /// `ORCPT`: address type, `;` and xtext, at most [`ORCPT_OCTETS_MAX`], as it came; of the type `utf-8`
+    /// in ASCII, however it came (RFC 6533 §3).
     pub orcpt: Option<String>,
 }
 
@@ -154,13 +157,27 @@ pub(crate) fn is_xtext(value: &str) -> bool {
     true
 }
 
-/// `addr-type ";" xtext`, where the type is an atom.
-pub(crate) fn is_original_recipient(value: &str) -> bool {
-    value.len() <= ORCPT_OCTETS_MAX
-        && value.split_once(';').is_some_and(|(kind, address)| {
-            let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b);
-            !kind.is_empty() && kind.bytes().all(atom) && !address.is_empty() && is_xtext(address)
-        })
+/// `addr-type ";" xtext`, where the type is an atom; or `"utf-8;" utf-8-enc-addr` (RFC 6533 §3): as it is
+/// kept, in ASCII.
+pub(crate) fn original_recipient(value: &str) -> Option<String> {
+    let (kind, address) = value.split_once(';')?;
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b);
+    if value.len() > ORCPT_OCTETS_MAX || kind.is_empty() || !kind.bytes().all(atom) {
+        return None;
+    }
+    let address = if is_utf8(kind) {
+        utf8::in_ascii(address)?
+    } else {
+        (!address.is_empty() && is_xtext(address)).then(|| address.to_owned())?
+    };
+    let kept = format!("{kind};{address}");
+    // Hosts that it is passed on to have the same bound.
+    (kept.len() <= ORCPT_OCTETS_MAX).then_some(kept)
+}
+
+/// Whether an address type is that of RFC 6533 §3, in whose addresses xtext has no part.
+fn is_utf8(kind: &str) -> bool {
+    kind.eq_ignore_ascii_case("utf-8")
 }
 
 #[cfg(test)]
@@ -205,16 +222,40 @@ mod tests {
 
     #[test]
     fn an_original_recipient_has_a_type_and_xtext() {
-        for good in ["rfc822;a@b.example", "rfc822;a+2Bb@b.example", "x-y;+3D"] {
-            assert!(is_original_recipient(good), "{good}");
+        for good in ["rfc822;a@b.example", "rfc822;a+2Bb@b.example", "x-y;+3D", "utf-8x;+3D"] {
+            assert_eq!(original_recipient(good).as_deref(), Some(good));
         }
-        for bad in
-            ["", "rfc822", ";a", "rfc822;", "rfc822;a=b", "rfc822;a+2b", "rfc822;a+", "r c;a"]
-        {
-            assert!(!is_original_recipient(bad), "{bad}");
+        for bad in [
+            "",
+            "rfc822",
+            ";a",
+            "rfc822;",
+            "rfc822;a=b",
+            "rfc822;a+2b",
+            "rfc822;a+",
+            "r c;a",
+            "x;\u{e8}",
+        ] {
+            assert_eq!(original_recipient(bad), None, "{bad}");
         }
         let long = |octets: usize| format!("rfc822;{}", "a".repeat(octets - "rfc822;".len()));
-        assert!(is_original_recipient(&long(ORCPT_OCTETS_MAX)));
-        assert!(!is_original_recipient(&long(ORCPT_OCTETS_MAX + 1)));
+        assert!(original_recipient(&long(ORCPT_OCTETS_MAX)).is_some());
+        assert_eq!(original_recipient(&long(ORCPT_OCTETS_MAX + 1)), None);
+    }
+
+    // RFC 6533 §3
+    #[test]
+    fn an_original_recipient_beyond_ascii_is_kept_in_ascii() {
+        let kept = original_recipient("UTF-8;nicol\u{f2}@b.example");
+        assert_eq!(kept.as_deref(), Some("UTF-8;nicol\\x{F2}@b.example"));
+        for bad in ["utf-8;", "utf-8;a+2Bb@b.example", "utf-8;a", "utf-8;\\x{41}@b.example"] {
+            assert_eq!(original_recipient(bad), None, "{bad}");
+        }
+        // It may be longer in ASCII than it came: one character past the bound is refused.
+        let label = "\u{e0}".repeat(40);
+        let long = |local: &str| format!("utf-8;{local}@{label}.{label}.example");
+        let kept = original_recipient(&long("xxxx")).unwrap();
+        assert_eq!(kept.len(), ORCPT_OCTETS_MAX);
+        assert_eq!(original_recipient(&long("xxxxx")), None);
     }
 }

@@ -369,7 +369,11 @@ impl Session {
             Command::StartTls => self.start_tls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             Command::Mail { path, options } => self.mail(path, options),
-            Command::Rcpt { path, beyond_ascii, dsn } => self.rcpt(path, beyond_ascii, dsn),
+            Command::Rcpt { path, beyond_ascii, orcpt_beyond_ascii, dsn } => {
+                let of_path = beyond_ascii.then_some(reply::ADDRESS_NOT_ASCII);
+                let of_orcpt = orcpt_beyond_ascii.then_some(reply::BAD_SYNTAX);
+                self.rcpt(path, of_path.or(of_orcpt), dsn);
+            }
             Command::Data => self.data(),
             Command::Bdat { octets, last } => self.bdat(octets, last),
             Command::Rset => {
@@ -559,7 +563,8 @@ impl Session {
         }
     }
 
-    fn rcpt(&mut self, path: ForwardPath, beyond_ascii: bool, dsn: RecipientDsn) {
+    /// `in_ascii`: what it is told where the transaction did not say SMTPUTF8.
+    fn rcpt(&mut self, path: ForwardPath, in_ascii: Option<Reply>, dsn: RecipientDsn) {
         if let Some(reply) = self.closed_door() {
             self.bad(&reply);
             return;
@@ -571,10 +576,10 @@ impl Session {
             Some(transaction) if transaction.recipients >= self.settings.recipients_max => {
                 self.refuse(&reply::TOO_MANY_RECIPIENTS);
             }
-            Some(transaction) if beyond_ascii && !transaction.utf8 => {
-                self.bad(&reply::ADDRESS_NOT_ASCII);
-            }
-            Some(_) => self.ask(Open::Recipient, Question::Recipient { path, dsn }),
+            Some(transaction) => match in_ascii.filter(|_| !transaction.utf8) {
+                Some(reply) => self.bad(&reply),
+                None => self.ask(Open::Recipient, Question::Recipient { path, dsn }),
+            },
         }
     }
 

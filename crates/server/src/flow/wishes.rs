@@ -76,6 +76,11 @@ mod tests {
         let of_bea =
             RecipientDsn { notify: Some(Notify::NEVER), orcpt: Some("x;+0D+0ATo:".to_owned()) };
         let wishes = Wishes::new(&dsn, &[(&anna, &of_anna), (&bea, &of_bea)]);
+        // RFC 6533 §3: as it is kept, which is no xtext on top of something.
+        let utf8 = "utf-8;nicol\\x{F2}@b.example";
+        let of_carla = RecipientDsn { notify: None, orcpt: Some(utf8.to_owned()) };
+        let told = Wishes::new(&dsn, &[(&carla, &of_carla)]);
+        assert_eq!(told.original(&carla).as_deref(), Some(utf8));
         assert_eq!(wishes.envelope().as_deref(), Some("QQ=31@"));
         assert_eq!(wishes.original(&anna).as_deref(), Some("rfc822;Anna+x@a.example"));
         // A line of somebody else's is none of ours.

@@ -44,6 +44,41 @@ fn a_user_gets_a_report_about_ordinary_recipients_only() {
     assert_eq!(waiting(&scene), 0);
 }
 
+// RFC 6533 §3: in a report of 7 bits an address beyond ASCII has its ASCII form, and hosts are told it so.
+#[test]
+fn a_recipient_that_its_sender_calls_in_utf8_comes_back_in_ascii() {
+    let (scene, host) = (Scene::new(), Host::start());
+    route(&scene, host.address);
+    let said = format!("RCPT TO:<{TO}> ORCPT=utf-8;nicol\u{f2}@citt\u{e0}.example");
+    let Ok(smtp::command::Command::Rcpt { dsn, .. }) =
+        smtp::command::Command::parse(said.as_bytes())
+    else {
+        panic!("{said} is no RCPT")
+    };
+    let wishes =
+        Wishes { recipients: [(TO.to_owned(), dsn.to_string())].into(), ..Wishes::default() };
+    scene.submit_wishing(ROSSI, &[TO], &message(ROSSI, &[TO], "Offerta"), wishes).ok().unwrap();
+    scene.run();
+    let kept = "utf-8;nicol\\x{F2}@citt\\x{E0}.example";
+    let told = "RCPT TO:<c@altrove.example> ORCPT=utf-8;nicol\\x{F2}@citt\\x{E0}.example";
+    host.next(Script {
+        offers: vec!["DSN"],
+        instead: vec![(told, "550 5.1.1 so called".to_owned())],
+        ..Script::default()
+    });
+    pass(&scene);
+    scene.run();
+    let report = String::from_utf8(scene.inbox(ROSSI).pop().unwrap()).unwrap();
+    for part in [
+        &format!("Original-Recipient: {kept}\r\nFinal-Recipient: rfc822; {TO}\r\n"),
+        "550 5.1.1 so called",
+        "Content-Type: message/delivery-status\r\n",
+    ] {
+        assert!(report.contains(part), "no {part:?} in {report}");
+    }
+    assert!(report.is_ascii());
+}
+
 /// Submits to [`TO`] and one of ours, asking for news of both outcomes; what came to the sender's INBOX after
 /// the message was offered to the host, receipts of the certified recipient aside.
 fn news_of(scene: &Scene, host: &Host, script: Script) -> Vec<String> {
