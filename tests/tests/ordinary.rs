@@ -1,11 +1,16 @@
 //! Mail that is not certified, from other hosts: what its domain says of it decides, and is written
 //! down. Names come from a server of the test's own.
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use base64::Engine as _;
 use scenarios::dns::Dns;
+use scenarios::outside::told;
 use scenarios::smtp::stuffed;
+use scenarios::tools::{here, tool};
 use scenarios::{Demo, Smtp};
 
 const MARIO: &str = "mario.rossi@pec.alfa.example";
@@ -21,17 +26,21 @@ fn demo(data: &Path, dns: &Dns, more: &str) -> anyhow::Result<Demo> {
 
 /// One message from there; what its end of data is answered.
 fn bring(demo: &Demo, from: &str, author: &str, more: &str) -> anyhow::Result<String> {
-    let mut smtp = Smtp::connect_clear(demo.address("smtp")?)?;
-    smtp.hello()?;
-    smtp.command(&format!("MAIL FROM:<{from}>"), "250")?;
-    smtp.command(&format!("RCPT TO:<{MARIO}>"), "250")?;
-    smtp.command("DATA", "354")?;
     let message = format!(
         "{more}From: {author}\r\nTo: {MARIO}\r\nSubject: ciao\r\nMessage-ID: <{}@x>\r\n\
          Date: Mon, 2 Mar 2026 09:00:00 +0100\r\n\r\nciao\r\n",
         std::process::id()
     );
-    smtp.wire.write(&stuffed(message.as_bytes()))?;
+    send(Smtp::connect_clear(demo.address("smtp")?)?, from, message.as_bytes())
+}
+
+/// Octets for Mario, on a connection that nothing was said on; what their end is answered.
+fn send(mut smtp: Smtp, from: &str, octets: &[u8]) -> anyhow::Result<String> {
+    smtp.hello()?;
+    smtp.command(&format!("MAIL FROM:<{from}>"), "250")?;
+    smtp.command(&format!("RCPT TO:<{MARIO}>"), "250")?;
+    smtp.command("DATA", "354")?;
+    smtp.wire.write(&stuffed(octets))?;
     smtp.reply()
 }
 
@@ -162,6 +171,121 @@ fn a_message_with_too_many_signatures_is_not_looked_into() -> anyhow::Result<()>
         ensure!(reply.starts_with("250 "), "{reply}");
         let arrived = arrived(&demo, number as u64 + 1)?;
         ensure!(arrived.contains(result), "{count}: {arrived}");
+    }
+    Ok(())
+}
+
+/// A host that hands messages on, and seals what it found.
+struct Sealer {
+    host: &'static str,
+    key: PathBuf,
+}
+
+impl Sealer {
+    /// With a key of its own, which DNS has the other half of.
+    fn new(host: &'static str, folder: &Path, dns: &Dns) -> anyhow::Result<Self> {
+        let rsa = openssl::rsa::Rsa::generate(2048)?;
+        let key = folder.join(format!("{host}.key"));
+        std::fs::write(&key, rsa.private_key_to_pem()?)?;
+        let public = base64::prelude::BASE64_STANDARD.encode(rsa.public_key_to_der()?);
+        dns.set(&format!("s1._domainkey.{host}"), &format!("v=DKIM1; k=rsa; p={public}"));
+        Ok(Self { host, key })
+    }
+
+    /// The message with one more set of ARC, by Python's dkim (RFC 8617 §5.1).
+    fn seal(&self, message: &[u8], status: &str) -> anyhow::Result<Vec<u8>> {
+        // Debian's own, for which Debian has the packages.
+        let mut command = tool("/usr/bin/python3", "python3-dkim python3-authres")?;
+        command.arg("-B").arg(here().join("clients/arc_sign.py")).arg(self.host);
+        command.arg(&self.key).arg(status).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("python")?;
+        child.stdin.take().context("no standard input")?.write_all(message)?;
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "{} does not seal", self.host);
+        Ok(output.stdout)
+    }
+}
+
+// RFC 8617 §4.4, §5.2: what hosts on the way say that they found, and whether they said it.
+#[test]
+fn a_chain_of_arc_is_checked_and_what_came_of_it_is_written_down() -> anyhow::Result<()> {
+    let dns = Dns::start(&[("x.example", "v=spf1 ip4:192.0.2.1 ~all")])?;
+    let folder = tempfile::tempdir()?;
+    let demo = demo(&folder.path().join("demo"), &dns, "")?;
+    let list = Sealer::new("lista.example", folder.path(), &dns)?;
+    let forwarder = Sealer::new("inoltro.example", folder.path(), &dns)?;
+    let message = format!(
+        "From: a@x.example\r\nTo: {MARIO}\r\nSubject: ciao\r\nMessage-ID: <arc@x.example>\r\n\
+         Date: Mon, 2 Mar 2026 09:00:00 +0100\r\n\r\nciao\r\n"
+    );
+    let once = list.seal(message.as_bytes(), "none")?;
+    let twice = forwarder.seal(&once, "pass")?;
+    let changed = |octets: &[u8], from: &str, to: &str| {
+        let text = String::from_utf8_lossy(octets);
+        assert!(text.contains(from), "no {from} in {text}");
+        text.replacen(from, to, 1).into_bytes()
+    };
+    for (number, (what, octets, result)) in [
+        ("no set", message.clone().into_bytes(), "none"),
+        ("one set", once.clone(), "pass"),
+        ("two sets", twice.clone(), "pass"),
+        ("another body", changed(&twice, "\r\n\r\nciao\r\n", "\r\n\r\naddio\r\n"), "fail"),
+        ("another subject", changed(&twice, "Subject: ciao", "Subject: addio"), "fail"),
+        (
+            "other results of the first",
+            changed(&twice, "i=1; lista.example; spf=pass", "i=1; lista.example; spf=fail"),
+            "fail",
+        ),
+        ("a set too few", changed(&twice, "ARC-Seal: i=1", "X-Seal: i=1"), "fail"),
+        ("a chain that had failed", forwarder.seal(&once, "fail")?, "fail"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reply = send(Smtp::connect_clear(demo.address("smtp")?)?, "a@x.example", &octets)?;
+        ensure!(reply.starts_with("250 "), "{what}: {reply}");
+        let arrived = arrived(&demo, number as u64 + 1)?;
+        let results = arrived.split("Authentication-Results: pec.alfa.example;").nth(1);
+        let (results, _) =
+            results.and_then(|rest| rest.split_once("\r\n")).context("no results")?;
+        let expected = format!("; arc={result}");
+        ensure!(results.contains(&expected), "{what}: no{expected} in {results}");
+        // The log record has the same.
+        let records = told(&demo, &["log", "find", "--message-id", "arc@x.example"])?;
+        let notes = records.last().context("no record")?["notes"].to_string();
+        ensure!(notes.contains(&format!("arc={result}")), "{what}: {notes}");
+    }
+    Ok(())
+}
+
+// PEC-PR-29: TLS is not asked of strangers; that it was not there is written down.
+#[test]
+fn whether_a_message_came_in_clear_is_in_its_log_record() -> anyhow::Result<()> {
+    let dns = Dns::start(&[])?;
+    let folder = tempfile::tempdir()?;
+    let demo = demo(&folder.path().join("demo"), &dns, "")?;
+    for (count, tls) in [(1, false), (2, true)] {
+        let mut smtp = Smtp::connect_clear(demo.address("smtp")?)?;
+        if tls {
+            smtp.hello()?;
+            smtp = smtp.start_tls(&demo.tls())?;
+        }
+        let message = format!(
+            "From: a@x.example\r\nTo: {MARIO}\r\nSubject: ciao\r\nMessage-ID: <{count}@x.example>\r\n\
+             Date: Mon, 2 Mar 2026 09:00:00 +0100\r\n\r\nciao\r\n"
+        );
+        let reply = send(smtp, "a@x.example", message.as_bytes())?;
+        ensure!(reply.starts_with("250 "), "{reply}");
+        arrived(&demo, count)?;
+        let id = format!("{count}@x.example");
+        let records = told(&demo, &["log", "find", "--message-id", &id])?;
+        let note = records.last().context("no record")?["notes"][0].to_string();
+        let clear = "\"came from 127.0.0.1 in clear\"";
+        let good = match tls {
+            true => note.starts_with("\"came from 127.0.0.1 with TLSv1_3 TLS13_"),
+            false => note == clear,
+        };
+        ensure!(good, "TLS {tls}: {note}");
     }
     Ok(())
 }

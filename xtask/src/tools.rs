@@ -81,7 +81,7 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// What a program needs and is no program: whether it is there, the package, and what it is for.
-const MODULES: [(&str, Tool); 4] = [
+const MODULES: [(&str, Tool); 5] = [
     (
         "python3 -m pip --version",
         Tool { program: "pip", package: "python3-pip", purpose: "fetches IMAPClient" },
@@ -92,7 +92,15 @@ const MODULES: [(&str, Tool); 4] = [
     ),
     (
         "test -d /usr/lib/python3/dist-packages/dkim",
-        Tool { program: "dkim", package: "python3-dkim", purpose: "verifies signatures of DKIM" },
+        Tool {
+            program: "dkim",
+            package: "python3-dkim",
+            purpose: "verifies signatures of DKIM, and seals by ARC",
+        },
+    ),
+    (
+        "test -e /usr/lib/python3/dist-packages/authres",
+        Tool { program: "authres", package: "python3-authres", purpose: "dkim seals with it" },
     ),
     (
         "test -d /usr/share/nodejs/nodemailer",
@@ -292,7 +300,7 @@ fn components() -> Result<()> {
 
 /// The mail servers that the tests speak with, which are unpacked and not installed.
 fn mail_servers() -> Result<String> {
-    let names: Vec<&str> = debian::SERVERS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = debian::SERVERS.iter().map(|server| server.name).collect();
     for name in &names {
         debian::unpacked(name).with_context(|| {
             format!("{name} is missing: connect to Debian's archive, or copy target/debian here")

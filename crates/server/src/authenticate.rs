@@ -15,8 +15,8 @@ use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
 use mail_auth::{
-    AuthenticatedMessage, AuthenticationResults, DkimOutput, DkimResult, DmarcOutput, DmarcResult,
-    MessageAuthenticator, SpfOutput, SpfResult,
+    ArcOutput, AuthenticatedMessage, AuthenticationResults, DkimOutput, DkimResult, DmarcOutput,
+    DmarcResult, MessageAuthenticator, SpfOutput, SpfResult,
 };
 use smtp::{Reply, Status};
 use tokio::sync::Semaphore;
@@ -127,6 +127,7 @@ async fn ask(
         true => format!("{results};\r\n\tdkim=none"),
         false => results.with_dkim_results(&dkim, parsed.from()).to_string(),
     };
+    let arc = in_three_words(arc);
     let rest = AuthenticationResults::new("").with_arc_result(&arc, origin.peer);
     let results = format!("{results}{}", rest.with_dmarc_result(&dmarc));
     // A signature says who wrote, and anybody can bring what was signed with another reverse-path.
@@ -135,6 +136,16 @@ async fn ask(
         false => &[],
     };
     Ok(Authenticated { results, vouched: is_vouched(&sender, &spf, signed) })
+}
+
+/// A chain holds, does not, or is not there (RFC 8617 §4.4); or a question had no answer.
+fn in_three_words(arc: ArcOutput<'_>) -> ArcOutput<'_> {
+    match arc.result().clone() {
+        DkimResult::Neutral(why) | DkimResult::PermError(why) => {
+            arc.with_result(DkimResult::Fail(why))
+        }
+        _ => arc,
+    }
 }
 
 /// Whether the domain of the reverse-path vouches for the message: by the host that brought it, or by
