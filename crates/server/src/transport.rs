@@ -71,7 +71,7 @@ use web::Web;
 pub(crate) use web::authorities;
 
 /// Messages that one connection carries before it makes room for another destination's.
-const MESSAGES_MAX: usize = 200;
+pub(crate) const MESSAGES_MAX: usize = 200;
 /// Addresses of a destination that a message is offered to in one attempt, at most: RFC 5321 §5.1 has
 /// a sender try at least two.
 const HOSTS_OFFERED_MAX: usize = 2;

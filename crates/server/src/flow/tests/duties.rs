@@ -16,6 +16,9 @@ use super::scene::{
 use crate::flow::dispatch::{Content, Relay, with_return_path};
 use crate::flow::{Task, deadlines};
 
+use super::smith::{Forge, moment};
+use super::world::{Fate, World, at};
+
 const NOBODY: &str = "nessuno@pec.beta.example";
 
 /// Everything that an exchange of Rossi's with three recipients left in mailboxes.
@@ -380,4 +383,44 @@ fn a_notice_that_panics_holds_up_no_other_and_is_given_at_the_next_look() {
         late.push(kinds.iter().filter(|kind| **kind == "preavviso-errore-consegna").count());
     }
     assert_eq!(late, [2, 3, 3]);
+}
+
+// PEC-BT-13 PEC-PR-29: between providers TLS is a must, and mail that came without is taken all the same;
+// that it did is written down, whoever it is from and whatever it is.
+#[test]
+fn what_came_in_clear_is_taken_and_its_log_record_says_so() {
+    for (tls, note) in [
+        (None, "came from 192.0.2.25 in clear"),
+        (
+            Some("TLSv1_3 TLS13_AES_256_GCM_SHA384"),
+            "came from 192.0.2.25 with TLSv1_3 TLS13_AES_256_GCM_SHA384",
+        ),
+    ] {
+        let mut world = World::new(at("2026-09-14T07:31:00Z"));
+        world.tls = tls;
+        let text = super::world::message("rossi@a", &["dora@g"], "Offerta");
+        world.submit("rossi@a", &["dora@g"], &text);
+        let mut sent = Vec::new();
+        world.run(&mut |passage| {
+            sent.push(passage.octets().to_vec());
+            Fate::Lost
+        });
+        let noted = |world: &World, event: &str| {
+            let log = world.hosts[0].log();
+            let mut of = log.iter().filter(|record| record.event == event);
+            of.any(|record| record.notes.iter().any(|said| said == note))
+        };
+        // Of a provider: a receipt for one of our users, and an envelope.
+        let receipt = Forge::gamma().receipt(&sent[0], |envelope, provider, _, fresh| {
+            let dora = address(&World::full("dora@g"));
+            pec::receipt::take_charge(envelope, &[dora], provider, moment(), fresh)
+        });
+        world.bring(0, "posta-certificata@g", &["ricevute@a"], &receipt).unwrap();
+        let envelope = Forge::gamma().envelope("dora@g", &["rossi@a"]);
+        world.bring(0, "dora@g", &["rossi@a"], &envelope).unwrap();
+        world.run(&mut |_| Fate::Lost);
+        for event in ["presa-in-carico", "posta-certificata"] {
+            assert!(noted(&world, event), "{note} of {event}: {:?}", world.hosts[0].log());
+        }
+    }
 }

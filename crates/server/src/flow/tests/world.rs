@@ -142,6 +142,8 @@ pub(super) struct World {
     pub(super) held: Vec<Passage>,
     /// What happened, a line each, since somebody looked.
     pub(super) events: Vec<String>,
+    /// With what TLS messages come to port 25; none: in clear.
+    pub(super) tls: Option<&'static str>,
 }
 
 pub(super) fn at(text: &str) -> Timestamp {
@@ -152,7 +154,7 @@ impl World {
     pub(super) fn new(now: Timestamp) -> Self {
         let clock = Clock::set(now);
         let hosts = [0, 1].map(|number| Host::new(number, &clock));
-        Self { hosts, clock, held: Vec::new(), events: Vec::new() }
+        Self { hosts, clock, held: Vec::new(), events: Vec::new(), tls: Some("TLSv1_3") }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -231,7 +233,7 @@ impl World {
                 hello: "mx.example.org".to_owned(),
                 peer: [192, 0, 2, 25].into(),
                 protocol: "ESMTPS",
-                tls: Some("TLSv1_3".to_owned()),
+                tls: self.tls.map(str::to_owned),
                 authenticate: None,
             },
         };

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use store::Timestamp;
 
 use super::*;
+use crate::transport::MESSAGES_MAX;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -60,6 +61,43 @@ fn an_answer_that_is_for_good_ends_all_that_waits_in_the_lane() {
     assert_eq!(waiting(&scene), 0);
     assert!(events(&scene).iter().all(|(event, _)| event == "errore-trasmissione"));
     assert_eq!(events(&scene).len(), 3);
+}
+
+/// A connection is used again and again, and then makes room for those of other destinations.
+#[test]
+fn a_connection_carries_one_message_after_another_up_to_its_bound() {
+    let (scene, host) = (Scene::new(), Host::start());
+    route(&scene, host.address);
+    // After a failure one connection, and no second, finds out whether the host is back.
+    queue(&scene, "m@pec.alfa.example");
+    host.next(Script { cut: Some(0), ..Script::default() });
+    pass(&scene);
+    assert_eq!((host.connections.load(Ordering::SeqCst), waiting(&scene)), (1, 1));
+    for n in 0..MESSAGES_MAX {
+        queue(&scene, &format!("m{n}@pec.alfa.example"));
+    }
+    send(&scene);
+    assert_eq!(host.connections.load(Ordering::SeqCst), 2);
+    assert_eq!(host.taken().len(), MESSAGES_MAX);
+    assert_eq!(waiting(&scene), 1, "one past the bound waits for a connection of its own");
+    send(&scene);
+    assert_eq!(host.connections.load(Ordering::SeqCst), 3);
+    assert_eq!((host.taken().len(), waiting(&scene)), (1, 0));
+    // A host that says how many it takes (RFC 9422 §4.1) is asked for no more.
+    for n in 0..4 {
+        queue(&scene, &format!("few{n}@pec.alfa.example"));
+    }
+    // As at first: both connections of a fresh lane fail, and one finds out.
+    scene.site.transport.forget();
+    host.next(Script { cut: Some(0), ..Script::default() });
+    host.next(Script { cut: Some(0), ..Script::default() });
+    pass(&scene);
+    assert_eq!((host.taken().len(), waiting(&scene)), (0, 4));
+    let before = host.connections.load(Ordering::SeqCst);
+    host.next(Script { offers: vec!["LIMITS MAILMAX=2"], ..Script::default() });
+    send(&scene);
+    assert_eq!((host.taken().len(), waiting(&scene)), (2, 2));
+    assert_eq!(host.connections.load(Ordering::SeqCst), before + 1);
 }
 
 // PEC-BT-14
