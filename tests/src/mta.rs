@@ -24,8 +24,7 @@ pub enum Kind {
     Postfix,
     /// Exim.
     Exim,
-    /// OpenSMTPD. Debian 12 builds it with an OpenSSL that it does not work with as a server: it
-    /// announces STARTTLS, and every handshake fails. As a client it speaks TLS.
+    /// OpenSMTPD.
     OpenSmtpd,
 }
 
@@ -41,12 +40,6 @@ impl Kind {
             Self::Exim => "exim",
             Self::OpenSmtpd => "opensmtpd",
         }
-    }
-
-    /// Whether a client comes to TLS with it.
-    #[must_use]
-    pub const fn serves_tls(self) -> bool {
-        !matches!(self, Self::OpenSmtpd)
     }
 
     /// Where its log is, in its folder.
@@ -131,6 +124,7 @@ pub struct Mta {
     kind: Kind,
     setting: Setting,
     folder: TempDir,
+    serves_tls: bool,
     running: Option<Child>,
 }
 
@@ -143,10 +137,12 @@ impl Mta {
     pub fn new(kind: Kind, setting: Setting) -> anyhow::Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "{} is started by root only", kind.name());
         let origin = debian::unpacked(kind.name())?;
+        // OpenSMTPD of Debian 12 announces STARTTLS, and fails.
+        let serves_tls = kind != Kind::OpenSmtpd || origin.is_newer;
         let folder = folder()?;
         let root = folder.path().join("root");
-        told(Command::new("cp").args(["--archive", "--link"]).arg(origin).arg(&root))?;
-        let mta = Self { kind, setting, folder, running: None };
+        told(Command::new("cp").args(["--archive", "--link"]).arg(origin.folder).arg(&root))?;
+        let mta = Self { kind, setting, folder, serves_tls, running: None };
         mta.furnish()?;
         Ok(mta)
     }
@@ -166,6 +162,12 @@ impl Mta {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether a client comes to TLS with it.
+    #[must_use]
+    pub fn serves_tls(&self) -> bool {
+        self.serves_tls
     }
 
     /// Where it listens.
@@ -350,6 +352,9 @@ impl Mta {
             }
             Kind::OpenSmtpd => {
                 self.folder("var/spool/smtpd", (0, 0), 0o711)?;
+                // It does not start without a file of authorities.
+                let text = fs::read_to_string(&certificate)?;
+                self.put("etc/ssl/certs/ca-certificates.crt", &text)?;
             }
         }
         Ok(())

@@ -190,7 +190,8 @@ fn certified_mail_passes_through_a_peer_and_keeps_its_octets(kind: Kind) -> anyh
     let to = [verdi, anna];
     let mut smtp = alfa_runs.submit_as(mario)?;
     let id = smtp.submit(mario, &to, &letter(mario, &to, ""))?;
-    if !kind.serves_tls() {
+    if !mta.serves_tls() {
+        scenarios::say("this machine has no OpenSMTPD that TLS works with: it must get nothing");
         // Between providers nothing travels in clear: it waits for a handshake that works.
         wire::until("a handshake that fails", || {
             let jobs = told(&alfa.data, &["queue", "list"])?;
@@ -267,7 +268,7 @@ fn an_ordinary_recipient_gets_the_envelope_octet_for_octet_by_route_and_by_mx(
     whom.sort_unstable();
     ensure!(whom == [by_mx, CLIENT], "{sent:?}");
     // Whose TLS does not work gets ordinary mail in clear, and the log says so (RFC 7435 §3).
-    let how = if kind.serves_tls() { "] with TLSv1_3 " } else { "] in clear" };
+    let how = if mta.serves_tls() { "] with TLSv1_3 " } else { "] in clear" };
     ensure!(sent.iter().all(|record| record.to_string().contains(how)), "{sent:?}");
     ensure!(mta.inbox()?.len() == 2 && dns.asked() > 0);
     Ok(())
@@ -330,4 +331,71 @@ fn what_a_peer_cannot_deliver_comes_back_as_a_report(kind: Kind) -> anyhow::Resu
         ensure!(report.contains(part), "no {part:?} in {report}");
     }
     Ok(())
+}
+
+/// What Postfix counted on each connection: of each command, those that it took.
+fn connections(log: &str) -> Vec<Vec<(&str, usize)>> {
+    let ended = log.lines().filter_map(|line| line.split_once(": disconnect from "));
+    let counts = ended.map(|(_, counts)| {
+        let counts = counts.split(' ').filter_map(|word| word.split_once('='));
+        counts.filter_map(|(verb, count)| Some((verb, count.parse().ok()?))).collect()
+    });
+    counts.collect()
+}
+
+// RFC 2920 §3.1, RFC 3030 §2, RFC 5321 §4.5.4.1
+#[test]
+fn messages_share_a_connection_and_use_what_the_host_offers_and_nothing_else() -> anyhow::Result<()>
+{
+    with(Kind::Postfix, |kind| {
+        const MESSAGES: usize = 8;
+        // It tells of commands that came before the answer to those before them.
+        let strict = "smtpd_data_restrictions = reject_unauth_pipelining\n";
+        let less = "smtpd_discard_ehlo_keywords = chunking, pipelining\n";
+        for (more, used, unused) in
+            [(strict.to_owned(), "bdat", "data"), (strict.to_owned() + less, "data", "bdat")]
+        {
+            let folder = tempfile::tempdir()?;
+            let more = Setting { more, ..setting(free_address(2525)?, &[]) };
+            let mut mta = Mta::new(kind, more)?;
+            let data = folder.path().join("demo");
+            let demo = demo(&data, &[("ordinary.example", mta.listen())], "")?;
+            // While the host is not there all of them gather.
+            let to = [CLIENT, "altro@ordinary.example"];
+            let mut smtp = demo.submit_as("mrossi")?;
+            for _ in 0..MESSAGES {
+                smtp.submit(MARIO, &to, &letter(MARIO, &to, ""))?;
+            }
+            wire::until("all of them in the queue", || {
+                let waiting = told(&data, &["queue", "list"])?;
+                Ok((waiting.len() == MESSAGES).then_some(()))
+            })?;
+            mta.start()?;
+            told(&data, &["queue", "retry"])?;
+            mta.wait_for(2 * MESSAGES)?;
+            demo.settle()?;
+            let counted = wire::until("the end of the connections", || {
+                let log = mta.log();
+                let all = connections(&log);
+                let of = |verb: &str| -> usize {
+                    all.iter().flatten().filter(|(name, _)| *name == verb).map(|(_, n)| n).sum()
+                };
+                let carried: Vec<usize> = all
+                    .iter()
+                    .filter_map(|one| one.iter().find(|(name, _)| *name == "mail"))
+                    .map(|(_, count)| *count)
+                    .collect();
+                let counted = [of("mail"), of("rcpt"), of(used), of(unused), of("starttls")];
+                Ok((counted[0] >= MESSAGES).then_some((counted, carried)))
+            })?;
+            let ([mail, rcpt, used, unused, tls], carried) = counted;
+            ensure!((mail, rcpt) == (MESSAGES, 2 * MESSAGES), "{}", mta.log());
+            ensure!((used, unused) == (MESSAGES, 0), "{}", mta.log());
+            ensure!(!mta.log().contains("improper command pipelining"), "{}", mta.log());
+            // TLS once for each connection, which carried several messages.
+            ensure!(tls == carried.len() && carried.len() < MESSAGES, "{carried:?}");
+            ensure!(carried.iter().any(|count| *count > 1), "{carried:?}");
+        }
+        Ok(())
+    })
 }

@@ -302,9 +302,12 @@ fn components() -> Result<()> {
 fn mail_servers() -> Result<String> {
     let names: Vec<&str> = debian::SERVERS.iter().map(|server| server.name).collect();
     for name in &names {
-        debian::unpacked(name).with_context(|| {
+        let unpacked = debian::unpacked(name).with_context(|| {
             format!("{name} is missing: connect to Debian's archive, or copy target/debian here")
         })?;
+        if let Some(why) = unpacked.why_not {
+            println!("    no newer {name}, so this Debian's: {why}");
+        }
     }
     Ok(names.join(", "))
 }
