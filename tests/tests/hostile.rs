@@ -397,6 +397,27 @@ fn commands_behind_starttls_are_not_obeyed() -> anyhow::Result<()> {
     a_good_message_is_all_that_arrives(&demo)
 }
 
+/// At a door, where MAIL may be said.
+fn at(demo: &Demo, door: &str) -> anyhow::Result<Smtp> {
+    let (service, starttls) = match door.split_once(", then STARTTLS") {
+        Some((service, _)) => (service, true),
+        None => (door, false),
+    };
+    if service == "submissions" {
+        return demo.submit_as(MARIO);
+    }
+    let mut smtp = Smtp::connect_clear(demo.address(service)?)?;
+    smtp.hello()?;
+    if starttls {
+        smtp = smtp.start_tls(&demo.tls())?;
+        smtp.hello()?;
+    }
+    if service == "submission" {
+        smtp.login(MARIO, scenarios::demo::PASSWORD)?;
+    }
+    Ok(smtp)
+}
+
 /// RFC 5321 §2.3.8: only CRLF ends a line, so only CRLF.CRLF ends a message; what could be read as
 /// a second one is not heard.
 #[test]
@@ -408,13 +429,19 @@ fn no_other_line_end_ends_a_message_or_begins_another() -> anyhow::Result<()> {
     let (_folder, demo) = demo()?;
     let smuggled = message(MARIO, &[ACCOUNTS[2]], "<contrabbando@cliente.example>", 10);
     let smuggled = String::from_utf8(smuggled)?;
-    let behind = format!(
-        "MAIL FROM:<{MARIO}>\r\nRCPT TO:<{}>\r\nDATA\r\n{smuggled}\r\n.\r\nQUIT\r\n",
-        ACCOUNTS[2]
-    );
     let text = String::from_utf8(message(MARIO, &[COMUNE], "<esca@cliente.example>", 10))?;
     let text = text.trim_end();
-    for starttls in [false, true] {
+    // On each door that takes mail, before TLS and inside it; one word after the other, and all in a row.
+    for (door, sender) in [
+        ("smtp", "x@altrove.example"),
+        ("smtp, then STARTTLS", "x@altrove.example"),
+        ("submissions", MARIO),
+        ("submission, then STARTTLS", MARIO),
+    ] {
+        let behind = format!(
+            "MAIL FROM:<{sender}>\r\nRCPT TO:<{}>\r\nDATA\r\n{smuggled}\r\n.\r\nQUIT\r\n",
+            ACCOUNTS[2]
+        );
         for (before, after, fault) in [
             ("\n", "\n", BARE_LF),
             ("\n", "\r\n", BARE_LF),
@@ -428,23 +455,30 @@ fn no_other_line_end_ends_a_message_or_begins_another() -> anyhow::Result<()> {
             ("\r\n", "\r\r\n", BARE_CR),
             ("\n\n", "\n\n", BARE_LF),
         ] {
-            let mut smtp = if starttls {
-                let mut smtp = Smtp::connect_clear(demo.address("submission")?)?;
-                smtp.hello()?;
-                let mut smtp = smtp.start_tls(&demo.tls())?;
-                smtp.hello()?;
-                smtp.login(MARIO, scenarios::demo::PASSWORD)?;
-                smtp
-            } else {
-                demo.submit_as(MARIO)?
-            };
-            smtp.command(&format!("MAIL FROM:<{MARIO}>"), "250")?;
-            smtp.command(&format!("RCPT TO:<{COMUNE}>"), "250")?;
-            smtp.command("DATA", "354")?;
-            smtp.wire.write(format!("{text}{before}.{after}{behind}").as_bytes())?;
-            hears(&mut smtp.wire, &[fault, CLOSING])
-                .with_context(|| format!("{before:?}.{after:?}"))?;
-            smtp.wire.closed()?;
+            for pipelined in [false, true] {
+                let mut smtp = at(&demo, door)?;
+                let envelope = [
+                    (format!("MAIL FROM:<{sender}>\r\n"), "250 2.1.0 Sender accepted"),
+                    (format!("RCPT TO:<{COMUNE}>\r\n"), "250 2.1.5 Recipient accepted"),
+                    ("DATA\r\n".to_owned(), "354 Send the message, end it with <CRLF>.<CRLF>"),
+                ];
+                let content = format!("{text}{before}.{after}{behind}");
+                let label = || format!("{door}, {before:?}.{after:?}, in a row: {pipelined}");
+                if pipelined {
+                    let all: String = envelope.iter().map(|(said, _)| said.as_str()).collect();
+                    smtp.wire.write((all + &content).as_bytes())?;
+                    let replies = envelope.each_ref().map(|(_, reply)| *reply);
+                    hears(&mut smtp.wire, &replies).with_context(label)?;
+                } else {
+                    for (said, reply) in &envelope {
+                        smtp.wire.write(said.as_bytes())?;
+                        hears(&mut smtp.wire, &[reply]).with_context(label)?;
+                    }
+                    smtp.wire.write(content.as_bytes())?;
+                }
+                hears(&mut smtp.wire, &[fault, CLOSING]).with_context(label)?;
+                smtp.wire.closed()?;
+            }
         }
     }
     // Among commands: one line, whatever is in it, and never two; before TLS and inside it.

@@ -74,14 +74,26 @@ fn a_chunk_is_as_long_as_it_says_and_holds_no_other_line_end() {
                     // In one chunk, and in two that part anywhere around the dot.
                     for first in [0, 18, 19, 20, 21, 22] {
                         let (head, tail) = content.split_at(first);
-                        let stream = format!(
-                            "{envelope}BDAT {}\r\n{head}BDAT {} LAST\r\n{tail}NOOP\r\n",
-                            head.len(),
-                            tail.len(),
-                        );
-                        let mut shell = shell(tls_started);
-                        stream.as_bytes().chunks(size).for_each(|segment| shell.feed(segment));
-                        let sent = shell.take_sent();
+                        let parts = [
+                            envelope.to_owned(),
+                            format!("BDAT {}\r\n{head}", head.len()),
+                            format!("BDAT {} LAST\r\n{tail}", tail.len()),
+                            "NOOP\r\n".to_owned(),
+                        ];
+                        let mut replies = Vec::new();
+                        // One after the other, and all in a row.
+                        for parts in [&parts[..], &[parts.concat()]] {
+                            let mut shell = shell(tls_started);
+                            for part in parts {
+                                let segments = part.as_bytes().chunks(size);
+                                segments.for_each(|segment| shell.feed(segment));
+                            }
+                            replies.push((shell.take_sent(), shell));
+                        }
+                        let (sent, shell) = replies.swap_remove(0);
+                        assert_eq!(sent, replies[0].0, "{label} after {first}");
+                        assert_eq!(shell.accepted, replies[0].1.accepted, "{label} after {first}");
+                        assert_eq!(shell.discards, replies[0].1.discards, "{label} after {first}");
                         let codes: Vec<_> = sent.lines().map(|line| &line[..9]).collect();
                         if (before, after) == ("\r\n", "\r\n") {
                             let contents: Vec<_> =
@@ -105,21 +117,36 @@ fn a_chunk_is_as_long_as_it_says_and_holds_no_other_line_end() {
     }
 }
 
+/// Fed in these parts, before TLS and inside it: one after the other, and all in a row.
+fn each_way(parts: &[&str], expect: impl Fn(Shell)) {
+    for tls_started in [false, true] {
+        for parts in [parts, &[&parts.concat()[..]]] {
+            let mut shell = shell(tls_started);
+            parts.iter().for_each(|part| shell.feed(part.as_bytes()));
+            expect(shell);
+        }
+    }
+}
+
 #[test]
 fn the_true_end_is_the_only_one() {
-    let mut shell = shell(false);
-    shell.feed(format!("{TRANSACTION}text\r\n.\r\n{HIDDEN}").as_bytes());
-    let contents: Vec<_> = shell.accepted.iter().map(|m| m.content.as_slice()).collect();
-    assert_eq!(contents, [b"text\r\n".as_slice(), b"smuggled\r\n"]);
+    each_way(&[TRANSACTION, "text\r\n.\r\n", HIDDEN], |shell| {
+        let contents: Vec<_> = shell.accepted.iter().map(|m| m.content.as_slice()).collect();
+        assert_eq!(contents, [b"text\r\n".as_slice(), b"smuggled\r\n"]);
+    });
 }
 
 #[test]
 fn no_command_is_split_at_another_line_end() {
     for end in ENDS.into_iter().filter(|end| !end.ends_with("\r\n")) {
-        let mut shell = shell(false);
-        shell.feed(format!("NOOP{end}MAIL FROM:<x@relay.example>\r\n").as_bytes());
-        let sent = shell.take_sent();
-        assert!(sent.starts_with("500 5.5.2 Bare "), "{end:?}: {sent}");
-        assert_eq!((sent.lines().count(), shell.asked.len()), (1, 0), "{end:?}: {sent}");
+        for command in ["NOOP", "RSET", "HELO x.example", "QUIT", "STARTTLS", "DATA", "BDAT 5"] {
+            let hidden = format!("{command}{end}MAIL FROM:<x@relay.example>");
+            each_way(&[&hidden, "\r\n", "NOOP\r\n"], |mut shell| {
+                let sent = shell.take_sent();
+                let bare = "500 5.5.2 Bare CR, LF or NUL in a command: end each line with CRLF";
+                assert_eq!(sent, format!("{bare}\r\n250 2.0.0 Done\r\n"), "{hidden:?}");
+                assert_eq!((shell.asked.len(), shell.closed), (0, false), "{hidden:?}");
+            });
+        }
     }
 }
