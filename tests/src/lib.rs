@@ -20,6 +20,7 @@ pub mod peers;
 pub mod postgres;
 pub mod process;
 pub mod receipts;
+pub mod scram;
 pub mod script;
 pub mod shelf;
 pub mod smtp;

@@ -1,11 +1,10 @@
 //! Who may send as whom: asked of the program from outside.
 
-use anyhow::{Context, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use anyhow::ensure;
 use scenarios::demo::PASSWORD;
 use scenarios::host::Host;
 use scenarios::process::{account, open_service_mailbox};
+use scenarios::scram::{self, Said};
 use scenarios::{Demo, Smtp};
 
 const MARIO: &str = "mario.rossi@pec.alfa.example";
@@ -55,42 +54,17 @@ fn nobody_writes_as_a_service_address_not_even_who_reads_it() -> anyhow::Result<
     Ok(())
 }
 
-/// RFC 5802 §3 with SHA-256 (RFC 7677), as a client does it: what it sends first and last, with this
-/// header of channel binding and these octets behind it.
+/// What AUTH is answered, with this header of channel binding and these octets behind it.
 fn scram(smtp: &mut Smtp, mechanism: &str, header: &str, bound: &[u8]) -> anyhow::Result<String> {
-    let hmac = |key: &[u8], text: &[u8]| -> anyhow::Result<Vec<u8>> {
-        let key = openssl::pkey::PKey::hmac(key)?;
-        let mut signer = openssl::sign::Signer::new(openssl::hash::MessageDigest::sha256(), &key)?;
-        Ok(signer.sign_oneshot_to_vec(text)?)
-    };
-    let first = "n=mrossi,r=fyko+d2lbbFgONRv9qkxdawL";
-    let said = STANDARD.encode(format!("{header}{first}"));
-    smtp.wire.write(format!("AUTH {mechanism} {said}\r\n").as_bytes())?;
-    let reply = smtp.reply()?;
-    let Some(challenge) = reply.strip_prefix("334 ") else { return Ok(reply) };
-    let challenge = String::from_utf8(STANDARD.decode(challenge)?)?;
-    let part = |name: &str| {
-        challenge.split(',').find_map(|part| part.strip_prefix(name)).context("a part is missing")
-    };
-    let (salt, rounds) = (STANDARD.decode(part("s=")?)?, part("i=")?.parse()?);
-    let mut salted = [0; 32];
-    let sha256 = openssl::hash::MessageDigest::sha256();
-    openssl::pkcs5::pbkdf2_hmac(PASSWORD.as_bytes(), &salt, rounds, sha256, &mut salted)?;
-    let binding = STANDARD.encode([header.as_bytes(), bound].concat());
-    let without_proof = format!("c={binding},r={}", part("r=")?);
-    let signed = format!("{first},{challenge},{without_proof}");
-    let key = hmac(&salted, b"Client Key")?;
-    let signature = hmac(&openssl::sha::sha256(&key), signed.as_bytes())?;
-    let proof: Vec<u8> = key.iter().zip(&signature).map(|(key, signed)| key ^ signed).collect();
-    let last = STANDARD.encode(format!("{without_proof},p={}", STANDARD.encode(proof)));
-    smtp.wire.write(format!("{last}\r\n").as_bytes())?;
-    let reply = smtp.reply()?;
-    let Some(end) = reply.strip_prefix("334 ") else { return Ok(reply) };
-    let server = hmac(&hmac(&salted, b"Server Key")?, signed.as_bytes())?;
-    let expected = format!("v={}", STANDARD.encode(server));
-    ensure!(STANDARD.decode(end)? == expected.as_bytes(), "the server does not know the password");
-    smtp.wire.write(b"\r\n")?;
-    smtp.reply()
+    let mut begin = format!("AUTH {mechanism} ");
+    scram::sign_in(("mrossi", PASSWORD), header, bound, |text| {
+        smtp.wire.write(format!("{}{text}\r\n", std::mem::take(&mut begin)).as_bytes())?;
+        let reply = smtp.reply()?;
+        Ok(match reply.strip_prefix("334 ") {
+            Some(challenge) => Said::Challenge(challenge.to_owned()),
+            None => Said::End(reply),
+        })
+    })
 }
 
 // RFC 5802 §6, RFC 9266: who sits in the middle of two TLS connections cannot pass the proof on, nor

@@ -287,4 +287,12 @@ mod tests {
         // It is over: nothing is read as if it were in clear.
         assert_eq!(connection.read().await.unwrap_err().kind(), io::ErrorKind::NotConnected);
     }
+
+    #[tokio::test]
+    async fn small_answers_leave_at_once() {
+        let (connection, client) = two_ends(Waits { handshake: LONG, write: LONG }).await;
+        assert!(!client.nodelay().unwrap(), "the system's own choice is another");
+        let Stream::Clear(socket) = &connection.stream else { panic!("no connection in clear") };
+        assert!(socket.nodelay().unwrap());
+    }
 }
