@@ -21,7 +21,6 @@ mod archive;
 mod archiver;
 mod backup;
 mod check;
-mod codec;
 mod compact;
 mod copies;
 mod disk;

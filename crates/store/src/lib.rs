@@ -13,6 +13,7 @@ pub mod shared;
 
 mod account;
 mod annotation;
+mod codec;
 mod error;
 mod flags;
 mod log;

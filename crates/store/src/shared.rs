@@ -22,6 +22,7 @@
 
 mod accounts;
 mod annotations;
+mod chunks;
 mod connection;
 mod filling;
 mod hold;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod shared {
+    pub(super) mod chunks;
     pub(super) mod contract;
     pub(super) mod filling;
     pub(super) mod nodes;
@@ -78,6 +79,16 @@ fn service_objects(options: &Options) -> usize {
         Place::Bucket(bucket) => walk(&service().folder().join(&bucket.prefix)),
         Place::Folder(folder) => walk(folder),
     }
+}
+
+/// Octets that nothing makes smaller, the same each time.
+fn noise(octets: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..octets).map(|_| next()).collect()
 }
 
 fn open(options: &Options) -> SharedStore {

@@ -16,7 +16,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::codec::{self, Codec};
 use super::disk::{Disk, Real};
 use super::hold::Leases;
 use super::keys::Keys;
@@ -26,6 +25,7 @@ use super::record::{self, Crcs};
 use super::segments::{self, Bytes, Place, Record, Whole};
 use super::spool::{EmbeddedSpooled, Spools};
 use super::{backup, list, pieces};
+use crate::codec::{self, Codec};
 use crate::rules::clip;
 use crate::{BlobId, Octets, Spooled as _, StoreError};
 

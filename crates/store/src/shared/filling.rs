@@ -144,13 +144,13 @@ fn move_portion(
     let lengths: Vec<i64> = kept.iter().map(|kept| kept.octets.cast_signed()).collect();
     let objects: Vec<&str> = kept.iter().map(|kept| &*kept.object).collect();
     let starts: Vec<i64> = kept.iter().map(|kept| kept.start.cast_signed()).collect();
-    let crcs: Vec<&[u8]> = kept.iter().map(|kept| &*kept.crcs).collect();
+    let chunks: Vec<&[u8]> = kept.iter().map(|kept| &*kept.chunks).collect();
     // What refers to them is counted at the end.
-    let insert = "INSERT INTO blobs (id, octets, refs, object, start, crcs)
-                  SELECT id, octets, 0, object, start, crcs
+    let insert = "INSERT INTO blobs (id, octets, refs, object, start, chunks)
+                  SELECT id, octets, 0, object, start, chunks
                   FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[])
-                      AS new (id, octets, object, start, crcs)";
-    pool.with(|db| db.execute(insert, &[&ids, &lengths, &objects, &starts, &crcs]).map(drop))
+                      AS new (id, octets, object, start, chunks)";
+    pool.with(|db| db.execute(insert, &[&ids, &lengths, &objects, &starts, &chunks]).map(drop))
 }
 
 /// Moves all but octets, in the transaction that is open.

@@ -1,8 +1,7 @@
 //! Octets on their way in and out, whatever they lie on.
 //!
 //! They are on their medium, and stay there through a loss of power, before the transaction that
-//! names them begins. What no transaction came to name is swept away later. Each 64 KiB have a
-//! checksum, which is in the database: what is read is held against it.
+//! names them begins. What no transaction came to name is swept away later. How they lie there is told in `chunks.rs`.
 
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
@@ -11,12 +10,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::chunks::{self, CHUNK_OCTETS, Chunk, damaged};
 use super::connection::{Db, get, number};
 use crate::rules::clip;
 use crate::{BlobId, Octets, Spool, Spooled, StoreError};
 
-/// Octets that share a checksum.
-const CHUNK_OCTETS: u64 = 64 * 1024;
 /// A spool keeps this much in memory: most messages never see a file.
 const MEMORY_OCTETS_MAX: usize = 256 * 1024;
 /// Octets in memory on their way to the medium: two of the largest messages, or thousands of small
@@ -92,19 +90,14 @@ pub(super) struct Kept {
     pub(super) octets: u64,
     pub(super) object: String,
     pub(super) start: u64,
-    pub(super) crcs: Vec<u8>,
+    /// What the database is to know of its chunks.
+    pub(super) chunks: Vec<u8>,
 }
 
 /// What was kept, as it is read.
 pub(super) fn read_back(medium: &dyn Medium, kept: &Kept) -> Result<Vec<u8>, StoreError> {
-    if kept.octets == 0 {
-        return Ok(Vec::new());
-    }
-    medium.read(&kept.object, kept.start..kept.start + kept.octets)
-}
-
-fn crcs(octets: &[u8]) -> Vec<u8> {
-    octets.chunks(CHUNK_OCTETS as usize).flat_map(|c| crc32c::crc32c(c).to_le_bytes()).collect()
+    let at = Place { object: kept.object.clone(), start: kept.start };
+    read(medium, located(at, kept.octets, &kept.chunks, 0..kept.octets)?)
 }
 
 /// Octets in memory; nothing where they are stored already.
@@ -133,12 +126,14 @@ pub(super) fn keep(
     numbers: &[u64],
     octets: Vec<Arc<[u8]>>,
 ) -> Result<Vec<Kept>, StoreError> {
-    let described: Vec<_> =
-        octets.iter().map(|one| (one.len() as u64, crcs(one))).zip(numbers).collect();
-    let places = medium.put(octets)?;
-    let kept = described.into_iter().zip(places).map(|(((octets, crcs), number), place)| {
+    let lengths: Vec<u64> = octets.iter().map(|one| one.len() as u64).collect();
+    let shrunk = octets.into_iter().map(chunks::shrink).collect::<Result<Vec<_>, _>>()?;
+    let (stored, tables): (Vec<_>, Vec<_>) = shrunk.into_iter().unzip();
+    let places = medium.put(stored)?;
+    let described = numbers.iter().zip(lengths).zip(tables);
+    let kept = described.zip(places).map(|(((number, octets), chunks), place)| {
         let Place { object, start } = place;
-        Kept { blob: BlobId(*number), octets, object, start, crcs }
+        Kept { blob: BlobId(*number), octets, object, start, chunks }
     });
     Ok(kept.collect())
 }
@@ -149,16 +144,16 @@ pub(super) fn octets(db: &Db, blob: BlobId) -> Result<u64, StoreError> {
     row.map_or(Err(StoreError::NoSuchMessage), |row| number(&row, 0))
 }
 
-/// Where octets `start..end` of a blob are: whole chunks of them, with their checksums.
+/// Where some octets of a blob are: whole chunks of them.
 pub(super) struct Located {
     object: String,
-    /// Where in the blob the first chunk begins.
-    first: u64,
-    /// In the object.
-    chunks: Range<u64>,
-    crcs: Vec<u8>,
-    /// In those chunks.
-    range: Range<usize>,
+    /// Where in the object the first chunk begins.
+    at: u64,
+    chunks: Vec<Chunk>,
+    /// Which octets of the blob those chunks are.
+    covered: Range<u64>,
+    /// Which of them are asked for.
+    wanted: Range<u64>,
 }
 
 impl Located {
@@ -168,69 +163,63 @@ impl Located {
 
     /// About how many octets of memory it takes.
     pub(super) fn weight(&self) -> usize {
-        self.object.len() + self.crcs.len()
+        self.object.len() + size_of_val(&*self.chunks)
     }
 
     /// Octets `start..end` of the blob, as far as they are among these.
     pub(super) fn part(&self, start: u64, end: u64) -> Result<Self, StoreError> {
-        let (from, until) =
-            (self.first + self.range.start as u64, self.first + self.range.end as u64);
-        let start = start.clamp(from, until);
-        let end = end.clamp(start, until);
-        let first = start / CHUNK_OCTETS * CHUNK_OCTETS;
-        let length = self.chunks.end - self.chunks.start;
-        let skipped = first - self.first;
-        let last = end.next_multiple_of(CHUNK_OCTETS).min(self.first + length).max(first);
-        let crc = |octets: u64| octets.div_ceil(CHUNK_OCTETS) as usize * 4;
-        let crcs = self.crcs.get(crc(skipped)..crc(last - self.first)).ok_or_else(damaged)?;
-        Ok(Self {
-            object: self.object.clone(),
-            first,
-            chunks: self.chunks.start + skipped..self.chunks.start + (last - self.first),
-            crcs: crcs.to_vec(),
-            range: (start - first) as usize..(end - first) as usize,
-        })
+        let start = start.clamp(self.wanted.start, self.wanted.end);
+        let wanted = start..end.clamp(start, self.wanted.end);
+        let covered = cover(&wanted, self.covered.end);
+        let number = |octets: u64| ((octets - self.covered.start).div_ceil(CHUNK_OCTETS)) as usize;
+        let (from, until) = (number(covered.start), number(covered.end));
+        let (before, chunks) = match (self.chunks.get(..from), self.chunks.get(from..until)) {
+            (Some(before), Some(chunks)) => (before, chunks.to_vec()),
+            _ => return Err(damaged()),
+        };
+        let at = self.at + chunks::stored(before);
+        Ok(Self { object: self.object.clone(), at, chunks, covered, wanted })
     }
 }
 
+/// The whole chunks that have these octets, of a blob or a part of one that ends at `end`.
+fn cover(wanted: &Range<u64>, end: u64) -> Range<u64> {
+    let first = wanted.start / CHUNK_OCTETS * CHUNK_OCTETS;
+    first..wanted.end.next_multiple_of(CHUNK_OCTETS).min(end).max(first)
+}
+
+/// Where these octets are, of `octets` that begin at a place.
+fn located(
+    place: Place,
+    octets: u64,
+    table: &[u8],
+    wanted: Range<u64>,
+) -> Result<Located, StoreError> {
+    let covered = cover(&wanted, octets);
+    let which = covered.start / CHUNK_OCTETS..covered.end.div_ceil(CHUNK_OCTETS);
+    let (skipped, chunks) = chunks::known(octets, table, which)?;
+    Ok(Located { object: place.object, at: place.start + skipped, chunks, covered, wanted })
+}
+
 pub(super) fn locate(db: &Db, blob: BlobId, start: u64, end: u64) -> Result<Located, StoreError> {
-    let find = "SELECT octets, object, start, crcs FROM blobs WHERE id = $1";
+    let find = "SELECT octets, object, start, chunks FROM blobs WHERE id = $1";
     let row = db.first(find, &[&blob.0.cast_signed()])?.ok_or(StoreError::NoSuchMessage)?;
     let octets = number(&row, 0)?;
-    let range = clip(start, end, octets);
-    let first = range.start / CHUNK_OCTETS;
-    let last = range.end.div_ceil(CHUNK_OCTETS).max(first);
-    let (from, until) = (first * CHUNK_OCTETS, (last * CHUNK_OCTETS).min(octets));
-    let until = until.max(from);
-    let crcs: &[u8] = get(&row, 3)?;
-    let crcs = crcs.get(first as usize * 4..last as usize * 4).ok_or_else(damaged)?;
-    let at = number(&row, 2)?;
-    Ok(Located {
-        object: get(&row, 1)?,
-        first: from,
-        chunks: at + from..at + until,
-        crcs: crcs.to_vec(),
-        range: (range.start - from) as usize..(range.end - from) as usize,
-    })
+    let place = Place { object: get(&row, 1)?, start: number(&row, 2)? };
+    located(place, octets, get(&row, 3)?, clip(start, end, octets))
 }
 
 /// Reads what was located, and checks it.
 pub(super) fn read(medium: &dyn Medium, located: Located) -> Result<Vec<u8>, StoreError> {
-    let Located { object, chunks, crcs: expected, range, .. } = located;
-    if range.is_empty() {
+    let Located { object, at, chunks, covered, wanted } = located;
+    if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let mut octets = medium.read(&object, chunks)?;
-    if crcs(&octets) != expected {
-        return Err(damaged());
-    }
-    octets.truncate(range.end);
-    octets.drain(..range.start);
+    let stored = medium.read(&object, at..at + chunks::stored(&chunks))?;
+    let mut octets = chunks::expand(&chunks, &stored, covered.end - covered.start)?;
+    octets.truncate((wanted.end - covered.start) as usize);
+    octets.drain(..(wanted.start - covered.start) as usize);
     Ok(octets)
-}
-
-fn damaged() -> StoreError {
-    StoreError::Medium("stored octets do not have their checksum".into())
 }
 
 /// Room for octets in memory.

@@ -7,8 +7,10 @@
 use super::connection::{Db, get};
 use crate::StoreError;
 
-/// The version of the tables. A store of another one is refused.
-pub(super) const FORMAT: i64 = 1;
+/// The version of the tables. A store of a later one is refused.
+pub(super) const FORMAT: i64 = 2;
+/// The one before, which a start brings up to date: it knew a checksum of each chunk and no more.
+const FORMAT_1: i64 = 1;
 /// That of tables that are being filled from another store: no node opens them.
 const FILLING: i64 = 0;
 
@@ -66,10 +68,10 @@ CREATE TABLE expunged (
     PRIMARY KEY (mailbox, mod_seq, first));
 
 -- What messages, jobs and the quarantine refer to: each reference counts once in `refs`. The octets
--- are at `start` of `object`; `crcs` holds a CRC-32C for each 64 KiB of them.
+-- are at `start` of `object`; `chunks` says how each 64 KiB of them lie there (`chunks.rs`).
 CREATE TABLE blobs (
     id BIGINT PRIMARY KEY, octets BIGINT NOT NULL, refs BIGINT NOT NULL,
-    object TEXT COLLATE \"C\" NOT NULL, start BIGINT NOT NULL, crcs BYTEA NOT NULL);
+    object TEXT COLLATE \"C\" NOT NULL, start BIGINT NOT NULL, chunks BYTEA NOT NULL);
 CREATE INDEX blobs_object ON blobs (object);
 -- Objects in which a blob died, and when.
 CREATE TABLE garbage (object TEXT COLLATE \"C\" PRIMARY KEY, since TIMESTAMPTZ NOT NULL);
@@ -139,12 +141,24 @@ CREATE INDEX seals_first ON seals (first);
 CREATE INDEX seals_unstamped ON seals (number) WHERE stamp IS NULL;
 ";
 
-/// Makes the tables where there are none, and looks at their version where there are. The store's name.
+/// Makes the tables where there are none, and brings them up to date where there are. The store's name.
 pub(super) fn make(db: &Db, schema: &str) -> Result<String, StoreError> {
-    locked(db, || match look(db, schema)? {
-        Some(name) => Ok(name),
-        None => create(db, schema, FORMAT),
+    locked(db, || {
+        let Some(name) = look(db, schema)? else { return create(db, schema, FORMAT) };
+        upgrade(db, schema)?;
+        db.execute("UPDATE format SET version = $1 WHERE version = $2", &[&FORMAT, &FORMAT_1])?;
+        Ok(name)
     })
+}
+
+/// The columns of tables of format 1 get the names of today. What they hold is read in either form.
+fn upgrade(db: &Db, schema: &str) -> Result<(), StoreError> {
+    let old = "SELECT 1 FROM information_schema.columns
+               WHERE table_schema = $1 AND table_name = 'blobs' AND column_name = 'crcs'";
+    match db.first(old, &[&schema])? {
+        Some(_) => db.batch("ALTER TABLE blobs RENAME COLUMN crcs TO chunks"),
+        None => Ok(()),
+    }
 }
 
 /// Makes the tables of a store that no node opens before it is [`filled`]; or finds those that were made so.
@@ -154,7 +168,10 @@ pub(super) fn begin_filling(db: &Db, schema: &str) -> Result<String, StoreError>
             return create(db, schema, FILLING);
         }
         match db.first("SELECT store FROM format WHERE version = $1", &[&FILLING])? {
-            Some(row) => get(&row, 0),
+            Some(row) => {
+                upgrade(db, schema)?;
+                get(&row, 0)
+            }
             None => Err(StoreError::Medium(format!("there is a store in {schema} already"))),
         }
     })
@@ -198,15 +215,16 @@ pub(super) fn look(db: &Db, schema: &str) -> Result<Option<String>, StoreError> 
     let row = db.first("SELECT version FROM format", &[])?;
     let version = row.map(|row| get::<i64>(&row, 0)).transpose()?;
     match version {
-        Some(FORMAT) => {
+        Some(FORMAT | FORMAT_1) => {
             db.first("SELECT store FROM format", &[])?.map(|row| get(&row, 0)).transpose()
         }
         Some(FILLING) => Err(StoreError::Medium(format!(
             "what is in {schema} was begun by `store migrate`, which has not ended: run that again"
         ))),
-        _ => Err(StoreError::Medium(format!(
-            "the tables in {schema} have format {version:?}, this program knows {FORMAT}"
+        Some(version) => Err(StoreError::Medium(format!(
+            "the tables in {schema} have format {version}, this program knows {FORMAT}"
         ))),
+        None => Err(StoreError::Medium(format!("the tables in {schema} do not tell their format"))),
     }
 }
 

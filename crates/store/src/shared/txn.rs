@@ -105,7 +105,7 @@ impl Txn<'_> {
 }
 
 fn insert(db: &Db, new: &Kept, refs: i64) -> Result<(), StoreError> {
-    let insert = "INSERT INTO blobs (id, octets, refs, object, start, crcs)
+    let insert = "INSERT INTO blobs (id, octets, refs, object, start, chunks)
                   VALUES ($1, $2, $3, $4, $5, $6)";
     db.execute(
         insert,
@@ -115,7 +115,7 @@ fn insert(db: &Db, new: &Kept, refs: i64) -> Result<(), StoreError> {
             &refs,
             &new.object,
             &new.start.cast_signed(),
-            &new.crcs,
+            &new.chunks,
         ],
     )?;
     Ok(())

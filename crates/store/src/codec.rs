@@ -2,7 +2,7 @@
 //!
 //! The dictionary has what receipts and envelopes have in common: header fields, sentences, the
 //! beginning of their XML. It is part of the program and has a number, which is in the index beside
-//! each piece: a later one gets another number, and this one stays as long as there are stores. How
+//! each piece of an embedded store and each chunk of a shared one: a later one gets another number, and this one stays as long as there are stores. How
 //! it was made is told in `dictionary/README.md`.
 
 use std::borrow::Cow;
@@ -28,7 +28,7 @@ static DECODER_1: LazyLock<DecoderDictionary<'static>> =
 
 /// What was done to a piece. The numbers are in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Codec {
+pub(crate) enum Codec {
     /// Nothing.
     Plain,
     /// A frame of zstd.
@@ -38,7 +38,7 @@ pub(super) enum Codec {
 }
 
 impl Codec {
-    pub(super) const fn number(self) -> u8 {
+    pub(crate) const fn number(self) -> u8 {
         match self {
             Self::Plain => 0,
             Self::Zstd => 1,
@@ -46,7 +46,7 @@ impl Codec {
         }
     }
 
-    pub(super) const fn of_number(number: u8) -> Option<Self> {
+    pub(crate) const fn of_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Plain),
             1 => Some(Self::Zstd),
@@ -84,7 +84,7 @@ impl<T> Pool<T> {
 }
 
 /// Makes a piece smaller, if that is worth it.
-pub(super) fn shrink(piece: &[u8]) -> Result<(Codec, Cow<'_, [u8]>), StoreError> {
+pub(crate) fn shrink(piece: &[u8]) -> Result<(Codec, Cow<'_, [u8]>), StoreError> {
     static PLAIN: Pool<Compressor<'static>> = Pool::new();
     static WITH_1: Pool<Compressor<'static>> = Pool::new();
     let (codec, small) = if piece.len() <= DICTIONARY_FOR_OCTETS_MAX {
@@ -102,7 +102,7 @@ pub(super) fn shrink(piece: &[u8]) -> Result<(Codec, Cow<'_, [u8]>), StoreError>
 }
 
 /// What `stored` was before it was shrunk: so many octets, or it is damaged.
-pub(super) fn expand(codec: Codec, stored: Vec<u8>, octets: u64) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn expand(codec: Codec, stored: Vec<u8>, octets: u64) -> Result<Vec<u8>, StoreError> {
     static PLAIN: Pool<Decompressor<'static>> = Pool::new();
     static WITH_1: Pool<Decompressor<'static>> = Pool::new();
     let damaged = || StoreError::Medium("a stored piece cannot be expanded".into());
