@@ -28,8 +28,8 @@ fn main() -> anyhow::Result<()> {
         acknowledged.push(began.elapsed());
         let (in_sight, count) = std::thread::scope(|scope| {
             let envelope =
-                scope.spawn(|| until_exists(&mut recipient, round + 1).map(|()| began.elapsed()));
-            let receipts = until_exists(&mut sender, 2 * (round + 1)).map(|()| began.elapsed());
+                scope.spawn(|| recipient.until_exists(round + 1).map(|()| began.elapsed()));
+            let receipts = sender.until_exists(2 * (round + 1)).map(|()| began.elapsed());
             (envelope.join(), receipts)
         });
         delivered.push(in_sight.map_err(|_| anyhow::anyhow!("a client panicked"))??);
@@ -45,21 +45,8 @@ fn main() -> anyhow::Result<()> {
 fn idling(demo: &Demo, login: &str) -> anyhow::Result<Imap> {
     let mut imap = demo.imap_as(login)?;
     imap.ok("SELECT INBOX")?;
-    imap.wire.write(b"i IDLE\r\n")?;
-    imap.response()?;
+    imap.begin_idle()?;
     Ok(imap)
-}
-
-fn until_exists(imap: &mut Imap, count: usize) -> anyhow::Result<()> {
-    loop {
-        let response = String::from_utf8(imap.response()?)?;
-        let mut words = response.split(' ').skip(1);
-        if let (Some(number), Some("EXISTS")) = (words.next(), words.next())
-            && number.parse::<usize>()? >= count
-        {
-            return Ok(());
-        }
-    }
 }
 
 fn tell(what: &str, times: Vec<Duration>) {

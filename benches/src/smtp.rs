@@ -173,13 +173,23 @@ impl Bodies {
 ///
 /// When it is refused.
 pub fn send(smtp: &mut Smtp, from: &str, to: &str, message: &[u8]) -> anyhow::Result<()> {
+    begin(smtp, from, to)?;
+    smtp.wire.write(message)?;
+    smtp.expect("250")?;
+    Ok(())
+}
+
+/// A transaction up to its data.
+///
+/// # Errors
+///
+/// When it is refused.
+pub fn begin(smtp: &mut Smtp, from: &str, to: &str) -> anyhow::Result<()> {
     let commands = format!("MAIL FROM:<{from}>\r\nRCPT TO:<{to}>\r\nDATA\r\n");
     smtp.wire.write(commands.as_bytes())?;
     for code in ["250", "250", "354"] {
         smtp.expect(code)?;
     }
-    smtp.wire.write(message)?;
-    smtp.expect("250")?;
     Ok(())
 }
 

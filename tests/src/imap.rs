@@ -106,6 +106,23 @@ impl Imap {
         Ok(())
     }
 
+    /// Reads what comes to an idling client until it says that there are so many messages.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come in time.
+    pub fn until_exists(&mut self, count: usize) -> anyhow::Result<()> {
+        loop {
+            let response = String::from_utf8(self.response()?)?;
+            let mut words = response.split(' ').skip(1);
+            if let (Some(number), Some("EXISTS")) = (words.next(), words.next())
+                && number.parse::<usize>()? >= count
+            {
+                return Ok(());
+            }
+        }
+    }
+
     /// DONE, and what comes up to its answer is dropped.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ use super::client::Client;
 use super::corpus;
 use super::figures::{Better, Figures, millis, percentile, tell};
 use super::party::{Kind, Party, user};
+use crate::smtp::Bodies;
+use crate::smtp::delivery::Receipts;
 
 const MAILBOX: &str = "INBOX";
 /// What a certified message brings to its sender: acceptance and delivery.
@@ -18,14 +20,25 @@ const RECEIPTS: usize = 2;
 
 pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let messages = bench.size(20, 300);
-    let (mut appended, mut delivered): (Figures, Figures) = Default::default();
+    let (mut appended, mut delivered, mut submitted): (Figures, Figures, Figures) =
+        Default::default();
     for party in &mut bench.parties {
         // Dovecot gathers what comes for half a second before it tells: fewer are enough.
         let messages = if party.kind == Kind::Ceralacca { messages } else { messages.min(60) };
         appended.push((party.kind, by_append(party, messages)?));
-        delivered.push((party.kind, by_delivery(party, messages)?));
+        let by_smtp = by_smtp(party, messages)?;
+        let by_host = match party.kind {
+            Kind::Ceralacca => by_host(messages)?,
+            _ => by_smtp.clone(),
+        };
+        delivered.push((party.kind, by_host));
+        submitted.push((party.kind, by_smtp));
     }
-    for (what, figures) in [("APPEND to EXISTS", &appended), ("delivery to EXISTS", &delivered)] {
+    for (what, figures) in [
+        ("APPEND to EXISTS", &appended),
+        ("delivery by another host to EXISTS", &delivered),
+        ("submission to EXISTS of its receipt", &submitted),
+    ] {
         tell(&format!("{what}, median"), "ms", Better::Less, figures);
         let worst = |(kind, times): &(_, Vec<f64>)| Some((*kind, vec![percentile(times, 99)?]));
         let worst: Figures = figures.iter().filter_map(worst).collect();
@@ -55,9 +68,16 @@ fn by_append(party: &mut Party, messages: usize) -> anyhow::Result<Vec<f64>> {
     Ok(times)
 }
 
+/// To ours by another provider: receipts that it signed, verified and delivered here.
+fn by_host(messages: usize) -> anyhow::Result<Vec<f64>> {
+    let bodies = Bodies::random(messages * 30_000)?;
+    let told = Receipts::sign(&bodies, messages)?.until_told()?;
+    Ok(told.into_iter().map(millis).collect())
+}
+
 /// By SMTP: to Dovecot with LMTP; to ours as certified mail, whose acceptance receipt, signed, is what the sender waits
 /// for.
-fn by_delivery(party: &mut Party, messages: usize) -> anyhow::Result<Vec<f64>> {
+fn by_smtp(party: &mut Party, messages: usize) -> anyhow::Result<Vec<f64>> {
     let mut idling = party.enter(0)?;
     idling.ok(&format!("SELECT {MAILBOX}"))?;
     let mut smtp = match (party.demo(), party.lmtp()) {

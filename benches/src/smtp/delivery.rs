@@ -6,6 +6,7 @@
 //! that the program that is shipped does all of its work but signing. Postfix takes messages of the same
 //! size and hands them to Dovecot.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -23,7 +24,7 @@ use store::Timestamp;
 use tempfile::TempDir;
 
 use super::submission::{CONNECTIONS, one_to_postfix};
-use super::{Bodies, Mailboxes, OCTETS, Until, clients, folder, load, postfix, rate, send};
+use super::{Bodies, Mailboxes, OCTETS, Until, begin, clients, folder, load, postfix, rate, send};
 
 const MARIO: &str = "mario@pec.alfa.example";
 const VERDI: &str = "verdi@pec.beta.example";
@@ -102,11 +103,7 @@ impl Receipts {
     /// When one is refused or does not arrive.
     pub fn ours(&self) -> anyhow::Result<f64> {
         let folder = folder()?;
-        let alfa = Made::new(folder.path(), "alfa", &["mario"])?;
-        alfa.meet(&self.beta)?;
-        let runs = Demo::serve(&alfa.data)?;
-        let mut imap = Imap::connect(runs.address("imaps")?, &runs.tls())?;
-        imap.login(MARIO, PASSWORD)?;
+        let (runs, mut imap) = self.receiver(folder.path())?;
         let mut clients = clients(runs.address("smtp")?, &runs.tls(), CONNECTIONS)?;
         let began = Instant::now();
         load(&mut clients, Until::Count(self.all.len()), |smtp, number| {
@@ -116,6 +113,40 @@ impl Receipts {
             wire::pause();
         }
         Ok(rate(self.all.len(), began.elapsed()))
+    }
+
+    /// Ours, one after the other: from the last octet of each to the EXISTS that an idling client reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`ours`](Self::ours).
+    pub fn until_told(&self) -> anyhow::Result<Vec<Duration>> {
+        let folder = folder()?;
+        let (runs, mut imap) = self.receiver(folder.path())?;
+        imap.ok("SELECT INBOX")?;
+        imap.begin_idle()?;
+        let mut clients = clients(runs.address("smtp")?, &runs.tls(), 1)?;
+        let smtp = clients.first_mut().context("no client")?;
+        let mut times = Vec::with_capacity(self.all.len());
+        for (number, receipt) in self.all.iter().enumerate() {
+            begin(smtp, AUTHOR, MARIO)?;
+            smtp.wire.write(receipt)?;
+            let began = Instant::now();
+            imap.until_exists(number + 1)?;
+            times.push(began.elapsed());
+            smtp.expect("250")?;
+        }
+        Ok(times)
+    }
+
+    /// The provider that receives them, and a client of the one they are for.
+    fn receiver(&self, folder: &Path) -> anyhow::Result<(Demo, Imap)> {
+        let alfa = Made::new(folder, "alfa", &["mario"])?;
+        alfa.meet(&self.beta)?;
+        let runs = Demo::serve(&alfa.data)?;
+        let mut imap = Imap::connect(runs.address("imaps")?, &runs.tls())?;
+        imap.login(MARIO, PASSWORD)?;
+        Ok((runs, imap))
     }
 }
 
