@@ -182,6 +182,9 @@ impl Work {
             Self::Store(store) => store.progress(),
             Self::Fetch(fetch) => fetch.progress(),
             Self::Copy(copy) => copy.progress(),
+            Self::Search(search) => search.progress(),
+            Self::Sort(sort) => sort.progress(),
+            Self::Thread(thread) => thread.progress(),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! A job's answer is bounded: a command with much to say says part of it and asks for another job.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use store::{AccountId, MailboxId, Spool, Store, Timestamp};
 
@@ -16,7 +17,7 @@ use crate::selected::{Selected, Tell};
 use crate::session::Settings;
 use crate::watch::Watch;
 
-/// Seconds after which a client hears how far its command has come: RFC 9585 §2 wants no more than one
+/// Seconds after which a client hears how far its command has come: RFC 9585 §4 wants no more than one
 /// such response in ten.
 const PROGRESS_SECS: i64 = 10;
 
@@ -39,11 +40,13 @@ pub(crate) struct Progress {
     tag: Option<String>,
     /// When the client last heard of it, or when it began.
     told: Option<Timestamp>,
+    /// How long its jobs were at work.
+    worked: Duration,
 }
 
 impl Progress {
     pub(crate) fn of(tag: &str) -> Self {
-        Self { tag: Some(tag.to_owned()), told: None }
+        Self { tag: Some(tag.to_owned()), ..Self::default() }
     }
 
     /// Says so where that was long ago.
@@ -73,6 +76,17 @@ pub struct Answer {
     pub(crate) faults: Vec<String>,
     pub(crate) progress: Progress,
     pub(crate) watch: Option<Box<Watch>>,
+}
+
+impl Answer {
+    /// Says how long the job was at work on a processor: the time that it waited for one, for a disk or for
+    /// its turn is nobody's fault. Past [`limits::WORK_TIME_MAX`](crate::limits::WORK_TIME_MAX) the next job
+    /// of the command refuses to go on.
+    #[must_use]
+    pub fn worked(mut self, time: Duration) -> Self {
+        self.progress.worked = self.progress.worked.saturating_add(time);
+        self
+    }
 }
 
 impl std::fmt::Debug for Answer {
@@ -157,6 +171,8 @@ pub(crate) struct Context<'a> {
     pub(crate) at: Timestamp,
     pub(crate) settings: &'a Settings,
     pub(crate) enabled: Enabled,
+    /// How long the command was at work before.
+    pub(crate) worked: Duration,
     pub(crate) account: AccountId,
     pub(crate) selected: &'a mut Option<Box<Selected>>,
     pub(crate) watch: &'a mut Option<Box<Watch>>,
@@ -177,15 +193,16 @@ impl Context<'_> {
 }
 
 impl Job {
-    /// Whether it may hold whole messages in memory while it runs: few of these should run at once.
+    /// Octets of memory that it may take for whole messages while it runs, about; 0 when it takes none. One
+    /// that meets a longer message ends, and the next job says how much that takes.
     #[must_use]
-    pub fn may_hold_messages(&self) -> bool {
+    pub fn holds_octets(&self) -> u64 {
         match &self.work {
-            Work::Search(search) => search.reads_texts(),
-            Work::Sort(sort) => sort.reads_texts(),
-            Work::Thread(thread) => thread.reads_texts(),
-            Work::Fetch(fetch) => fetch.decodes(),
-            _ => false,
+            Work::Search(search) => search.holds_octets(),
+            Work::Sort(sort) => sort.holds_octets(),
+            Work::Thread(thread) => thread.holds_octets(),
+            Work::Fetch(fetch) => fetch.holds_octets(),
+            _ => 0,
         }
     }
 
@@ -225,6 +242,7 @@ impl Job {
             at,
             settings: &settings,
             enabled,
+            worked: progress.worked,
             account,
             selected: &mut selected,
             watch: &mut watch,

@@ -18,6 +18,17 @@ const TEXT_OCTETS_MAX: usize = 32 * 1024 * 1024;
 /// The same of a message whose text goes into an index: a longer one is looked into each time.
 const INDEXED_OCTETS_MAX: usize = 1024 * 1024;
 
+/// Octets of memory that looking into a message takes at most, or decoding its parts: it as it is stored, it
+/// decoded, and its text in UTF-8, once as it is and once in lower case.
+pub(crate) const fn memory_octets(message_octets: u64) -> u64 {
+    let text = TEXT_OCTETS_MAX as u64;
+    let text = if message_octets < text { message_octets } else { text };
+    message_octets.saturating_mul(2).saturating_add(text.saturating_mul(5))
+}
+
+/// The same of those messages that most are shorter than: who meets a longer one asks for more.
+pub(crate) const MEMORY_OCTETS_LEAST: u64 = memory_octets(1024 * 1024);
+
 /// The texts of one message.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
@@ -25,7 +36,7 @@ pub(crate) struct Texts {
     /// Those of its parts, with their headers.
     pub(crate) body: String,
     /// There is more than was read.
-    cut: bool,
+    pub(crate) cut: bool,
 }
 
 impl Texts {

@@ -7,8 +7,11 @@ mod common;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Connection, PASSWORD, World, now};
+use imap::{SaslAnswer, Session, Step, limits};
 use store::{NewMessage, Octets, Store as _};
 
 fn text(connection: &Rc<RefCell<Connection>>) -> String {
@@ -66,4 +69,141 @@ fn of_any_number_of_new_messages_what_notify_asks_is_told() {
     let told = text(&connection);
     assert_eq!(told.lines().filter(|line| line.contains(" FETCH (UID ")).count(), 300);
     assert!(told.ends_with("* 2503 FETCH (UID 2803 RFC822.SIZE 8)\r\n"));
+}
+
+/// What a command says, and how much each of its jobs may hold in memory; each takes so long, and is at work
+/// so long.
+fn slowly(world: &World, command: &str, takes: Duration, works: Duration) -> (String, Vec<u64>) {
+    let mut session = Session::new(Arc::new(world.settings.clone()), true);
+    session.handle_octets(b"a LOGIN anna x\r\nb SELECT INBOX\r\n");
+    let (mut at, mut sent, mut holds) = (now(), String::new(), Vec::new());
+    let mut asked = false;
+    loop {
+        match session.poll() {
+            Some(Step::Send(octets)) => sent.push_str(&String::from_utf8(octets).unwrap()),
+            Some(Step::Sasl(_)) => {
+                session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
+            }
+            Some(Step::Perform(job)) => {
+                if asked {
+                    holds.push(job.holds_octets());
+                    at += takes;
+                }
+                session.finish(job.run(&*world.store, at).worked(works));
+            }
+            Some(other) => panic!("{other:?}"),
+            None if asked => return (sent, holds),
+            None => {
+                sent.clear();
+                session.handle_octets(format!("c {command}\r\n").as_bytes());
+                asked = true;
+            }
+        }
+    }
+}
+
+fn full(count: usize) -> World {
+    let world = World::new();
+    world.store.append_all(world.mailbox("INBOX"), messages(count)).unwrap();
+    world
+}
+
+/// Who waits hears how far it has come, once in ten seconds: RFC 9585 §4.
+#[test]
+fn a_long_command_tells_how_far_it_has_come() {
+    let (sent, _) =
+        slowly(&full(1_600), "UID FETCH 1:* UID", Duration::from_secs(6), Duration::ZERO);
+    let told: Vec<&str> =
+        sent.lines().filter(|line| line.starts_with("* OK [INPROGRESS ")).collect();
+    assert_eq!(told, ["* OK [INPROGRESS (\"c\" 1500 1600)] Still at it"]);
+    assert!(sent.ends_with("c OK FETCH completed\r\n"));
+}
+
+/// What counts is the time at work: a search that waits for others goes on.
+#[test]
+fn a_command_that_works_too_long_is_given_up() {
+    let world = full(6_000);
+    let half = limits::WORK_TIME_MAX / 2;
+    let day = Duration::from_secs(86_400);
+    for (command, jobs, parts) in [
+        ("SEARCH SEEN", 2, "search"),
+        ("SORT (DATE) UTF-8 SEEN", 2, "search"),
+        ("THREAD REFERENCES UTF-8 SEEN", 2, "search"),
+        ("FETCH 1:1500 BINARY.SIZE[1]", 2, "ask"),
+    ] {
+        // The last of three jobs begins after two have worked as long as a command may, or longer.
+        let (sent, holds) = slowly(&world, command, day, half);
+        assert!(sent.ends_with(" completed\r\n") && holds.len() == 3, "{command}: {sent}");
+        let (sent, holds) = slowly(&world, command, Duration::ZERO, half + Duration::from_nanos(1));
+        let refused = format!("c NO [LIMIT] It takes too long: {parts} in parts\r\n");
+        assert!(sent.ends_with(&refused) && holds.len() == jobs + 1, "{command}: {sent}");
+        assert!(!command.starts_with('S') || sent == refused, "{sent}");
+    }
+    // What answers as much as it works goes on.
+    let (sent, _) = slowly(&world, "FETCH 1:1500 (UID)", Duration::ZERO, limits::WORK_TIME_MAX * 2);
+    assert!(sent.ends_with("c OK FETCH completed\r\n"));
+}
+
+#[test]
+fn only_what_reads_texts_waits_for_a_turn() {
+    let world = full(1);
+    for (keys, reads) in [
+        ("ALL", false),
+        ("UNSEEN SUBJECT x", false),
+        ("TEXT \"\"", false),
+        ("NOT TEXT x", true),
+        ("OR SEEN (BODY x)", true),
+    ] {
+        for command in ["SEARCH", "SORT (DATE) UTF-8", "THREAD REFERENCES UTF-8"] {
+            let command = format!("{command} {keys}");
+            let (_, holds) = slowly(&world, &command, Duration::ZERO, Duration::ZERO);
+            assert_eq!(holds[0] > 0, reads, "{command}");
+        }
+    }
+}
+
+/// What a job holds in memory it says before: of long messages each has a job that says how much.
+#[test]
+fn a_job_holds_no_longer_message_than_it_said() {
+    let world = World::new();
+    let message = |octets: usize, word: &str| {
+        let text = "parole e parole\r\n".repeat(octets / 17);
+        format!("Subject: x\r\n\r\n{text}{word}\r\n").into_bytes()
+    };
+    const MIB: usize = 1024 * 1024;
+    // Each of a length, so that it is clear which is meant.
+    let lengths = [100, 3 * MIB, 200, 2 * MIB, 5 * MIB, 300];
+    world.fill("INBOX", lengths.iter().map(|octets| message(*octets, "fine")));
+    let stored = world.store.summaries(world.mailbox("INBOX"), &store::UidSet::all(), 9).unwrap();
+    let needed = |at: usize| 7 * stored[at].octets;
+    let (sent, holds) = slowly(&world, "SEARCH TEXT fine", Duration::ZERO, Duration::ZERO);
+    assert_eq!(sent, "* SEARCH 1 2 3 4 5 6\r\nc OK SEARCH completed\r\n");
+    let least = 7 * MIB as u64;
+    // What the second asked for is enough for the fourth too.
+    assert_eq!(holds, [least, needed(1), needed(4)]);
+    // In a batch all are decoded together with the longest.
+    let (sent, holds) = slowly(&world, "FETCH 1:6 BINARY.SIZE[1]", Duration::ZERO, Duration::ZERO);
+    assert!(sent.ends_with("c OK FETCH completed\r\n"));
+    assert_eq!(sent.lines().count(), 7, "{sent}");
+    assert_eq!(holds, [least, needed(4)]);
+    // Marked as seen once, and told so.
+    let (sent, _) = slowly(&world, "FETCH 1,2 BINARY[1]<0.6>", Duration::ZERO, Duration::ZERO);
+    assert_eq!(sent.matches("{6}\r\nparole FLAGS (\\Seen))\r\n").count(), 2, "{sent}");
+}
+
+/// Of a text that is longer than is looked into the user hears so.
+#[test]
+fn a_search_tells_that_it_did_not_look_into_all_of_a_text() {
+    let world = World::new();
+    let text = "parole e parole\r\n".repeat(32 * 1024 * 1024 / 17);
+    let long = format!("Subject: x\r\n\r\nprima{text}ultima\r\n").into_bytes();
+    world.fill("INBOX", [b"Subject: y\r\n\r\nultima\r\n".to_vec(), long].into_iter());
+    let told = "c OK Completed, but of texts beyond 32 MiB only the beginning was looked into\r\n";
+    for (key, found) in [("prima", " 2"), ("ultima", " 1")] {
+        let command = format!("SEARCH BODY {key}");
+        let (sent, _) = slowly(&world, &command, Duration::ZERO, Duration::ZERO);
+        assert_eq!(sent, format!("* SEARCH{found}\r\n{told}"), "{key}");
+    }
+    let (sent, _) = slowly(&world, "SEARCH 1 BODY ultima", Duration::ZERO, Duration::ZERO);
+    assert_eq!(sent, "* SEARCH 1\r\nc OK SEARCH completed\r\n");
 }

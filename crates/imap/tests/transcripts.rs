@@ -108,6 +108,9 @@ impl<'t> Play<'t> {
             ["commands", "may", "take", messages, "messages"] => {
                 self.world.settings.command_messages_max = messages.parse().unwrap();
             }
+            ["each", "job", "takes", secs, "seconds"] => {
+                self.world.job_secs = secs.parse().unwrap();
+            }
             // The machine never checks one: the shell does, and here it says yes.
             // Nor does it matter here what the time is: it stands.
             ["any", "proof", "holds"] | ["the", "time", "stands"] => {}
@@ -124,9 +127,14 @@ impl<'t> Play<'t> {
                 self.world.store.create_mailbox(self.world.anna, mailbox, common::now()).unwrap();
             }
             [mailbox, "has", count, "messages", "of", octets, "octets"] => {
-                for number in 1..=count.parse().unwrap() {
-                    let message = script::message(number, octets.parse().unwrap());
-                    self.world.deliver(mailbox, &message);
+                let octets = octets.parse().unwrap();
+                let messages =
+                    (1..=count.parse().unwrap()).map(|number| script::message(number, octets));
+                if self.world.job_secs > 0 {
+                    // Many: only long commands show how far they have come.
+                    self.world.fill(mailbox, messages);
+                } else {
+                    messages.for_each(|message| self.world.deliver(mailbox, &message));
                 }
             }
             [mailbox, "has", file] => {

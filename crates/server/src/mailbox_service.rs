@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use imap::{Mechanism, SaslAnswer, SaslFailure, SaslStep, Secret, Session, Settings, Step};
-use store::{Account, AccountId, Held, MailboxId};
+use store::{Account, AccountId, Held, MailboxId, Store, Timestamp};
 use tokio::sync::watch;
 
 use crate::drive::Connection;
@@ -151,19 +151,20 @@ async fn act(
                 if job.is_short() && desk.site.store.is_near() {
                     // This thread's other tasks go to another one meanwhile, should it take longer.
                     let (store, at) = (&*desk.site.store, desk.site.clock.now());
-                    let answer = tokio::task::block_in_place(|| job.run(store, at));
+                    let answer = tokio::task::block_in_place(|| measured(job, store, at));
                     session.finish(answer);
                     continue;
                 }
                 let site = desk.site.clone();
                 let touched = session.account().filter(|_| job.touches_account());
-                let turn = match session.account().filter(|_| job.may_hold_messages()) {
-                    Some(account) => TURNS.wait(account).await,
+                let octets = job.holds_octets();
+                let turn = match session.account().filter(|_| octets > 0) {
+                    Some(account) => TURNS.wait(account, octets).await,
                     None => None,
                 };
                 let run = blocking(move || {
                     let _turn = turn;
-                    job.run(&*site.store, site.clock.now())
+                    measured(job, &*site.store, site.clock.now())
                 });
                 session.finish(run.await.map_err(io::Error::other)?);
                 if let Some(account) = touched {
@@ -189,6 +190,20 @@ async fn act(
         }
     }
     Ok(true)
+}
+
+/// Runs a job, and notes how long it was at work.
+fn measured(job: imap::Job, store: &dyn Store, at: Timestamp) -> imap::Answer {
+    let before = worked();
+    let answer = job.run(store, at);
+    answer.worked(worked().saturating_sub(before))
+}
+
+/// How long this thread has been at work on a processor: what it waited for does not count.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (secs, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(secs.unwrap_or(0), nanos.unwrap_or(0))
 }
 
 /// Sends stored octets piece by piece: a large message is never whole in memory.
@@ -371,5 +386,24 @@ impl Desk {
             () = heard(selected) => Told::Selected,
             () = heard(account) => Told::Account,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    #[test]
+    fn only_time_at_work_counts() {
+        let before = worked();
+        let mut count = 0_u64;
+        while worked().saturating_sub(before) < Duration::from_millis(20) {
+            count = black_box(count + 1);
+        }
+        let after = worked();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(worked().saturating_sub(after) < Duration::from_millis(100));
     }
 }

@@ -1,4 +1,7 @@
 //! Turns at what takes much memory, shared out so that one account cannot have them all.
+//!
+//! A job of IMAP that looks into texts, or decodes parts, says how much that takes (`imap::Job::holds_octets`).
+//! How many work at once is bounded, for they keep processors busy, and how much they hold together.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -6,47 +9,72 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use store::AccountId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Jobs at once, of all sessions, that may hold a whole message in memory: parts are found, and texts
-/// searched, in at most so many messages of 100 MB at a time.
+/// Jobs at once, of all sessions, that may hold whole messages in memory.
 const TURNS_MAX: usize = 8;
 /// The same of one account: its searches wait for each other, and others go on.
 const ACCOUNT_TURNS_MAX: usize = 2;
+/// KiB that they hold together: two messages of 100 MB, which take 360 MB each to be looked into, or eight
+/// of usual sizes with ease.
+const HELD_KIB_MAX: u32 = 768 * 1024;
+/// And those of one account: room for the largest message, once. What is larger than this has all of it.
+const ACCOUNT_HELD_KIB_MAX: u32 = HELD_KIB_MAX / 2;
 
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
+    held: Arc<Semaphore>,
     /// Of accounts that have a turn or wait for one.
-    accounts: Mutex<HashMap<AccountId, Weak<Semaphore>>>,
+    accounts: Mutex<HashMap<AccountId, Weak<Own>>>,
+}
+
+/// One account's.
+struct Own {
+    turns: Arc<Semaphore>,
+    held: Arc<Semaphore>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(TURNS_MAX)), accounts: Mutex::default() }
+        let held = Arc::new(Semaphore::new(HELD_KIB_MAX as usize));
+        Self { all: Arc::new(Semaphore::new(TURNS_MAX)), held, accounts: Mutex::default() }
     }
 }
 
 /// A turn, until it is dropped.
 pub(crate) struct Turn {
-    _account: OwnedSemaphorePermit,
-    _of_all: OwnedSemaphorePermit,
+    _permits: [OwnedSemaphorePermit; 4],
+    /// So that others of the account find it.
+    _own: Arc<Own>,
 }
 
 impl Turns {
-    /// Waits for a turn of this account. `None` never comes: nobody closes what is waited for.
-    pub(crate) async fn wait(&self, account: AccountId) -> Option<Turn> {
-        let own = self.of(account).acquire_owned().await.ok()?;
-        let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Turn { _account: own, _of_all: of_all })
+    /// Waits for a turn of this account, with room for so many octets. `None` never comes: nobody closes what
+    /// is waited for.
+    pub(crate) async fn wait(&self, account: AccountId, octets: u64) -> Option<Turn> {
+        let kib = u32::try_from(octets / 1024 + 1).unwrap_or(u32::MAX).min(ACCOUNT_HELD_KIB_MAX);
+        let own = self.of(account);
+        // First its own: who waits for that waits in nobody else's way. Nobody who has what another waits
+        // for waits for anything himself but what comes later here.
+        let permits = [
+            Arc::clone(&own.turns).acquire_owned().await.ok()?,
+            Arc::clone(&own.held).acquire_many_owned(kib).await.ok()?,
+            Arc::clone(&self.all).acquire_owned().await.ok()?,
+            Arc::clone(&self.held).acquire_many_owned(kib).await.ok()?,
+        ];
+        Some(Turn { _permits: permits, _own: own })
     }
 
-    fn of(&self, account: AccountId) -> Arc<Semaphore> {
+    fn of(&self, account: AccountId) -> Arc<Own> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turns) = accounts.get(&account).and_then(Weak::upgrade) {
-            return turns;
+        if let Some(own) = accounts.get(&account).and_then(Weak::upgrade) {
+            return own;
         }
-        accounts.retain(|_, turns| turns.strong_count() > 0);
-        let turns = Arc::new(Semaphore::new(ACCOUNT_TURNS_MAX));
-        accounts.insert(account, Arc::downgrade(&turns));
-        turns
+        accounts.retain(|_, own| own.strong_count() > 0);
+        let own = Arc::new(Own {
+            turns: Arc::new(Semaphore::new(ACCOUNT_TURNS_MAX)),
+            held: Arc::new(Semaphore::new(ACCOUNT_HELD_KIB_MAX as usize)),
+        });
+        accounts.insert(account, Arc::downgrade(&own));
+        own
     }
 }
 
@@ -58,9 +86,11 @@ mod tests {
 
     use super::*;
 
+    const MIB: u64 = 1024 * 1024;
+
     /// The turn that can be had at once.
-    fn now(turns: &Turns, account: u64) -> Option<Turn> {
-        let wait = pin!(turns.wait(AccountId(account)));
+    fn now(turns: &Turns, account: u64, octets: u64) -> Option<Turn> {
+        let wait = pin!(turns.wait(AccountId(account), octets));
         match wait.poll(&mut Context::from_waker(Waker::noop())) {
             std::task::Poll::Ready(turn) => turn,
             std::task::Poll::Pending => None,
@@ -71,13 +101,31 @@ mod tests {
     fn one_turn_too_many_of_an_account_waits_and_others_do_not() {
         let turns = Turns::default();
         let mut held: Vec<_> =
-            (0..ACCOUNT_TURNS_MAX).map(|_| now(&turns, 1).expect("a turn")).collect();
-        assert!(now(&turns, 1).is_none());
-        held.extend((2..).map_while(|account| now(&turns, account)));
+            (0..ACCOUNT_TURNS_MAX).map(|_| now(&turns, 1, MIB).expect("a turn")).collect();
+        assert!(now(&turns, 1, MIB).is_none());
+        held.extend((2..).map_while(|account| now(&turns, account, MIB)));
         assert_eq!(held.len(), TURNS_MAX);
         held.remove(0);
-        assert!(now(&turns, 1).is_some());
+        assert!(now(&turns, 1, MIB).is_some());
         drop(held);
-        assert!(now(&turns, 1).is_some());
+        assert!(now(&turns, 1, MIB).is_some());
+    }
+
+    #[test]
+    fn octets_past_the_part_of_an_account_wait_and_those_of_others_do_not() {
+        let turns = Turns::default();
+        let large = u64::from(ACCOUNT_HELD_KIB_MAX) * 1024;
+        let half = now(&turns, 1, large / 2).expect("a turn");
+        assert!(now(&turns, 1, large / 2 + MIB).is_none());
+        let other = now(&turns, 2, large / 2 + MIB).expect("a turn");
+        drop(half);
+        // What is larger than the part of an account has all of it, alone.
+        let largest = now(&turns, 1, u64::MAX).expect("a turn");
+        assert!(now(&turns, 1, MIB).is_none());
+        // And past all there is, whoever asks waits.
+        assert!(now(&turns, 3, large / 2).is_none());
+        assert!(now(&turns, 3, large / 2 - 2 * MIB).is_some());
+        drop((other, largest));
+        assert!(now(&turns, 3, large).is_some());
     }
 }

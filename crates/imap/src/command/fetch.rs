@@ -31,7 +31,9 @@ use crate::job::{Context, Done, Flow, tell_cut};
 use crate::refusal::Refusal;
 use crate::response::{Code, Output, email_id, mod_seq, since};
 use crate::selected::{Places, Selected, Tell};
+use crate::session::limits;
 use crate::source::Source;
+use crate::texts::{MEMORY_OCTETS_LEAST, memory_octets};
 
 /// Messages that one job answers for at most.
 const BATCH_MESSAGES: usize = 500;
@@ -98,6 +100,8 @@ pub(crate) struct Fetch {
     unknown_encoding: bool,
     /// Nobody asked just now: NOTIFY.
     unasked: bool,
+    /// Octets of memory that the next job may take to decode parts of a message.
+    room: u64,
 }
 
 impl Fetch {
@@ -157,6 +161,7 @@ impl Fetch {
             cut: None,
             unknown_encoding: false,
             unasked: false,
+            room: MEMORY_OCTETS_LEAST,
         };
         if fetch.changed_since.is_some() && !fetch.asks_item(&Item::ModSeq) {
             fetch.items.push(Item::ModSeq);
@@ -202,8 +207,18 @@ impl Fetch {
     }
 
     /// Whether it decodes parts, each in memory.
-    pub(crate) fn decodes(&self) -> bool {
+    fn decodes(&self) -> bool {
         self.items.iter().any(|item| matches!(item, Item::Binary(_)))
+    }
+
+    /// Whether it decodes parts to tell no more than how long they are.
+    fn measures(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Binary(part) if part.is_size()))
+    }
+
+    /// Octets of memory that the next job may take for whole messages.
+    pub(crate) fn holds_octets(&self) -> u64 {
+        if self.decodes() { self.room } else { 0 }
     }
 
     pub(crate) fn asks_mod_seq(&self) -> bool {
@@ -242,6 +257,9 @@ impl Fetch {
             return Err(Refusal::nothing_selected());
         };
         let mut left = match self.left.take() {
+            Some(_) if self.measures() && context.worked > limits::WORK_TIME_MAX => {
+                return Err(Refusal::no(Code::Limit, "It takes too long: ask in parts"));
+            }
             Some(left) => left,
             None => {
                 let limit = context.settings.command_messages_max;
@@ -258,6 +276,15 @@ impl Fetch {
         let batch = left.take(if few { BATCH_MESSAGES_SEEN } else { BATCH_MESSAGES });
         let uids: UidSet = batch.iter().filter_map(|&place| here.uids().get(place)).collect();
         let mut found = self.look_up(&uids, batch.len(), here, store)?;
+        if self.decodes() {
+            let largest = found.iter().map(|(summary, _)| summary.octets).max().unwrap_or(0);
+            let needed = memory_octets(largest);
+            if needed > std::mem::replace(&mut self.room, MEMORY_OCTETS_LEAST) {
+                left.put_back(&batch);
+                (self.room, self.left) = (needed, Some(left));
+                return Ok(Flow::More(Work::Fetch(Box::new(self))));
+            }
+        }
         let seen = if marks_seen { mark_seen(&found, here, store)? } else { Vec::new() };
         let out = &mut *context.out;
         if !seen.is_empty() || self.asks_item(&Item::Flags) {

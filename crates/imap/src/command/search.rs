@@ -11,7 +11,7 @@ mod read;
 
 use std::collections::VecDeque;
 
-use store::{StoreError, Summary, Timestamp, UidSet};
+use store::{StoreError, Summary, UidSet};
 
 use self::found::{Found, Hit, Returns};
 use self::key::{Key, Known};
@@ -21,18 +21,18 @@ use crate::enabled::Enabled;
 use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::{Refusal, Status};
-use crate::response::{Code, Output};
+use crate::response::Code;
 use crate::selected::{Places, Tell};
+use crate::session::limits;
 use crate::source::Source;
-use crate::texts::Texts;
+use crate::texts::{MEMORY_OCTETS_LEAST, Texts, memory_octets};
 
 /// Messages that one job looks at at most.
 const BATCH_MESSAGES: usize = 2_000;
 /// Octets that one job reads before it stops.
 const BATCH_READ_OCTETS: u64 = 32 * 1024 * 1024;
-/// Seconds after which a SEARCH, SORT or THREAD is given up between two of its jobs: one command shall not
-/// keep a core busy for ever.
-const SEARCH_SECS_MAX: i64 = 120;
+/// What a client hears when a text was longer than is looked into.
+const PARTLY: &str = "Completed, but of texts beyond 32 MiB only the beginning was looked into";
 /// Character sets that a search may be in.
 const CHARSETS: [&str; 2] = ["US-ASCII", "UTF-8"];
 
@@ -46,16 +46,31 @@ pub(super) struct Query {
     charset_known: bool,
     /// What is left to look at, once begun.
     left: Option<Places>,
-    /// When that was.
-    begun: Option<Timestamp>,
+    /// How many that was at the beginning.
+    all: usize,
+    /// Octets of memory that the next job may take for a message.
+    room: u64,
+    /// Some text was not looked into to its end.
+    partly: bool,
     /// Those below are not looked at.
     cut: Option<Code>,
 }
 
 impl Query {
-    /// Whether it may read whole messages: headers and what the index knows are little.
-    pub(super) fn reads_texts(&self) -> bool {
-        self.key.reads_texts()
+    /// Octets of memory that the next job may take for whole messages: headers and what the index knows are
+    /// little.
+    pub(super) fn holds_octets(&self) -> u64 {
+        if self.key.reads_texts() { self.room } else { 0 }
+    }
+
+    /// How many messages were looked at, and of how many.
+    pub(super) fn progress(&self) -> Option<(usize, usize)> {
+        self.left.as_ref().map(|left| (self.all - left.len(), self.all))
+    }
+
+    /// What to say at the end.
+    pub(super) fn completed(&self, text: &'static str) -> &'static str {
+        if self.partly { PARTLY } else { text }
     }
 
     /// `charset`
@@ -80,28 +95,25 @@ impl Query {
         }
         let renumbers = by_uid && !reader.by_number;
         let by_mod_seq = reader.by_mod_seq;
-        Ok(Self { key, renumbers, by_mod_seq, charset_known, left: None, begun: None, cut: None })
+        let (left, all, room) = (None, 0, MEMORY_OCTETS_LEAST);
+        let (partly, cut) = (false, None);
+        Ok(Self { key, renumbers, by_mod_seq, charset_known, left, all, room, partly, cut })
     }
 
-    /// Makes ready to look; whether this is the first time. What counts for the limit of one command is how
+    /// Makes ready to look. What counts for the limit of one command is how
     /// many messages are looked at, not how many are found: RFC 9738 §3.1. Then the highest are looked at; an
     /// order of some would be the order of none, so that `whole` refuses (§3.3).
-    pub(super) fn begin(
-        &mut self,
-        whole: bool,
-        context: &mut Context<'_>,
-    ) -> Result<bool, Refusal> {
+    pub(super) fn begin(&mut self, whole: bool, context: &mut Context<'_>) -> Result<(), Refusal> {
         if !self.charset_known {
             return Err(Refusal::no(Code::BadCharset, "Search in UTF-8"));
         }
         let (at, store) = (context.at, context.store);
-        if let Some(begun) = self.begun {
-            if at.as_second() - begun.as_second() > SEARCH_SECS_MAX {
-                return Err(Refusal::no(Code::Limit, "It takes too long: search in parts"));
-            }
-            return Ok(false);
+        if self.left.is_some() {
+            return match context.worked > limits::WORK_TIME_MAX {
+                true => Err(Refusal::no(Code::Limit, "It takes too long: search in parts")),
+                false => Ok(()),
+            };
         }
-        self.begun = Some(at);
         let limit = context.settings.command_messages_max;
         let here = context.here()?;
         self.key.resolve(here, at, store)?;
@@ -113,8 +125,9 @@ impl Query {
             }
             self.cut = Some(Code::MessageLimit(limit, here.uids().get(lowest)));
         }
+        self.all = left.len();
         self.left = Some(left);
-        Ok(true)
+        Ok(())
     }
 
     /// Looks at some of what is left and hands on what is found, in the order of numbers, until that
@@ -122,7 +135,7 @@ impl Query {
     pub(super) fn look(
         &mut self,
         context: &mut Context<'_>,
-        found: &mut dyn FnMut(usize, &Summary, &mut Output) -> bool,
+        found: &mut dyn FnMut(usize, &Summary) -> bool,
     ) -> Result<bool, StoreError> {
         let store = context.store;
         let Some(here) = context.selected.as_deref() else { return Ok(true) };
@@ -135,6 +148,7 @@ impl Query {
         let mut summaries: VecDeque<Summary> =
             store.summaries(here.mailbox, &uids, batch.len())?.into();
         let mut read = 0;
+        let room = std::mem::replace(&mut self.room, MEMORY_OCTETS_LEAST);
         for (done, &place) in batch.iter().enumerate() {
             if read >= BATCH_READ_OCTETS {
                 left.put_back(&batch[done..]);
@@ -153,14 +167,19 @@ impl Query {
                 texts: None,
             };
             let mut source = Source::new(store, summary.blob, summary.octets);
-            let matches = match self.matches(known, &mut source) {
-                Ok(matches) => matches,
+            let matches = match self.matches(known, &mut source, room) {
+                Ok(Some(matches)) => matches,
+                Ok(None) => {
+                    self.room = memory_octets(summary.octets);
+                    left.put_back(&batch[done..]);
+                    break;
+                }
                 // It went while it was looked at.
                 Err(StoreError::NoSuchMessage) => false,
                 Err(error) => return Err(error),
             };
             read += source.read;
-            if matches && found(place, &summary, context.out) {
+            if matches && found(place, &summary) {
                 return Ok(true);
             }
         }
@@ -169,20 +188,30 @@ impl Query {
         Ok(done)
     }
 
-    /// Learns more of a message until the answer is known.
-    fn matches(&self, known: Known<'_>, source: &mut Source<'_>) -> Result<bool, StoreError> {
+    /// Learns more of a message until the answer is known; `None` when there is not the room for it.
+    fn matches(
+        &mut self,
+        known: Known<'_>,
+        source: &mut Source<'_>,
+        room: u64,
+    ) -> Result<Option<bool>, StoreError> {
         if let Some(answer) = self.key.test(&known) {
-            return Ok(answer);
+            return Ok(Some(answer));
         }
         let header = source.header()?.to_vec();
         let header = mail::Message::lenient(&header);
         let known = Known { header: Some(&header), ..known };
         if let Some(answer) = self.key.test(&known) {
-            return Ok(answer);
+            return Ok(Some(answer));
+        }
+        if memory_octets(source.octets) > room {
+            return Ok(None);
         }
         let texts = Texts::read(source)?;
         let known = Known { texts: Some(&texts), ..known };
-        Ok(self.key.test(&known).unwrap_or(false))
+        let matches = self.key.test(&known).unwrap_or(false);
+        self.partly |= texts.cut;
+        Ok(Some(matches))
     }
 }
 
@@ -226,8 +255,13 @@ impl Search {
         self.query.by_mod_seq
     }
 
-    pub(crate) fn reads_texts(&self) -> bool {
-        self.query.reads_texts()
+    pub(crate) fn holds_octets(&self) -> u64 {
+        if self.found.is_told() { 0 } else { self.query.holds_octets() }
+    }
+
+    /// How far it has come; nothing once the response has begun.
+    pub(crate) fn progress(&self) -> Option<(usize, usize)> {
+        if self.found.is_told() { None } else { self.query.progress() }
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
@@ -239,8 +273,8 @@ impl Search {
                     context.here()?.save(&places);
                 }
                 let tell = if self.query.renumbers { Tell::All } else { Tell::NoExpunges };
-                let done = Done::text("SEARCH completed").numbered(self.by_uid).tell(tell);
-                Ok(done.cut(self.query.cut).into())
+                let done = Done::text(self.query.completed("SEARCH completed"));
+                Ok(done.numbered(self.by_uid).tell(tell).cut(self.query.cut).into())
             }
             Ok(false) => Ok(Flow::More(Work::Search(Box::new(self)))),
             Err(refusal) => {
@@ -253,31 +287,20 @@ impl Search {
         }
     }
 
-    /// Does a part of it; whether that was the last.
+    /// Does a part of it; whether that was the last. Nothing is told before all is found, so that a search
+    /// that fails tells nothing, and how far it has come can be told meanwhile.
     fn go_on(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
-        let goes_on = self.query.begun.is_some();
-        match self.query.begin(false, context) {
-            Ok(true) => self.found.begin(&self.tag, self.by_uid, context.out),
-            Ok(false) => {}
-            Err(refusal) => {
-                // As below.
-                if goes_on {
-                    self.found.end(context.out);
-                }
-                return Err(refusal);
+        if !self.found.is_told() {
+            self.query.begin(false, context)?;
+            let (found, by_uid) = (&mut self.found, self.by_uid);
+            let mut take = |place, summary: &Summary| found.add(Hit::of(place, summary, by_uid));
+            if !self.query.look(context, &mut take).map_err(Refusal::selected)? {
+                return Ok(false);
             }
         }
-        let (found, by_uid) = (&mut self.found, self.by_uid);
-        let done = self.query.look(context, &mut |place, summary, out| {
-            found.add(Hit::of(place, summary, by_uid), out)
-        });
-        match done {
-            Ok(false) => Ok(false),
-            // What was found stands; the line has begun and must end.
-            done => {
-                self.found.end(context.out);
-                done.map_err(Refusal::selected)
-            }
-        }
+        let Some(here) = context.selected.as_deref() else {
+            return Err(Refusal::nothing_selected());
+        };
+        Ok(self.found.tell(&self.tag, self.by_uid, here.uids(), context.out))
     }
 }

@@ -146,8 +146,13 @@ impl Sort {
         self.query.by_mod_seq
     }
 
-    pub(crate) fn reads_texts(&self) -> bool {
-        self.query.reads_texts()
+    pub(crate) fn holds_octets(&self) -> u64 {
+        if self.written.is_some() { 0 } else { self.query.holds_octets() }
+    }
+
+    /// How far it has come; nothing once the response has begun.
+    pub(crate) fn progress(&self) -> Option<(usize, usize)> {
+        if self.written.is_some() { None } else { self.query.progress() }
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
@@ -172,14 +177,15 @@ impl Sort {
             context.here()?.save(&places);
         }
         let tell = if self.query.renumbers { Tell::All } else { Tell::NoExpunges };
-        Ok(Done::text("SORT completed").numbered(self.by_uid).tell(tell).into())
+        let done = Done::text(self.query.completed("SORT completed"));
+        Ok(done.numbered(self.by_uid).tell(tell).into())
     }
 
     /// Looks for some more; whether all are found.
     fn look(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
         self.query.begin(true, context)?;
         let mut found = Vec::new();
-        let done = self.query.look(context, &mut |place, summary, _| {
+        let done = self.query.look(context, &mut |place, summary| {
             found.push((place, summary.clone()));
             false
         });

@@ -77,8 +77,12 @@ impl Thread {
         self.query.by_mod_seq
     }
 
-    pub(crate) fn reads_texts(&self) -> bool {
-        self.query.reads_texts()
+    pub(crate) fn holds_octets(&self) -> u64 {
+        self.query.holds_octets()
+    }
+
+    pub(crate) fn progress(&self) -> Option<(usize, usize)> {
+        self.query.progress()
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
@@ -91,14 +95,15 @@ impl Thread {
         };
         forest.write(context.out);
         let tell = if self.query.renumbers { Tell::All } else { Tell::NoExpunges };
-        Ok(Done::text("THREAD completed").numbered(self.by_uid).tell(tell).into())
+        let done = Done::text(self.query.completed("THREAD completed"));
+        Ok(done.numbered(self.by_uid).tell(tell).into())
     }
 
     /// Looks for some more; whether all are found.
     fn look(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
         self.query.begin(true, context)?;
         let mut found = Vec::new();
-        let done = self.query.look(context, &mut |place, summary, _| {
+        let done = self.query.look(context, &mut |place, summary| {
             found.push((place, summary.clone()));
             false
         });

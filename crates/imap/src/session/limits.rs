@@ -1,5 +1,7 @@
 //! The bounds of a session, each with its reason. Tests go one past each.
 
+use std::time::Duration;
+
 /// Octets of a command's line at most, and of each of its lines between literals. Clients send long
 /// UID sets: other servers take as much.
 pub const LINE_OCTETS_MAX: usize = 64 * 1024;
@@ -37,6 +39,10 @@ pub const PENDING_OCTETS_LIMIT: usize = 1024 * 1024;
 /// Commands in a row that are none: then the connection ends. A program that speaks something else
 /// is told early, and one that is only a little wrong is not.
 pub const BAD_COMMANDS_MAX: u32 = 25;
+/// How long the jobs of one command may be at work, waiting aside, before it is refused between two of them:
+/// SEARCH, SORT, THREAD, and a FETCH that only measures. They can take long and answer little; what other
+/// commands take goes with what they tell or change. A search of some gigabytes of texts takes less.
+pub const WORK_TIME_MAX: Duration = Duration::from_secs(120);
 /// Failed logins of one connection: then it ends.
 pub const LOGIN_FAILURES_MAX: u32 = 5;
 /// Octets of an APPENDed message that are gathered before they are written.

@@ -26,6 +26,9 @@ pub(crate) struct World {
     changed: Arc<Mutex<BTreeSet<MailboxId>>>,
     /// Names, subscriptions or annotations changed.
     touched: std::cell::Cell<bool>,
+    /// What the time is, and how many seconds each job takes.
+    pub(crate) time: std::cell::Cell<Timestamp>,
+    pub(crate) job_secs: i64,
     pub(crate) sessions: Vec<Rc<RefCell<Connection>>>,
 }
 
@@ -79,6 +82,8 @@ impl World {
             settings,
             changed,
             touched: std::cell::Cell::new(false),
+            time: std::cell::Cell::new(now()),
+            job_secs: 0,
             sessions: Vec::new(),
         }
     }
@@ -94,6 +99,17 @@ impl World {
 
     pub(crate) fn mailbox(&self, name: &str) -> MailboxId {
         self.store.mailbox(self.anna, &MailboxName::parse(name).unwrap()).unwrap().id
+    }
+
+    /// So many messages at once.
+    pub(crate) fn fill(&self, mailbox: &str, messages: impl Iterator<Item = Vec<u8>>) {
+        let messages = messages.map(|octets| NewMessage {
+            octets: Octets::Owned(octets),
+            flags: store::Flags::default(),
+            received: now(),
+            at: now(),
+        });
+        self.store.append_all(self.mailbox(mailbox), messages.collect()).unwrap();
     }
 
     pub(crate) fn deliver(&self, mailbox: &str, octets: &[u8]) {
@@ -186,8 +202,9 @@ impl World {
                 }
                 Step::Perform(job) => {
                     self.touched.set(self.touched.get() || job.touches_account());
-                    let answer = job.run(&*self.store, now());
-                    here.session.finish(answer);
+                    let at = self.time.get();
+                    here.session.finish(job.run(&*self.store, at));
+                    self.time.set(at + jiff::SignedDuration::from_secs(self.job_secs));
                 }
                 Step::StartTls => here.wants_tls = true,
                 // What it does to octets is the shell's.

@@ -47,6 +47,11 @@ impl Binary {
         Ok(Self { label, path, partial: None, size_only: true })
     }
 
+    /// Whether only its length is asked for.
+    pub(super) fn is_size(&self) -> bool {
+        self.size_only
+    }
+
     /// Writes it; `NIL` (or no octets) for a part that is not there. Whether its encoding is known;
     /// also not, when the answer holds [`HELD_OCTETS_MAX`] already.
     pub(super) fn write(

@@ -1,11 +1,10 @@
 //! What a search found, and how it is told: SEARCH, or ESEARCH with what was asked to be returned.
 //!
 //! RFC 3501 §7.2.5; ESEARCH, RFC 4731 §3.1 and RFC 4466 §2.6.2; SAVE, RFC 5182 §2.4; MODSEQ, RFC 7162
-//! §3.1.6 and RFC 4731 §3.2; PARTIAL, RFC 9394 §3.1. It is written as
-//! it is found, so that no list of numbers is held.
+//! §3.1.6 and RFC 4731 §3.2; PARTIAL, RFC 9394 §3.1. Until all are found it is kept as ranges of places, and then
+//! told in portions.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use store::{ModSeq, Summary};
 
@@ -13,7 +12,10 @@ use crate::grammar::words::{Window, Words};
 use crate::refusal::Refusal;
 use crate::response::{Output, mod_seq, ranges};
 use crate::selected::Places;
+use crate::uids::Uids;
 
+/// Numbers that one job tells.
+const NUMBERS_MAX: usize = 30_000;
 /// Options of one RETURN at most, each counted as often as it is named.
 const OPTIONS_MAX: usize = 50;
 
@@ -117,6 +119,29 @@ impl Hit {
     }
 }
 
+/// Up to where what was found is told.
+#[derive(Debug, Default)]
+struct Told {
+    /// The next range, and the next place in it.
+    range: usize,
+    within: u32,
+    /// Neighbours that are not written yet.
+    run: Option<(u32, u32)>,
+    /// Some are written.
+    written: bool,
+}
+
+impl Told {
+    fn write_run(&mut self, out: &mut Output) {
+        if let Some((start, end)) = self.run.take() {
+            out.text(if self.written { "," } else { " ALL " });
+            self.written = true;
+            let run = if start == end { start.to_string() } else { format!("{start}:{end}") };
+            out.text(&run);
+        }
+    }
+}
+
 /// What was found so far.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -128,12 +153,10 @@ pub(super) struct Found {
     first: Option<Hit>,
     last: Option<Hit>,
     count: u64,
-    /// Neighbours that are not written yet.
-    run: Option<(u32, u32)>,
-    /// Some are written.
-    written: bool,
-    /// All places, when they are to be saved.
-    places: Vec<Range<usize>>,
+    /// All places, when they are to be told or saved: first and last of neighbours.
+    places: Vec<(u32, u32)>,
+    /// Up to where they are told, once that has begun.
+    told: Option<Told>,
     /// Those that PARTIAL asks for, as far as is known.
     window: VecDeque<Hit>,
 }
@@ -147,36 +170,31 @@ impl Found {
             first: None,
             last: None,
             count: 0,
-            run: None,
-            written: false,
             places: Vec::new(),
+            told: None,
             window: VecDeque::new(),
         }
     }
 
-    /// The beginning of the response, when there is one.
-    pub(super) fn begin(&self, tag: &str, by_uid: bool, out: &mut Output) {
-        match self.returns {
-            None => out.text("* SEARCH"),
-            // A tag holds no character that would have to be escaped.
-            Some(returns) if returns.responds() => {
-                let uid = if by_uid { " UID" } else { "" };
-                out.text(&format!("* ESEARCH (TAG \"{tag}\"){uid}"));
-            }
-            Some(_) => {}
-        }
+    /// Whether telling has begun.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.is_some()
     }
 
     /// Takes one more, in ascending order. Whether the search need not go on.
-    pub(super) fn add(&mut self, hit: Hit, out: &mut Output) -> bool {
+    pub(super) fn add(&mut self, hit: Hit) -> bool {
         self.first.get_or_insert(hit);
         self.last = Some(hit);
         self.highest = self.highest.max(hit.mod_seq);
         self.count += 1;
-        let Some(returns) = self.returns else {
-            out.text(&format!(" {}", hit.number));
-            return false;
-        };
+        if self.returns.is_none_or(|returns| returns.all || returns.saves_all()) {
+            let place = u32::try_from(hit.place).unwrap_or(u32::MAX);
+            match self.places.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(place) => *last = place,
+                _ => self.places.push((place, place)),
+            }
+        }
+        let Some(returns) = self.returns else { return false };
         if let Some(window) = returns.partial {
             let count = usize::try_from(self.count).unwrap_or(usize::MAX);
             match window.tail() {
@@ -193,35 +211,65 @@ impl Found {
                 None => {}
             }
         }
-        if returns.saves_all() {
-            match self.places.last_mut() {
-                Some(last) if last.end == hit.place => last.end += 1,
-                _ => self.places.push(hit.place..hit.place + 1),
-            }
-        }
-        if returns.all {
-            match &mut self.run {
-                Some((_, end)) if end.checked_add(1) == Some(hit.number) => *end = hit.number,
-                _ => {
-                    self.write_run(out);
-                    self.run = Some((hit.number, hit.number));
-                }
-            }
-        }
         returns.only_ends() && !returns.max
     }
 
-    fn write_run(&mut self, out: &mut Output) {
-        if let Some((start, end)) = self.run.take() {
-            out.text(if self.written { "," } else { " ALL " });
-            self.written = true;
-            let run = if start == end { start.to_string() } else { format!("{start}:{end}") };
-            out.text(&run);
+    /// Tells some of what was found; whether that was the last.
+    pub(super) fn tell(&mut self, tag: &str, by_uid: bool, uids: &Uids, out: &mut Output) -> bool {
+        let mut told = match self.told.take() {
+            Some(told) => told,
+            None => {
+                self.begin(tag, by_uid, out);
+                Told::default()
+            }
+        };
+        let tells_all = self.returns.is_none_or(|returns| returns.all);
+        for _ in 0..NUMBERS_MAX {
+            let range = self.places.get(told.range).filter(|_| tells_all);
+            let Some(&(first, last)) = range else {
+                told.write_run(out);
+                self.end(out);
+                self.told = Some(told);
+                return true;
+            };
+            let place = first + told.within;
+            (told.range, told.within) =
+                if place == last { (told.range + 1, 0) } else { (told.range, told.within + 1) };
+            let number = match by_uid {
+                true => uids.get(place as usize).map_or(0, |uid| uid.0.get()),
+                false => place + 1,
+            };
+            match (self.returns, &mut told.run) {
+                (None, _) => {
+                    out.text(" ");
+                    out.number(number.into());
+                }
+                (Some(_), Some((_, end))) if end.checked_add(1) == Some(number) => *end = number,
+                (Some(_), _) => {
+                    told.write_run(out);
+                    told.run = Some((number, number));
+                }
+            }
+        }
+        self.told = Some(told);
+        false
+    }
+
+    /// The beginning of the response, when there is one.
+    fn begin(&self, tag: &str, by_uid: bool, out: &mut Output) {
+        match self.returns {
+            None => out.text("* SEARCH"),
+            // A tag holds no character that would have to be escaped.
+            Some(returns) if returns.responds() => {
+                let uid = if by_uid { " UID" } else { "" };
+                out.text(&format!("* ESEARCH (TAG \"{tag}\"){uid}"));
+            }
+            Some(_) => {}
         }
     }
 
     /// The end of the response.
-    pub(super) fn end(&mut self, out: &mut Output) {
+    fn end(&mut self, out: &mut Output) {
         let tells_mod_seq = self.tells_mod_seq && self.count > 0;
         let Some(returns) = self.returns else {
             if tells_mod_seq {
@@ -233,7 +281,6 @@ impl Found {
         if !returns.responds() {
             return;
         }
-        self.write_run(out);
         if let (true, Some(first)) = (returns.min, self.first) {
             out.text(&format!(" MIN {}", first.number));
         }
@@ -264,11 +311,13 @@ impl Found {
     /// What `$` stands for from now on, when it is to be saved.
     pub(super) fn saved(&mut self) -> Option<Places> {
         let returns = self.returns.filter(|returns| returns.save)?;
-        let mut places = std::mem::take(&mut self.places);
-        if !returns.saves_all() {
-            places = self.returned(returns).map(|hit| hit.place..hit.place + 1).collect();
-        }
-        Some(Places::new(places))
+        Some(Places::new(match returns.saves_all() {
+            true => {
+                let places = std::mem::take(&mut self.places).into_iter();
+                places.map(|(first, last)| first as usize..last as usize + 1).collect()
+            }
+            false => self.returned(returns).map(|hit| hit.place..hit.place + 1).collect(),
+        }))
     }
 
     /// The ends and the part that are returned, when not all are.
