@@ -112,6 +112,13 @@ pub(crate) fn tag(octets: &[u8]) -> Option<String> {
     Some(tag.inner().to_owned())
 }
 
+/// Whether this begins a command that may have literals before anybody has signed in.
+pub(crate) fn takes_literals(octets: &[u8]) -> bool {
+    let rest = tag(octets).and_then(|tag| octets.get(tag.len() + 1..));
+    let verb = rest.and_then(|rest| Words::new(rest).name());
+    verb.is_some_and(|verb| ["LOGIN", "AUTHENTICATE", "ID"].contains(&verb.as_str()))
+}
+
 /// The tag of what is no command: as far as the line goes when it holds nothing else.
 pub(crate) fn tag_of_malformed(octets: &[u8]) -> Option<String> {
     tag(octets).or_else(|| {

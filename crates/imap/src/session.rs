@@ -7,9 +7,9 @@ mod append;
 mod framing;
 pub mod limits;
 mod login;
+mod queue;
 mod reading;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -17,6 +17,7 @@ use store::{AccountId, Held, MailboxId};
 
 use self::append::Literal;
 use self::framing::{Framer, Pending};
+use self::queue::Queue;
 use crate::command::{Command, Needs, Work, capability};
 use crate::enabled::Enabled;
 use crate::job::{Answer, Flow, Job, Progress};
@@ -26,9 +27,6 @@ use crate::response::{Code, Piece};
 use crate::sasl::{SaslAnswer, SaslStep, Secret};
 use crate::selected::Selected;
 use crate::watch::Watch;
-
-/// Octets of one [`Step::Send`] at most, but for one response that is longer.
-const SEND_OCTETS: usize = 32 * 1024;
 
 /// What all sessions of a server have in common.
 #[derive(Debug, Clone)]
@@ -108,7 +106,7 @@ pub struct Session {
     doing: Doing,
     pending: Pending,
     framer: Framer,
-    out: VecDeque<Step>,
+    out: Queue,
     /// BAD in a row.
     bad: u32,
     login_failures: u32,
@@ -183,7 +181,7 @@ impl Session {
             doing: Doing::Command,
             pending: Pending::default(),
             framer: Framer::new(false),
-            out: VecDeque::new(),
+            out: Queue::default(),
             bad: 0,
             login_failures: 0,
             alert: None,
@@ -307,12 +305,12 @@ impl Session {
             Some(selected) => Place::Selected(account, selected),
             None => Place::Authenticated(account),
         };
-        self.out.extend(faults.into_iter().map(Step::Fault));
+        faults.into_iter().for_each(|fault| self.out.push(Step::Fault(fault)));
         for piece in out.into_pieces() {
             match piece {
-                Piece::Octets(octets) => self.send_owned(octets),
+                Piece::Octets(octets) => self.out.send_owned(octets),
                 Piece::Stored { octets, start, end } => {
-                    self.out.push_back(Step::SendStored { octets, start, end });
+                    self.out.push(Step::SendStored { octets, start, end });
                 }
             }
         }
@@ -329,11 +327,11 @@ impl Session {
 
     /// The next thing to do; `None` until the next call.
     pub fn poll(&mut self) -> Option<Step> {
-        let step = self.out.pop_front();
-        if step.is_none() {
-            self.out.shrink_to_fit();
+        if self.out.is_empty() {
+            // There may be commands that waited until the answers before them were taken.
+            self.advance();
         }
-        step
+        self.out.pop()
     }
 
     /// Whether octets are wanted now: not while an answer is awaited or enough is waiting.
@@ -387,6 +385,8 @@ impl Session {
         loop {
             let doing = std::mem::replace(&mut self.doing, Doing::Command);
             let goes_on = match doing {
+                // Once they are taken, `poll` goes on.
+                Doing::Command if self.out.octets() >= limits::QUEUED_OCTETS_MAX => false,
                 Doing::Command if self.must_tell() => {
                     self.perform(Work::Notified { idle: false }, Doing::NotifyJob);
                     false
@@ -437,7 +437,7 @@ impl Session {
             Command::Logout => {
                 self.send(b"* BYE Goodbye\r\n");
                 self.end(&tag, Ok((None, "LOGOUT completed")));
-                self.out.push_back(Step::Close);
+                self.out.push(Step::Close);
                 self.doing = Doing::Closed;
             }
             Command::Id { background: true } if !self.settings.background => {
@@ -533,7 +533,7 @@ impl Session {
         let enabled = self.enabled;
         let progress = std::mem::take(&mut self.progress);
         let job = Job { work, account, selected, settings, enabled, progress, watch };
-        self.out.push_back(Step::Perform(job));
+        self.out.push(Step::Perform(job));
         self.doing = doing;
     }
 
@@ -586,7 +586,7 @@ impl Session {
             _ if matches!(self.place, Place::Away(..)) => self.bye = self.bye.or(Some(text)),
             _ => {
                 self.send(format!("* BYE {text}\r\n").as_bytes());
-                self.out.push_back(Step::Close);
+                self.out.push(Step::Close);
                 self.doing = Doing::Closed;
                 self.pending.clear();
             }
@@ -594,19 +594,6 @@ impl Session {
     }
 
     fn send(&mut self, octets: &[u8]) {
-        match self.out.back_mut() {
-            Some(Step::Send(last)) if last.len() + octets.len() <= SEND_OCTETS => {
-                last.extend_from_slice(octets);
-            }
-            _ => self.out.push_back(Step::Send(octets.to_vec())),
-        }
-    }
-
-    fn send_owned(&mut self, octets: Vec<u8>) {
-        if octets.len() < SEND_OCTETS / 2 {
-            self.send(&octets);
-        } else {
-            self.out.push_back(Step::Send(octets));
-        }
+        self.out.send(octets);
     }
 }

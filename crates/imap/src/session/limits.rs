@@ -9,7 +9,8 @@ pub const LINE_OCTETS_MAX: usize = 64 * 1024;
 pub const LINE_OCTETS_MAX_BEFORE_LOGIN: usize = 8 * 1024;
 /// Octets of all literals of one command, the message of an APPEND aside.
 pub const LITERAL_OCTETS_MAX: usize = 128 * 1024;
-/// The same before login: a user name and a password.
+/// The same before login, in LOGIN, AUTHENTICATE and ID: a user name and a password, or what a client says of
+/// itself. No other command may have one then.
 pub const LITERAL_OCTETS_MAX_BEFORE_LOGIN: usize = 4 * 1024;
 /// Octets of a refused command that are read and dropped before the connection ends instead.
 pub const DISCARD_OCTETS_MAX: usize = 1024 * 1024;
@@ -36,6 +37,9 @@ pub const APPEND_WEIGHT_MOST: u64 = 256 * 1024;
 pub const PENDING_OCTETS_MAX: usize = 64 * 1024;
 /// Octets that wait at most, when the shell does not ask first: then the connection ends.
 pub const PENDING_OCTETS_LIMIT: usize = 1024 * 1024;
+/// Octets of answers that wait to be sent before the next command is read, of those that a client sends ahead:
+/// some commands are answered at fifty times their length. One answer more can be there, and a job's.
+pub const QUEUED_OCTETS_MAX: usize = 64 * 1024;
 /// Commands in a row that are none: then the connection ends. A program that speaks something else
 /// is told early, and one that is only a little wrong is not.
 pub const BAD_COMMANDS_MAX: u32 = 25;

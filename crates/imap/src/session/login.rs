@@ -19,7 +19,7 @@ impl Session {
         } else {
             self.end(tag, Ok((None, "Begin TLS now")));
             self.pending.clear();
-            self.out.push_back(Step::StartTls);
+            self.out.push(Step::StartTls);
             self.doing = Doing::Tls;
         }
     }
@@ -53,7 +53,7 @@ impl Session {
     }
 
     pub(super) fn ask(&mut self, tag: String, step: SaslStep) {
-        self.out.push_back(Step::Sasl(step));
+        self.out.push(Step::Sasl(step));
         self.doing = Doing::Sasl { tag };
     }
 
@@ -78,7 +78,7 @@ impl Session {
             return self.end(tag, Err(Refusal::bad("No such command: see CAPABILITY")));
         }
         self.end(tag, Ok((None, "UNAUTHENTICATE completed")));
-        self.out.push_back(Step::SignedOut);
+        self.out.push(Step::SignedOut);
         self.place = Place::NotAuthenticated;
         self.framer = Framer::new(false);
         self.enabled = Enabled::default();
@@ -101,7 +101,7 @@ impl Session {
         self.compressed = true;
         // A client waits for the answer; what came with the command cannot be told apart.
         self.pending.clear();
-        self.out.push_back(Step::Compress);
+        self.out.push(Step::Compress);
     }
 
     pub(super) fn refuse_login(&mut self, tag: &str, failure: SaslFailure) {
@@ -135,12 +135,12 @@ impl Session {
                 return false;
             }
             Some(Line::TooLong) => {
-                self.out.push_back(Step::Sasl(SaslStep::Abort));
+                self.out.push(Step::Sasl(SaslStep::Abort));
                 self.close("The response is too long");
                 return false;
             }
             Some(Line::Whole(response)) if response == b"*" => {
-                self.out.push_back(Step::Sasl(SaslStep::Abort));
+                self.out.push(Step::Sasl(SaslStep::Abort));
                 self.end(&tag, Err(Refusal::bad("AUTHENTICATE was cancelled")));
             }
             Some(Line::Whole(response)) => match sasl::decode(&response) {
@@ -149,7 +149,7 @@ impl Session {
                     return false;
                 }
                 None => {
-                    self.out.push_back(Step::Sasl(SaslStep::Abort));
+                    self.out.push(Step::Sasl(SaslStep::Abort));
                     self.end(&tag, Err(Refusal::bad("The response is not base64")));
                 }
             },

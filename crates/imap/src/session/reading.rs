@@ -37,8 +37,13 @@ impl Session {
                     Some(parsed) => Some(parsed.tag.clone()),
                     None => grammar::tag_of_malformed(self.framer.message()),
                 };
+                let for_strangers =
+                    self.is_authenticated() || grammar::takes_literals(self.framer.message());
                 self.framer.skip();
                 match (tag, parsed) {
+                    (Some(tag), None) if too_long && !for_strangers => {
+                        self.end(&tag, Err(Refusal::bad("Sign in first")));
+                    }
                     (Some(tag), Some(parsed)) => self.obey(tag, parsed.command),
                     (Some(tag), None) if too_long => {
                         self.end(
@@ -69,6 +74,8 @@ impl Session {
         {
             self.framer.skip();
             self.begin_literal(head, octets, sync);
+        } else if !self.is_authenticated() && !grammar::takes_literals(self.framer.message()) {
+            self.unwanted(octets, sync);
         } else if self.framer.fits(octets) {
             self.framer.accept(octets);
             if sync {
@@ -86,6 +93,23 @@ impl Session {
             }
         } else if !self.framer.accept_to_refuse(octets) {
             self.close("The command is too long: send shorter ones");
+        }
+    }
+
+    /// A literal of a command that is not for strangers.
+    fn unwanted(&mut self, octets: u32, sync: bool) {
+        if !sync {
+            // It comes all the same, and is no command.
+            if !self.framer.accept_to_refuse(octets) {
+                self.close("Sign in first");
+            }
+            return;
+        }
+        let tag = grammar::tag_of_malformed(self.framer.message());
+        self.framer.skip();
+        match tag {
+            Some(tag) => self.end(&tag, Err(Refusal::bad("Sign in first"))),
+            None => self.close("Sign in first"),
         }
     }
 
