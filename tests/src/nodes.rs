@@ -28,7 +28,7 @@ pub struct Nodes {
     pub bucket: Option<Bucket>,
     /// That folder.
     pub octets: Option<PathBuf>,
-    /// What the first's configuration would be with the demo's own store, which nobody uses.
+    /// What the first's configuration would be with the demo's own store, which nobody uses, and an archive of it.
     pub embedded: String,
     _folder: TempDir,
 }
@@ -76,7 +76,10 @@ impl Nodes {
         std::fs::write(one.join("s3.secret"), format!("{}\n", bucket::KEY.1))?;
         let file = one.join("ceralacca.toml");
         let text = std::fs::read_to_string(&file)?;
-        let embedded = format!("{text}\n[store]\ndirectory = \"{}\"\n", aside.display());
+        let embedded = format!(
+            "{text}\n[store]\ndirectory = \"{}\"\narchive = \"archive\"\n",
+            aside.display()
+        );
         let shared = format!("\n[store]\ndatabase = \"{}\"\n{octets}", database.address());
         std::fs::write(&file, text + &shared + "\n[timestamp]\nevery = \"1s\"\n")?;
         copy(one, other)?;

@@ -2,7 +2,7 @@
 //! nothing, and without the database or what octets are on both say so.
 
 use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use scenarios::demo::PASSWORD;
@@ -15,9 +15,9 @@ use scenarios::{Demo, Imap, Smtp, say};
 
 /// How long what happens at once may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a gateway is believed to be alive, and what the other may take beyond: its own look at the
-/// queue, and the work.
-const TAKEN_OVER: Duration = Duration::from_secs(30);
+/// Seconds, by the database's clock, in which what a dead gateway was at is done: it is believed to be alive for 5, and
+/// the other looks at the queue and does the work; measured, 4.6 to 5.5.
+const TAKEN_OVER_SECS: f64 = 15.0;
 const MARIO: &str = ACCOUNTS[0];
 const ANNA: &str = ACCOUNTS[1];
 
@@ -118,6 +118,11 @@ fn under_load(
     Ok(ends.told())
 }
 
+/// What the database's clock says, in seconds.
+fn clock(nodes: &Nodes) -> anyhow::Result<f64> {
+    Ok(nodes.database.ask("SELECT extract(epoch FROM clock_timestamp())")?.parse()?)
+}
+
 fn seals(nodes: &Nodes) -> anyhow::Result<u64> {
     Ok(nodes.database.ask("SELECT count(*) FROM ceralacca.seals")?.parse()?)
 }
@@ -137,11 +142,12 @@ fn a_gateway_that_is_killed_under_load_loses_nothing_and_doubles_nothing() -> an
         ensure!(refused.is_empty(), "{refused:?}");
         drop(one);
         // The other does what was left over, and what only one does.
-        let (killed, sealed) = (Instant::now(), seals(&nodes)?);
+        let (killed, sealed) = (clock(&nodes)?, seals(&nodes)?);
         other.settle()?;
-        ensure!(killed.elapsed() < TAKEN_OVER, "taken over after {:?}", killed.elapsed());
-        say(&format!("kill {round}: nothing was left to do after {:.1?}", killed.elapsed()));
-        until_within("a seal of the other", TAKEN_OVER, || {
+        let taken_over = clock(&nodes)? - killed;
+        ensure!(taken_over < TAKEN_OVER_SECS, "taken over after {taken_over} s");
+        say(&format!("kill {round}: nothing was left to do after {taken_over:.1} s"));
+        until_within("a seal of the other", PATIENCE, || {
             Ok((seals(&nodes)? > sealed + 1).then_some(()))
         })?;
         one = Demo::serve(&nodes.folders[0])?;
@@ -175,7 +181,22 @@ fn gateways_without_their_database_say_no_and_come_back_by_themselves() -> anyho
         anna.ok("SELECT INBOX")?;
         sessions.push((anna, demo.submit_as(MARIO)?));
     }
+    let mut idle = both[0].imap_as(ANNA)?;
+    idle.ok("SELECT INBOX")?;
+    idle.begin_idle()?;
+    let mut nowhere = both[1].imap_as(ANNA)?;
     nodes.database.kill()?;
+    // Nobody is told that nothing happened by a gateway that would not know.
+    for imap in sessions.iter_mut().map(|(anna, _)| anna).chain([&mut nowhere]) {
+        until_within("a refusal", PATIENCE, || {
+            let said = imap.command("NOOP")?.tagged;
+            Ok(said.starts_with("NO [UNAVAILABLE]").then_some(()))
+        })?;
+    }
+    let bye = "* BYE [UNAVAILABLE] The mail cannot be reached now: connect again later";
+    ensure!(told(&mut idle, "BYE")?.starts_with(bye), "IDLE goes on");
+    nowhere.begin_idle()?;
+    ensure!(told(&mut nowhere, "BYE")?.starts_with(bye), "IDLE begins");
     for (anna, mario) in &mut sessions {
         for command in ["STATUS Cestino (MESSAGES)", "CREATE Nuova", "LIST \"\" *", "SELECT INBOX"]
         {
@@ -310,6 +331,11 @@ fn an_embedded_store_is_moved_with_every_number_and_octet() -> anyhow::Result<()
     let moved = migrate()?;
     ensure!(moved.status.success(), "{}", text(&moved));
     ensure!(text(&moved).contains("8 accounts"), "{}", text(&moved));
+
+    // The archive of the old one goes on where it was: it could be served again.
+    ensure!(run(&["account", "list", "--config", &nodes.config(0)?], "")?.status.success());
+    let histories = std::fs::read_dir(nodes.folders[0].join("archive"))?.count();
+    ensure!(histories == 1, "{histories} histories in the archive");
 
     std::fs::rename(&shared, &file)?;
     let demo = Demo::serve(&nodes.folders[0])?;

@@ -191,8 +191,15 @@ impl Work {
 
     pub(crate) fn run(self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
         match self {
-            Self::Sync => Ok(Done::text("NOOP completed").into()),
-            Self::Check => Ok(Done::text("CHECK completed").into()),
+            // That nothing happened is only said by who would know.
+            Self::Sync => {
+                context.store.is_reached()?;
+                Ok(Done::text("NOOP completed").into())
+            }
+            Self::Check => {
+                context.store.is_reached()?;
+                Ok(Done::text("CHECK completed").into())
+            }
             Self::Notify(notify) => notify.run(context),
             Self::Notified { idle } => notified(idle, context),
             Self::Select(select) => select.run(context),

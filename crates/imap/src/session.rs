@@ -163,6 +163,9 @@ enum Doing {
     Closed,
 }
 
+/// What a client is told that waited for what is not heard any more: RFC 5530 §3, `UNAVAILABLE`.
+const CUT_OFF: &str = "[UNAVAILABLE] The mail cannot be reached now: connect again later";
+
 impl Session {
     /// A session on a connection that is made, inside TLS or not yet. The greeting is queued.
     pub fn new(settings: Arc<Settings>, tls: bool) -> Self {
@@ -253,6 +256,14 @@ impl Session {
     /// again.
     pub fn handle_account_changed(&mut self) {
         self.close("Your account was changed: sign in again");
+    }
+
+    /// Nothing is heard any more of what happens to mailboxes: who waits to be told, by IDLE or by NOTIFY, should
+    /// wait elsewhere.
+    pub fn handle_cut_off(&mut self) {
+        if self.is_idle() || self.watch.as_ref().is_some_and(|watch| watch.looks()) {
+            self.close(CUT_OFF);
+        }
     }
 
     /// The server stops.
@@ -431,7 +442,9 @@ impl Session {
                 self.end(&tag, Ok((None, "CAPABILITY completed")));
             }
             Command::Noop => match self.place {
-                Place::Selected(..) => self.perform(Work::Sync, Doing::Job { tag }),
+                Place::Selected(..) | Place::Authenticated(_) => {
+                    self.perform(Work::Sync, Doing::Job { tag });
+                }
                 _ => self.end(&tag, Ok((None, "NOOP completed"))),
             },
             Command::Logout => {
@@ -541,6 +554,10 @@ impl Session {
     fn proceed(&mut self, doing: Doing, end: Result<Flow, Refusal>) {
         match (doing, end) {
             (doing, Ok(Flow::More(work))) => self.perform(work, doing),
+            // A client that is told nothing would think that nothing happened.
+            (Doing::IdleJob { .. }, Err(Refusal { code: Some(Code::Unavailable), .. })) => {
+                self.close(CUT_OFF);
+            }
             (Doing::IdleJob { tag, line }, Ok(_) | Err(_)) => {
                 self.doing = Doing::Idle { tag, line };
             }

@@ -15,6 +15,7 @@ pub(crate) struct Hub {
     mailboxes: Mutex<HashMap<MailboxId, watch::Sender<()>>>,
     watched: Mutex<Watched>,
     accounts: broadcast::Sender<Option<AccountId>>,
+    cut_off: watch::Sender<()>,
 }
 
 /// Accounts with sessions that want to hear of all their mailboxes (NOTIFY).
@@ -40,6 +41,7 @@ impl Hub {
             mailboxes: Mutex::default(),
             watched: Mutex::default(),
             accounts: broadcast::channel(ACCOUNT_CHANGES).0,
+            cut_off: watch::channel(()).0,
         }
     }
 
@@ -90,6 +92,10 @@ impl Hub {
         match what {
             Elsewhere::Account(account) => self.account_changed(account),
             Elsewhere::Names(account) => self.names_changed(account),
+            Elsewhere::CutOff => {
+                // Whether anybody waits or not.
+                self.cut_off.send_replace(());
+            }
             Elsewhere::Missed => {
                 // Each session looks at its own account.
                 let _ = self.accounts.send(None);
@@ -98,6 +104,11 @@ impl Hub {
                 accounts.into_iter().for_each(|account| watched.tell(account));
             }
         }
+    }
+
+    /// To be told when nothing is heard any more of what others do.
+    pub(crate) fn watch_cut_off(&self) -> watch::Receiver<()> {
+        self.cut_off.subscribe()
     }
 
     /// To be told of changes of accounts from now on; of none in particular when some may have been missed.
@@ -140,6 +151,10 @@ mod tests {
         hub.changed_elsewhere(Elsewhere::Missed);
         assert_eq!(sessions.try_recv(), Ok(None));
         assert!(watcher.has_changed().unwrap());
+        let cut_off = hub.watch_cut_off();
+        assert!(!cut_off.has_changed().unwrap());
+        hub.changed_elsewhere(Elsewhere::CutOff);
+        assert!(cut_off.has_changed().unwrap());
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Librarian {
 
     /// Works until told to stop.
     pub(crate) fn run(&self, site: &Site) {
+        let mut reach = Reach::default();
         if let Err(error) = be_nice() {
             tracing::debug!(target: "librarian", %error, "the priority cannot be lowered");
         }
@@ -81,9 +82,14 @@ impl Librarian {
             if share != known {
                 // What was another's until now may have been left where it was.
                 known = share;
-                if let Err(error) = self.look_at_all(&*site.store, share) {
-                    tracing::warn!(target: "librarian", %error, "the mailboxes cannot be listed");
-                    known = Share::NONE;
+                match self.look_at_all(&*site.store, share) {
+                    Ok(()) => reach.works(),
+                    Err(error) => {
+                        if !reach.is_cut(&error) {
+                            tracing::warn!(target: "librarian", %error, "the mailboxes cannot be listed");
+                        }
+                        known = Share::NONE;
+                    }
                 }
             }
             let Some(turn) = self.next() else { return };
@@ -91,8 +97,17 @@ impl Librarian {
             loop {
                 let begun = Instant::now();
                 match guarded(|| read_some(site, mailbox)) {
-                    Ok(true) => {}
-                    Ok(false) | Err(StoreError::NoSuchMailbox) => break,
+                    Ok(true) => reach.works(),
+                    Ok(false) | Err(StoreError::NoSuchMailbox) => {
+                        reach.works();
+                        break;
+                    }
+                    // Nothing is wrong with the mailbox: it comes again as soon as anything can be read.
+                    Err(error) if reach.is_cut(&error) => {
+                        self.desk().changed.insert(mailbox);
+                        self.rest(AFTER_FAULT);
+                        break;
+                    }
                     Err(error) => {
                         tracing::warn!(target: "librarian", mailbox = mailbox.0, %error, "a mailbox cannot be read");
                         self.failed(mailbox);
@@ -167,6 +182,30 @@ impl Librarian {
             desk = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         desk.stopping
+    }
+}
+
+/// Whether the store can be reached: that it cannot is told once, and that it can again.
+#[derive(Default)]
+struct Reach {
+    cut: bool,
+}
+
+impl Reach {
+    /// Something was read.
+    fn works(&mut self) {
+        if std::mem::take(&mut self.cut) {
+            tracing::info!(target: "librarian", "the mail can be reached again");
+        }
+    }
+
+    /// Whether it failed because the store cannot be reached.
+    fn is_cut(&mut self, error: &StoreError) -> bool {
+        let cut = matches!(error, StoreError::Unavailable(_));
+        if cut && !std::mem::replace(&mut self.cut, true) {
+            tracing::warn!(target: "librarian", %error, "the mail cannot be reached: new mail is indexed later");
+        }
+        cut
     }
 }
 
@@ -397,6 +436,44 @@ mod tests {
             StoreError::Medium("reading it panicked".to_owned()).to_string()
         );
         assert!(guarded(|| Ok(1)).is_ok());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_reached_is_told_of_once_and_so_is_its_return() {
+        #[derive(Clone, Default)]
+        struct Said(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Said {
+            fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(octets)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let said = Said::default();
+        let to = said.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut reach = Reach::default();
+            reach.works();
+            for _ in 0..2 {
+                for _ in 0..3 {
+                    assert!(reach.is_cut(&StoreError::Unavailable("gone".to_owned())));
+                    assert!(!reach.is_cut(&StoreError::Medium("broken".to_owned())));
+                }
+                reach.works();
+                reach.works();
+            }
+        });
+        let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> =
+            said.lines().map(|line| line.split("librarian: ").nth(1).unwrap()).collect();
+        let (gone, back) = (
+            "the mail cannot be reached: new mail is indexed later error=the store cannot be reached: gone",
+            "the mail can be reached again",
+        );
+        assert_eq!(lines, [gone, back, gone, back]);
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(crate) async fn serve(
         sign_in_until: tokio::time::Instant::now() + LOGIN_WAIT,
     };
     let mut accounts = site.hub.watch_accounts();
+    let mut cut_off = site.hub.watch_cut_off();
     let mut silent_since = tokio::time::Instant::now();
     loop {
         match act(&mut session, &mut desk, &mut connection).await {
@@ -113,6 +114,7 @@ pub(crate) async fn serve(
             () = tokio::time::sleep_until(patience) => session.handle_timeout(),
             () = tokio::time::sleep(keepalive) => session.handle_keepalive(),
             () = stopped(&mut stop) => session.handle_shutdown(),
+            Ok(()) = cut_off.changed() => session.handle_cut_off(),
             changed = accounts.recv() => {
                 if let Some(account) = &desk.account
                     && sasl::is_changed(&site, account, changed.ok().flatten()).await

@@ -240,6 +240,7 @@ pub(crate) fn options_of(
         password: shared.password.as_deref().map(secret).transpose()?,
         schema: shared.schema.clone(),
         connections: shared.connections,
+        quiet: octets.quiet(),
         octets,
         spool: config.data.join("spool"),
         serves: purpose == Purpose::Serve,

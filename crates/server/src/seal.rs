@@ -168,8 +168,13 @@ impl Sealer<'_> {
         let seal = NewSeal { statement, octets, signature, chunks: contents.chunks };
         match self.store.add_seal(seal) {
             Ok(()) => {}
-            // Somebody else sealed the same meanwhile: then that is the seal.
-            Err(StoreError::SealOutOfOrder) => return Ok(()),
+            // Somebody else sealed the same meanwhile: then that is the seal. Where there is none, this one is wrong, and
+            // would be again.
+            Err(StoreError::SealOutOfOrder)
+                if self.store.last_seal()?.is_some_and(|last| last.number >= number) =>
+            {
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         }
         tracing::info!(target: "seal", number, records = contents.records, "the log is sealed");

@@ -16,6 +16,7 @@ mod annotation;
 mod codec;
 mod error;
 mod flags;
+mod inflow;
 mod log;
 mod mailbox;
 mod message;
@@ -473,6 +474,15 @@ pub trait Store: Send + Sync {
     /// The part that this process has in what is done once for all.
     fn share(&self) -> Share {
         Share::ALL
+    }
+    /// Whether a client may be told that nothing happened: not by a process that knows that it is cut off from
+    /// what it would hear of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when it is.
+    fn is_reached(&self) -> Result<(), StoreError> {
+        Ok(())
     }
     /// Whether short reads take less than handing them to another thread: no network is between.
     fn is_near(&self) -> bool {

@@ -11,9 +11,11 @@ pub enum Elsewhere {
     Names(AccountId),
     /// Something may have been missed: any of these, of any account.
     Missed,
+    /// Nothing is heard any more, and has not been for seconds: who waits to be told should wait elsewhere.
+    CutOff,
 }
 
-/// Called after another process's commit with what it did to an account. It must not block, and must not
+/// Called after another process's commit with what it did to an account, and when nothing is heard of others any more. It must not block, and must not
 /// call the store.
 pub type ElsewhereListener = Box<dyn Fn(Elsewhere) + Send + Sync>;
 

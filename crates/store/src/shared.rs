@@ -48,6 +48,7 @@ mod upkeep;
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
 use mail::Address;
 
@@ -94,6 +95,8 @@ pub struct SharedStore {
     ears: Arc<Ears>,
     medium: Arc<dyn Medium>,
     leases: Arc<hold::Leases>,
+    /// How long octets stay that nothing names.
+    quiet: Duration,
     room: Room,
     spools: Arc<Spools>,
     upkeep: Arc<upkeep::Done>,
@@ -125,16 +128,20 @@ impl SharedStore {
         let _taken = (length > 0).then(|| self.room.take(length));
         let loaded = octets.into_iter().map(octets::load).collect::<Result<Vec<_>, _>>()?;
         let new: Vec<Arc<[u8]>> = loaded.iter().filter_map(|one| one.clone().ok()).collect();
-        let kept = if new.is_empty() {
-            Vec::new()
+        let (kept, named_by) = if new.is_empty() {
+            (Vec::new(), None)
         } else {
             let count = clamp(new.len());
-            let numbers = self.ask(|db| {
-                let next = "SELECT nextval('blob_numbers') FROM generate_series(1, $1::bigint)";
+            let (numbers, begun) = self.ask(|db| {
+                let next = "SELECT nextval('blob_numbers'), clock_timestamp()
+                            FROM generate_series(1, $1::bigint)";
                 let rows = db.query(next, &[&count])?;
-                rows.iter().map(|row| connection::number(row, 0)).collect::<Result<Vec<_>, _>>()
+                let numbers = rows.iter().map(|row| connection::number(row, 0));
+                let begun = rows.first().map(|row| connection::get::<SystemTime>(row, 1));
+                Ok((numbers.collect::<Result<Vec<_>, _>>()?, begun.transpose()?))
             })?;
-            octets::keep(&*self.medium, &numbers, new)?
+            let kept = octets::keep(&*self.medium, &numbers, new)?;
+            (kept, begun.map(|begun| begun + self.quiet / 2))
         };
         let mut new = kept.iter().map(|kept| kept.blob);
         let blobs = loaded.into_iter().map(|one| match one {
@@ -143,7 +150,7 @@ impl SharedStore {
         });
         let blobs = blobs.collect::<Result<Vec<_>, _>>()?;
         let of = (self.ears.node, &*self.ears.channel);
-        match txn::write(&self.pool, of, &kept, |txn| work(txn, &blobs)) {
+        match txn::write(&self.pool, of, (&kept, named_by), |txn| work(txn, &blobs)) {
             Ok((done, changed)) => {
                 self.ears.tell(changed);
                 Ok(done)
@@ -397,7 +404,7 @@ impl Store for SharedStore {
 
     fn spool(&self) -> Result<Box<dyn Spool>, StoreError> {
         let spools = Arc::clone(&self.spools);
-        Ok(Box::new(SharedSpool { spools, memory: Vec::new(), file: None }))
+        Ok(Box::new(SharedSpool::new(spools)))
     }
 
     fn append(&self, mailbox: MailboxId, message: NewMessage) -> Result<Appended, StoreError> {
@@ -511,6 +518,10 @@ impl Store for SharedStore {
 
     fn share(&self) -> Share {
         self.ears.share()
+    }
+
+    fn is_reached(&self) -> Result<(), StoreError> {
+        self.ears.is_listening()
     }
 
     fn is_near(&self) -> bool {

@@ -7,11 +7,13 @@ mod shared {
     pub(super) mod chunks;
     pub(super) mod contract;
     pub(super) mod filling;
+    pub(super) mod lost;
     pub(super) mod nodes;
 }
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use scenarios::bucket;
 use scenarios::postgres::Postgres;
@@ -46,6 +48,7 @@ fn in_folder(database: &Postgres, schema: &str, folder: &TempDir) -> Options {
         schema: schema.to_owned(),
         connections: 8,
         octets: Place::Folder(segments),
+        quiet: Duration::from_secs(600),
         spool: folder.path().join("spool"),
         serves: true,
     }

@@ -146,9 +146,13 @@ impl Session {
                 self.perform(Work::Notified { idle: true }, Doing::IdleJob { tag, line });
                 false
             }
+            // Where nothing is selected it is only seen whether there is anything to wait for.
             None if self.changed
-                && self.watch.is_none()
-                && matches!(self.place, Place::Selected(..)) =>
+                && match self.place {
+                    Place::Selected(..) => self.watch.is_none(),
+                    Place::Authenticated(_) => true,
+                    Place::NotAuthenticated | Place::Away(..) => false,
+                } =>
             {
                 self.perform(Work::Sync, Doing::IdleJob { tag, line });
                 false

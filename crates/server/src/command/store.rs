@@ -141,8 +141,12 @@ fn move_over(from: &Config, to: &Config) -> anyhow::Result<MovedOver> {
         anyhow::bail!("{} is of another provider: its domains are others", to.file.display());
     }
     let options = material::options_of(to, shared, Purpose::Command)?;
-    let opened =
-        embedded::Options { keys: master_key::load(from)?, ..embedded::Options::default() };
+    // With its archive, whose history goes on if the store is served again.
+    let opened = embedded::Options {
+        keys: master_key::load(from)?,
+        archive: from.storing.archive.clone(),
+        ..embedded::Options::default()
+    };
     let mut shown = Progress::new("moved");
     let filled = store::shared::fill(&directory, opened, &options, &mut |done, all| {
         shown.at(done, all);
@@ -155,8 +159,8 @@ fn move_over(from: &Config, to: &Config) -> anyhow::Result<MovedOver> {
         )
     })?;
     shown.end();
-    let Filled { accounts, messages, records, octets } = filled;
-    Ok(MovedOver { accounts, messages, records, octets })
+    let Filled { accounts, messages, records, octets, again } = filled;
+    Ok(MovedOver { accounts, messages, records, octets, again })
 }
 
 /// What a program reads of a store that was moved.
@@ -166,13 +170,21 @@ struct MovedOver {
     messages: u64,
     records: u64,
     octets: u64,
+    again: u64,
 }
 
 impl MovedOver {
     fn said(&self, to: &Path) -> String {
-        let Self { accounts, messages, records, octets } = self;
+        let Self { accounts, messages, records, octets, again } = self;
+        let damaged = match again {
+            0 => String::new(),
+            _ => format!(
+                "{again} messages that an earlier run had moved were not there as it wrote them and are \
+                 moved again: look at what the octets are on; "
+            ),
+        };
         format!(
-            "{accounts} accounts, {messages} messages ({octets} octets, each once) and {records} log \
+            "{damaged}{accounts} accounts, {messages} messages ({octets} octets, each once) and {records} log \
              records are moved: serve with {} from now on, and keep the old store until that has \
              proved itself",
             to.display()

@@ -543,3 +543,26 @@ fn a_log_that_grows_while_it_is_looked_at_is_whole() {
         assert_eq!((found.records, found.unsealed), (2, unsealed));
     }
 }
+
+#[test]
+fn a_seal_that_continues_nothing_is_an_error_and_one_that_somebody_else_made_is_none() {
+    let store = MemoryStore::default();
+    write(&store, &["2026-06-01T10:00:00Z"]);
+    let now = at("2026-06-01T12:00:00Z");
+    let sealer = sealer(&store);
+    let close = |gap: u64| {
+        let mut begun = sealer.begin(now).unwrap();
+        begun.number += gap;
+        let contents = sealer.read(begun.first, None, now).unwrap();
+        sealer.close(&mut begun, now, contents)
+    };
+    // Tried again it would be refused again, for ever.
+    assert!(close(1).is_err());
+    assert_eq!(store.last_seal().unwrap(), None);
+    let (mut one, mut other) = (sealer.begin(now).unwrap(), sealer.begin(now).unwrap());
+    for begun in [&mut one, &mut other] {
+        let contents = sealer.read(1, None, now).unwrap();
+        sealer.close(begun, now, contents).unwrap();
+    }
+    assert_eq!(store.last_seal().unwrap().unwrap().number, 1);
+}

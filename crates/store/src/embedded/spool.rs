@@ -1,6 +1,6 @@
 //! Spools: messages on their way in, in memory or in a file.
 //!
-//! Up to [`MEMORY_OCTETS_MAX`] a spool keeps its octets in memory, then it goes on in a file in `spool/`, and
+//! Up to [`MEMORY_OCTETS_MAX`](crate::inflow::MEMORY_OCTETS_MAX) a spool keeps its octets in memory, then it goes on in a file in `spool/`, and
 //! keeps nothing: what a connection takes of the memory does not depend on what it sends.
 
 use std::fs::{File, OpenOptions};
@@ -14,16 +14,10 @@ use super::disk::Step;
 use super::keys::{PASSING_MORE_OCTETS, PassingKey};
 use super::octets::Files;
 use super::segments;
+use crate::inflow::Inflow;
 use crate::rules::clip;
 use crate::{Spool, Spooled, StoreError};
 
-/// A spool keeps this much in memory: most messages never see a file. What it held before it had a file
-/// may stay with the allocator, so this counts for the whole life of a connection, which shall take less
-/// than 256 KiB.
-const MEMORY_OCTETS_MAX: usize = 96 * 1024;
-/// Octets in one piece of that memory. Pieces do not grow and are not copied into larger ones, which
-/// would leave as much again behind in the allocator.
-const PIECE_OCTETS: usize = 32 * 1024;
 /// Octets that are encrypted at once on their way to the file.
 const SEALED_OCTETS_MAX: usize = 256 * 1024;
 
@@ -92,32 +86,15 @@ pub(super) struct Spools {
 /// A message on its way in.
 pub(super) struct EmbeddedSpool {
     files: Arc<Files>,
-    /// Each full but the last; empty once there is a file.
-    memory: Vec<Vec<u8>>,
+    /// Empty once there is a file.
+    memory: Inflow,
     file: Option<SpoolFile>,
 }
 
 impl EmbeddedSpool {
     /// A new one.
     pub(super) fn new(files: Arc<Files>) -> Self {
-        Self { files, memory: Vec::new(), file: None }
-    }
-
-    fn keep(&mut self, mut octets: &[u8]) {
-        while !octets.is_empty() {
-            let piece = match self.memory.pop() {
-                Some(piece) if piece.len() < PIECE_OCTETS => piece,
-                full => {
-                    self.memory.extend(full);
-                    Vec::with_capacity(PIECE_OCTETS)
-                }
-            };
-            self.memory.push(piece);
-            let Some(piece) = self.memory.last_mut() else { return };
-            let (now, rest) = octets.split_at(octets.len().min(PIECE_OCTETS - piece.len()));
-            piece.extend_from_slice(now);
-            octets = rest;
-        }
+        Self { files, memory: Inflow::default(), file: None }
     }
 
     /// A file, with what was in memory.
@@ -132,7 +109,7 @@ impl EmbeddedSpool {
         if files.keys.encrypt() {
             file.sealed = Some((PassingKey::new()?, Vec::new()));
         }
-        for piece in std::mem::take(&mut self.memory) {
+        for piece in self.memory.take() {
             file.write(&piece)?;
         }
         Ok(file)
@@ -145,9 +122,7 @@ impl Spool for EmbeddedSpool {
             self.files.disk.step(Step::Write)?;
             return file.write(octets);
         }
-        let kept: usize = self.memory.iter().map(Vec::len).sum();
-        if kept + octets.len() <= MEMORY_OCTETS_MAX {
-            self.keep(octets);
+        if self.memory.keep(octets) {
             return Ok(());
         }
         let mut file = self.spill()?;
@@ -157,12 +132,10 @@ impl Spool for EmbeddedSpool {
     }
 
     fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
-        let Self { mut memory, file, .. } = *self;
+        let Self { memory, file, .. } = *self;
         Ok(Box::new(match file {
             Some(file) => EmbeddedSpooled::File(file),
-            // Most messages are one piece, and are not copied.
-            None if memory.len() <= 1 => EmbeddedSpooled::Memory(memory.pop().unwrap_or_default()),
-            None => EmbeddedSpooled::Memory(memory.concat()),
+            None => EmbeddedSpooled::Memory(memory.into_octets()),
         }))
     }
 }
@@ -217,6 +190,7 @@ mod tests {
     use super::super::keys::{self, Keys};
     use super::super::sealed::under;
     use super::*;
+    use crate::inflow::MEMORY_OCTETS_MAX;
 
     fn files(dir: &Path) -> Arc<Files> {
         Arc::new(Files::open(dir, Arc::new(Real), Keys::default()).unwrap())
@@ -237,7 +211,7 @@ mod tests {
             let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
             for piece in whole[..octets].chunks(20_003) {
                 spool.write(piece).unwrap();
-                let held: usize = spool.memory.iter().map(Vec::capacity).sum();
+                let held = spool.memory.held();
                 assert!(held <= MEMORY_OCTETS_MAX, "{held}");
                 assert!(spool.file.is_none() || held == 0, "{held} beside a file");
             }

@@ -116,6 +116,16 @@ pub(super) struct Unlink {
     files: Vec<u64>,
 }
 
+/// How long a command is waited for; nothing: for ever. The archive may want a commit after a while: not of a store
+/// that takes none any more.
+fn idle(checkpointed: bool, fatal: bool, archive: Option<Duration>) -> Option<Duration> {
+    match archive {
+        _ if !checkpointed => Some(IDLE),
+        _ if fatal => None,
+        archive => archive,
+    }
+}
+
 /// A group that is committed.
 #[derive(Default)]
 struct Done {
@@ -130,10 +140,8 @@ impl Writer {
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         let mut checkpointed = true;
         loop {
-            let idle = match &self.archive {
-                _ if !checkpointed => Some(IDLE),
-                archive => archive.as_ref().map(Archiving::idle),
-            };
+            let archive = self.archive.as_ref().map(Archiving::idle);
+            let idle = idle(checkpointed, self.shared.fault.is_fatal(), archive);
             let first = match idle {
                 Some(idle) => commands.recv_timeout(idle),
                 None => commands.recv().map_err(RecvTimeoutError::from),
@@ -148,7 +156,9 @@ impl Writer {
                         checkpointed = true;
                         self.checkpoint("PASSIVE");
                     }
-                    if self.archive.as_ref().is_some_and(Archiving::wants_a_commit) {
+                    if !self.shared.fault.is_fatal()
+                        && self.archive.as_ref().is_some_and(Archiving::wants_a_commit)
+                    {
                         checkpointed = false;
                         self.group(Vec::new());
                     }
@@ -544,5 +554,20 @@ impl Fault {
         let gone = "the writer is gone";
         let cause = if kept.cause.is_empty() { gone } else { kept.cause.as_str() };
         StoreError::Medium(cause.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_takes_nothing_any_more_wakes_for_commands_alone() {
+        let archive = Some(Duration::from_secs(60));
+        assert_eq!(idle(false, false, archive), Some(IDLE));
+        assert_eq!(idle(true, false, archive), archive);
+        assert_eq!(idle(true, false, None), None);
+        assert_eq!(idle(false, true, archive), Some(IDLE), "once more, for the WAL");
+        assert_eq!(idle(true, true, archive), None);
     }
 }

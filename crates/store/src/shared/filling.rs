@@ -1,10 +1,11 @@
 //! A new shared store, filled with what an embedded one holds, which stays as it is.
 //!
-//! Octets first, a portion at a time, each read back and held against its hash: broken off, it goes on after the
-//! last portion. Then all rows, numbers and names in one transaction, which ends with the version that lets
+//! Octets first, a portion at a time, each read back and held against its hash, which is kept with it. Broken off, it
+//! goes on after the last portion, once it has read what is there again, in the source and here (`again.rs`). Then all rows, numbers and names in one transaction, which ends with the version that lets
 //! nodes open the store: before it there is none, after it there is all of it. What can be made again
 //! (digests, texts that SEARCH looks into) is left out.
 
+mod again;
 mod tables;
 
 use std::path::Path;
@@ -17,8 +18,9 @@ use self::tables::{Kind, TABLES, Table};
 use super::connection::{Db, Pool, Value, get, number};
 use super::octets::{self, Medium};
 use super::opening::{self, Options};
-use super::{clamp, index_key, plain, schema};
+use super::{clamp, index_key, plain, schema, txn};
 use crate::embedded::{self, EmbeddedStore};
+use crate::tree::Hash;
 use crate::{BlobId, Store as _, StoreError};
 
 /// Octets of a portion, unless one message has more.
@@ -43,6 +45,8 @@ pub struct Filled {
     pub records: u64,
     /// Octets: of a message that several mailboxes have, once.
     pub octets: u64,
+    /// Messages, each once, that an earlier run had moved, that were not there as it wrote them, and were moved again.
+    pub again: u64,
 }
 
 /// Fills the new store of `options` with the embedded one in `directory`, which nobody else has open.
@@ -50,8 +54,8 @@ pub struct Filled {
 ///
 /// # Errors
 ///
-/// [`StoreError::Medium`] when there is a store already, when the embedded one is in use or damaged, or what was
-/// written is not what is read; [`StoreError::Unavailable`] when the database or what octets are on
+/// [`StoreError::Medium`] when there is a store already, when the embedded one is in use or damaged or another than
+/// the one it was begun with, or what was written is not what is read; [`StoreError::Unavailable`] when the database or what octets are on
 /// does not answer.
 pub fn fill(
     directory: &Path,
@@ -70,87 +74,105 @@ pub fn fill(
     })?;
     let medium = opening::medium(options, node, io)?;
     opening::own(&*medium, &name, has_octets)?;
-    let octets = move_octets(&source, &index, &pool, &*medium, tell)?;
-    let filled = pool.with(|db| db.transaction("BEGIN", || move_rows(db, &index)))?;
-    Ok(Filled { octets, ..filled })
-}
-
-/// Moves what is not there yet; how many octets there are.
-fn move_octets(
-    source: &EmbeddedStore,
-    index: &Connection,
-    pool: &Pool,
-    medium: &dyn Medium,
-    tell: &mut dyn FnMut(u64, u64),
-) -> Result<u64, StoreError> {
     let count = "SELECT coalesce(sum(octets), 0) FROM blobs";
-    let all = index.query_row(count, [], |row| row.get::<_, i64>(0))?.cast_unsigned();
-    let there = "SELECT coalesce(max(id), 0)::bigint, coalesce(sum(octets), 0)::bigint FROM blobs";
-    let (mut last, mut done) = pool.with(|db| {
-        let row = db.first(there, &[])?;
-        row.map_or(Ok((0, 0)), |row| Ok((get::<i64>(&row, 0)?, number(&row, 1)?)))
-    })?;
-    let mut next = index.prepare("SELECT id, octets FROM blobs WHERE id > ? ORDER BY id")?;
-    loop {
-        tell(done.min(all), all);
-        let mut portion: Vec<(u64, u64)> = Vec::new();
-        let mut rows = next.query([last])?;
-        let mut octets = 0;
-        while portion.len() < PORTION_BLOBS
-            && let Some(row) = rows.next()?
-        {
-            let (id, length) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned());
-            if octets > 0 && octets + length > PORTION_OCTETS {
-                break;
-            }
-            octets += length;
-            portion.push((id.cast_unsigned(), length));
-            last = id;
-        }
-        if portion.is_empty() {
-            return Ok(all);
-        }
-        move_portion(source, pool, medium, &portion)?;
-        done += octets;
+    let octets = index.query_row(count, [], |row| row.get::<_, i64>(0))?.cast_unsigned();
+    let there = There { source: &source, pool: &pool, medium: &*medium };
+    let mut told = Told { done: 0, all: octets, tell };
+    let again = there.check(&mut told)?;
+    there.move_octets(&index, &mut told)?;
+    let filled = txn::once(&pool, |db| move_rows(db, &index))?;
+    Ok(Filled { octets, again, ..filled })
+}
+
+/// How far it is.
+struct Told<'a> {
+    done: u64,
+    all: u64,
+    tell: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Told<'_> {
+    fn add(&mut self, octets: u64) {
+        self.done += octets;
+        (self.tell)(self.done.min(self.all), self.all);
     }
 }
 
-fn move_portion(
-    source: &EmbeddedStore,
-    pool: &Pool,
-    medium: &dyn Medium,
-    portion: &[(u64, u64)],
-) -> Result<(), StoreError> {
-    let (mut numbers, mut hashes, mut all) = (Vec::new(), Vec::new(), Vec::<Arc<[u8]>>::new());
-    for &(id, length) in portion {
-        let octets = source.read(BlobId(id), 0, u64::MAX)?;
-        if octets.len() as u64 != length {
-            return Err(StoreError::Medium(format!(
-                "octets {id} are not as many as they should be"
-            )));
+/// From where octets come, and where they go.
+struct There<'a> {
+    source: &'a EmbeddedStore,
+    pool: &'a Pool,
+    medium: &'a dyn Medium,
+}
+
+impl There<'_> {
+    /// Moves what is not there yet.
+    fn move_octets(&self, index: &Connection, told: &mut Told<'_>) -> Result<(), StoreError> {
+        let there = "SELECT coalesce(max(id), 0)::bigint FROM blobs";
+        let mut last = self.pool.with(|db| {
+            let row = db.first(there, &[])?;
+            row.map_or(Ok(0), |row| get::<i64>(&row, 0))
+        })?;
+        let mut next = index.prepare("SELECT id, octets FROM blobs WHERE id > ? ORDER BY id")?;
+        loop {
+            told.add(0);
+            let mut portion: Vec<(u64, u64)> = Vec::new();
+            let mut rows = next.query([last])?;
+            let mut octets = 0;
+            while portion.len() < PORTION_BLOBS
+                && let Some(row) = rows.next()?
+            {
+                let (id, length) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?.cast_unsigned());
+                if octets > 0 && octets + length > PORTION_OCTETS {
+                    break;
+                }
+                octets += length;
+                portion.push((id.cast_unsigned(), length));
+                last = id;
+            }
+            if portion.is_empty() {
+                return Ok(());
+            }
+            self.move_portion(&portion)?;
+            told.done += octets;
         }
-        numbers.push(id);
-        hashes.push(blake3::hash(&octets));
-        all.push(octets.into());
     }
-    let kept = octets::keep(medium, &numbers, all)?;
-    for (kept, hash) in kept.iter().zip(hashes) {
-        if blake3::hash(&octets::read_back(medium, kept)?) != hash {
-            let text = format!("octets {} are not read as they were written", kept.blob.0);
-            return Err(StoreError::Medium(text));
+
+    fn move_portion(&self, portion: &[(u64, u64)]) -> Result<(), StoreError> {
+        let (mut numbers, mut hashes, mut all) = (Vec::new(), Vec::new(), Vec::<Arc<[u8]>>::new());
+        for &(id, length) in portion {
+            let octets = self.source.read(BlobId(id), 0, u64::MAX)?;
+            if octets.len() as u64 != length {
+                let text = format!("octets {id} are not as many as they should be");
+                return Err(StoreError::Medium(text));
+            }
+            numbers.push(id);
+            hashes.push(Hash::of(&octets));
+            all.push(octets.into());
         }
+        let kept = octets::keep(self.medium, &numbers, all)?;
+        for (kept, hash) in kept.iter().zip(&hashes) {
+            if Hash::of(&octets::read_back(self.medium, kept)?) != *hash {
+                let text = format!("octets {} are not read as they were written", kept.blob.0);
+                return Err(StoreError::Medium(text));
+            }
+        }
+        let ids: Vec<i64> = kept.iter().map(|kept| kept.blob.0.cast_signed()).collect();
+        let lengths: Vec<i64> = kept.iter().map(|kept| kept.octets.cast_signed()).collect();
+        let objects: Vec<&str> = kept.iter().map(|kept| &*kept.object).collect();
+        let starts: Vec<i64> = kept.iter().map(|kept| kept.start.cast_signed()).collect();
+        let chunks: Vec<&[u8]> = kept.iter().map(|kept| &*kept.chunks).collect();
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash.0[..]).collect();
+        // What refers to them is counted at the end.
+        let insert = "WITH new AS (
+                          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[],
+                              $5::bytea[], $6::bytea[]) AS new (id, octets, object, start, chunks, hash)),
+                      moved AS (INSERT INTO moved SELECT id, hash FROM new)
+                      INSERT INTO blobs (id, octets, refs, object, start, chunks)
+                      SELECT id, octets, 0, object, start, chunks FROM new";
+        let values: [Value<'_>; 6] = [&ids, &lengths, &objects, &starts, &chunks, &hashes];
+        self.pool.with(|db| db.execute(insert, &values).map(drop))
     }
-    let ids: Vec<i64> = kept.iter().map(|kept| kept.blob.0.cast_signed()).collect();
-    let lengths: Vec<i64> = kept.iter().map(|kept| kept.octets.cast_signed()).collect();
-    let objects: Vec<&str> = kept.iter().map(|kept| &*kept.object).collect();
-    let starts: Vec<i64> = kept.iter().map(|kept| kept.start.cast_signed()).collect();
-    let chunks: Vec<&[u8]> = kept.iter().map(|kept| &*kept.chunks).collect();
-    // What refers to them is counted at the end.
-    let insert = "INSERT INTO blobs (id, octets, refs, object, start, chunks)
-                  SELECT id, octets, 0, object, start, chunks
-                  FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[])
-                      AS new (id, octets, object, start, chunks)";
-    pool.with(|db| db.execute(insert, &[&ids, &lengths, &objects, &starts, &chunks]).map(drop))
 }
 
 /// Moves all but octets, in the transaction that is open.

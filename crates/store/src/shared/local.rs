@@ -24,9 +24,9 @@ const SEGMENT_OCTETS: u64 = 64 * 1024 * 1024;
 const GROUP_MAX: usize = 256;
 /// Segments that are told at a time.
 const OLD_AT_ONCE: usize = 256;
-/// A segment that nobody appended to for so long is named by every transaction that will ever name
-/// it: none takes half of this.
-const QUIET: Duration = Duration::from_secs(600);
+/// Names that are tried for the next segment: a database that was put back to an earlier time gives the numbers of
+/// nodes again, whose segments are there.
+const NAMES_MAX: u64 = 100_000;
 
 type Answer = Result<Vec<Place>, StoreError>;
 
@@ -43,6 +43,8 @@ pub(super) struct Local {
     appender: Option<JoinHandle<()>>,
     /// The segment that is appended to.
     active: Arc<Mutex<String>>,
+    /// After which nothing is appended to a segment any more, and no transaction names what is in it that did not.
+    quiet: Duration,
 }
 
 /// The end of the segment that is appended to.
@@ -51,21 +53,23 @@ struct Segment {
     file: File,
     end: u64,
     written: Instant,
+    /// Something in it is not flushed.
+    dirty: bool,
 }
 
 impl Local {
     /// In a folder that is there.
-    pub(super) fn open(folder: &Path, node: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(folder: &Path, node: u64, quiet: Duration) -> Result<Self, StoreError> {
         let (requests, taken) = channel::<Request>();
         let active = Arc::new(Mutex::new(String::new()));
         let appender = {
             let (folder, active) = (folder.to_owned(), Arc::clone(&active));
             std::thread::Builder::new()
                 .name("store-segments".into())
-                .spawn(move || append(&folder, node, &taken, &active))?
+                .spawn(move || append(&folder, (node, quiet), &taken, &active))?
         };
         let (requests, appender) = (Some(requests), Some(appender));
-        Ok(Self { folder: folder.to_owned(), requests, appender, active })
+        Ok(Self { folder: folder.to_owned(), requests, appender, active, quiet })
     }
 
     fn path(&self, object: &str) -> Result<PathBuf, StoreError> {
@@ -78,18 +82,30 @@ impl Local {
 }
 
 /// Appends what callers bring, until they are gone.
-fn append(folder: &Path, node: u64, requests: &Receiver<Request>, active: &Mutex<String>) {
+fn append(
+    folder: &Path,
+    (node, quiet): (u64, Duration),
+    requests: &Receiver<Request>,
+    active: &Mutex<String>,
+) {
     let (mut segment, mut number): (Option<Segment>, u64) = (None, 0);
     while let Ok(first) = requests.recv() {
         let mut group = vec![first];
         group.extend(requests.try_iter().take(GROUP_MAX - 1));
         let mut roll = || {
-            number += 1;
-            let name = format!("{node:x}-{number:x}");
-            name.clone_into(&mut active.lock().unwrap_or_else(PoisonError::into_inner));
-            begin(folder, name)
+            let last = number.saturating_add(NAMES_MAX);
+            loop {
+                number += 1;
+                let name = format!("{node:x}-{number:x}");
+                name.clone_into(&mut active.lock().unwrap_or_else(PoisonError::into_inner));
+                match begin(folder, name) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < last => {
+                    }
+                    begun => return begun,
+                }
+            }
         };
-        let places = write(&mut segment, &group, &mut roll);
+        let places = write(&mut segment, &group, quiet, &mut roll);
         if places.is_err() {
             // Nobody knows what of it is on disk, and nothing refers to it: the next is another file.
             segment = None;
@@ -110,22 +126,23 @@ fn begin(folder: &Path, name: String) -> io::Result<Segment> {
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
     let file = options.open(folder.join(&name))?;
     File::open(folder)?.sync_all()?;
-    Ok(Segment { name, file, end: 0, written: Instant::now() })
+    Ok(Segment { name, file, end: 0, written: Instant::now(), dirty: false })
 }
 
 fn write(
     segment: &mut Option<Segment>,
     group: &[Request],
+    quiet: Duration,
     roll: &mut dyn FnMut() -> io::Result<Segment>,
 ) -> io::Result<Vec<Place>> {
     let mut places = Vec::new();
     for octets in group.iter().flat_map(|request| &request.octets) {
         let is_over = |segment: &mut Segment| {
             // One that is quiet may be swept by another node, if all in it is dead.
-            segment.end >= SEGMENT_OCTETS || segment.written.elapsed() >= QUIET / 2
+            segment.end >= SEGMENT_OCTETS || segment.written.elapsed() >= quiet / 2
         };
-        if let Some(over) = segment.take_if(is_over) {
-            flush(&over)?;
+        if let Some(mut over) = segment.take_if(is_over) {
+            flush(&mut over)?;
         }
         if segment.is_none() {
             *segment = Some(roll()?);
@@ -135,6 +152,7 @@ fn write(
         places.push(Place { object: segment.name.clone(), start: segment.end });
         segment.end += octets.len() as u64;
         segment.written = Instant::now();
+        segment.dirty = true;
     }
     if let Some(segment) = segment {
         flush(segment)?;
@@ -142,7 +160,11 @@ fn write(
     Ok(places)
 }
 
-fn flush(segment: &Segment) -> io::Result<()> {
+fn flush(segment: &mut Segment) -> io::Result<()> {
+    // What was flushed before may be swept since: it is nobody's concern.
+    if !std::mem::take(&mut segment.dirty) {
+        return Ok(());
+    }
     segment.file.sync_data()?;
     if segment.file.metadata()?.nlink() == 0 {
         return Err(io::Error::other(format!("segment {} was removed", segment.name)));
@@ -173,19 +195,20 @@ impl Medium for Local {
         Ok(octets)
     }
 
-    fn remove(&self, object: &str) -> Result<Option<u64>, StoreError> {
+    fn is_over(&self, object: &str) -> Result<bool, StoreError> {
         let path = self.path(object)?;
-        if *self.active.lock().unwrap_or_else(PoisonError::into_inner) == object
-            || !is_quiet(&path)?
-        {
-            return Ok(None);
-        }
+        let active = *self.active.lock().unwrap_or_else(PoisonError::into_inner) == object;
+        Ok(!active && is_quiet(&path, self.quiet)?)
+    }
+
+    fn remove(&self, object: &str) -> Result<u64, StoreError> {
+        let path = self.path(object)?;
         let octets = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             metadata => metadata?.len(),
         };
         fs::remove_file(&path)?;
-        Ok(Some(octets))
+        Ok(octets)
     }
 
     fn owner(&self) -> Result<Option<String>, StoreError> {
@@ -206,14 +229,18 @@ impl Medium for Local {
     }
 
     fn give_to(&self, store: &str) -> Result<(), StoreError> {
-        // Another node may do the same: whoever is later writes the same name.
         let new = self.folder.join(format!("{OWNER}.{}", std::process::id()));
         let mut file = File::create(&new)?;
         file.write_all(store.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&new, self.folder.join(OWNER))?;
+        // Of those who do the same one is first; nobody sees a file that is not whole.
+        let given = fs::hard_link(&new, self.folder.join(OWNER));
+        fs::remove_file(&new)?;
         File::open(&self.folder)?.sync_all()?;
-        Ok(())
+        match given {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            given => Ok(given?),
+        }
     }
 
     fn old(&self, after: Option<&str>) -> Result<(Vec<String>, Option<String>), StoreError> {
@@ -231,7 +258,7 @@ impl Medium for Local {
         let mut old = Vec::new();
         for name in found {
             // What is there and no segment of ours stays.
-            if self.path(&name).is_ok_and(|path| is_quiet(&path).unwrap_or(false)) {
+            if self.is_over(&name).unwrap_or(false) {
                 old.push(name);
             }
         }
@@ -240,12 +267,12 @@ impl Medium for Local {
 }
 
 /// Whether nobody appended for long.
-fn is_quiet(path: &Path) -> Result<bool, StoreError> {
+fn is_quiet(path: &Path, quiet: Duration) -> Result<bool, StoreError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         metadata => {
             let written = metadata?.modified()?;
-            Ok(SystemTime::now().duration_since(written).is_ok_and(|since| since > QUIET))
+            Ok(SystemTime::now().duration_since(written).is_ok_and(|since| since > quiet))
         }
     }
 }

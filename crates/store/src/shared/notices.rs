@@ -86,6 +86,10 @@ pub(super) struct Ears {
     pub(super) stopping: AtomicBool,
     /// When the node last said that it is alive, in milliseconds since `born`; -1 before it did.
     pub(super) beaten: AtomicI64,
+    /// The connection that it listens on is lost.
+    pub(super) deaf: AtomicBool,
+    /// Listeners were told that it is cut off, since it last said that it is alive.
+    pub(super) told_cut: AtomicBool,
     pub(super) born: Instant,
 }
 
@@ -127,6 +131,13 @@ impl Ears {
         }
     }
 
+    /// Tells once that nothing has been heard for so long that others may think this node dead.
+    pub(super) fn tell_if_cut(&self) {
+        if self.silent_for() >= ALIVE && !self.told_cut.swap(true, Ordering::Relaxed) {
+            self.heard([Heard::Account(Elsewhere::CutOff)]);
+        }
+    }
+
     /// Listens and says that it is alive, until it is told to stop.
     pub(super) fn run(&self, ready: &SyncSender<()>) {
         let mut heard_last: Option<Instant> = None;
@@ -140,6 +151,8 @@ impl Ears {
                         tracing::error!(%error, "the database cannot be reached");
                     }
                     complained = Some(self.beaten.load(Ordering::Relaxed));
+                    self.deaf.store(true, Ordering::Relaxed);
+                    self.tell_if_cut();
                     std::thread::sleep(AGAIN_AFTER);
                 }
             }
@@ -176,6 +189,8 @@ impl Ears {
             // From before it was said: the database counts from later.
             let now = i64::try_from(begun.as_millis()).unwrap_or(i64::MAX);
             self.beaten.store(now, Ordering::Relaxed);
+            self.deaf.store(false, Ordering::Relaxed);
+            self.told_cut.store(false, Ordering::Relaxed);
             *heard_last = Some(Instant::now());
             // Whoever opens the store waits for the first time alone.
             ready.try_send(()).unwrap_or_default();

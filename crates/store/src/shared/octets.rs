@@ -12,11 +12,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::chunks::{self, CHUNK_OCTETS, Chunk, damaged};
 use super::connection::{Db, get, number};
+use crate::inflow::Inflow;
 use crate::rules::clip;
 use crate::{BlobId, Octets, Spool, Spooled, StoreError};
 
-/// A spool keeps this much in memory: most messages never see a file.
-const MEMORY_OCTETS_MAX: usize = 256 * 1024;
 /// Octets in memory on their way to the medium: two of the largest messages, or thousands of small
 /// ones. A larger one goes alone.
 const ROOM_OCTETS_MAX: u64 = 256 * 1024 * 1024;
@@ -54,13 +53,19 @@ pub(super) trait Medium: Send + Sync {
     ///
     /// [`StoreError::NoSuchMessage`] when there is no such object.
     fn read(&self, object: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
-    /// Removes an object that nothing refers to; how many octets that freed, nothing when it is still
-    /// written to.
+    /// Whether nobody writes to an object any more, and nobody will.
     ///
     /// # Errors
     ///
     /// As [`put`](Self::put).
-    fn remove(&self, object: &str) -> Result<Option<u64>, StoreError>;
+    fn is_over(&self, object: &str) -> Result<bool, StoreError>;
+    /// Removes an object that is [over](Self::is_over), and to which nothing refered after it was; how many octets
+    /// that freed.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn remove(&self, object: &str) -> Result<u64, StoreError>;
     /// Whether it can be reached and is there, without changing anything, and the name of the store whose
     /// octets it has, if it has one.
     ///
@@ -68,7 +73,7 @@ pub(super) trait Medium: Send + Sync {
     ///
     /// As [`put`](Self::put).
     fn owner(&self) -> Result<Option<String>, StoreError>;
-    /// Gives it to the store of this name.
+    /// Gives it to the store of this name, unless it is somebody's.
     ///
     /// # Errors
     ///
@@ -280,44 +285,44 @@ impl Spools {
 
 /// A message on its way in.
 pub(super) struct SharedSpool {
-    pub(super) spools: Arc<Spools>,
-    pub(super) memory: Vec<u8>,
-    pub(super) file: Option<(File, u64)>,
+    spools: Arc<Spools>,
+    /// Empty once there is a file.
+    memory: Inflow,
+    file: Option<(File, u64)>,
 }
 
 impl SharedSpool {
-    fn spill(&mut self) -> Result<(), StoreError> {
-        if self.file.is_none() {
-            self.file = Some((self.spools.file()?, 0));
-        }
-        if let Some((file, end)) = &mut self.file {
-            file.write_all_at(&self.memory, *end)?;
-            *end += self.memory.len() as u64;
-            self.memory.clear();
-        }
-        Ok(())
+    /// A new one.
+    pub(super) fn new(spools: Arc<Spools>) -> Self {
+        Self { spools, memory: Inflow::default(), file: None }
     }
 }
 
 impl Spool for SharedSpool {
     fn write(&mut self, octets: &[u8]) -> Result<(), StoreError> {
-        for piece in octets.chunks(MEMORY_OCTETS_MAX) {
-            if self.memory.len() + piece.len() > MEMORY_OCTETS_MAX {
-                self.spill()?;
+        if self.file.is_none() {
+            if self.memory.keep(octets) {
+                return Ok(());
             }
-            self.memory.extend_from_slice(piece);
+            let (file, mut end) = (self.spools.file()?, 0);
+            for piece in self.memory.take() {
+                file.write_all_at(&piece, end)?;
+                end += piece.len() as u64;
+            }
+            self.file = Some((file, end));
+        }
+        if let Some((file, end)) = &mut self.file {
+            file.write_all_at(octets, *end)?;
+            *end += octets.len() as u64;
         }
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
-        if self.file.is_some() {
-            self.spill()?;
-        }
-        let memory = std::mem::take(&mut self.memory);
-        Ok(Box::new(match self.file.take() {
+    fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
+        let Self { memory, file, .. } = *self;
+        Ok(Box::new(match file {
             Some((file, octets)) => SharedSpooled::File(file, octets),
-            None => SharedSpooled::Memory(memory),
+            None => SharedSpooled::Memory(memory.into_octets()),
         }))
     }
 }
@@ -357,5 +362,37 @@ impl Spooled for SharedSpooled {
 
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inflow::MEMORY_OCTETS_MAX;
+
+    #[test]
+    fn a_spool_one_octet_past_its_memory_goes_on_in_a_file_without_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let next = AtomicU64::new(0);
+        let spools = Arc::new(Spools { folder: folder.path().to_owned(), next });
+        let whole: Vec<u8> = (0..=255).cycle().take(3 * MEMORY_OCTETS_MAX + 5).collect();
+        for (octets, in_file) in
+            [(MEMORY_OCTETS_MAX, false), (MEMORY_OCTETS_MAX + 1, true), (whole.len(), true)]
+        {
+            let mut spool = Box::new(SharedSpool::new(Arc::clone(&spools)));
+            for piece in whole[..octets].chunks(20_003) {
+                spool.write(piece).unwrap();
+                let held = spool.memory.held();
+                assert!(held <= MEMORY_OCTETS_MAX, "{held}");
+                assert!(spool.file.is_none() || held == 0, "{held} beside a file");
+            }
+            assert_eq!(spool.file.is_some(), in_file, "{octets}");
+            let spooled = spool.finish().unwrap();
+            assert_eq!(spooled.octets(), octets as u64);
+            let edge = octets as u64 - 2;
+            assert_eq!(spooled.read(edge, u64::MAX).unwrap(), whole[octets - 2..octets]);
+            assert!(spooled.into_octets().unwrap() == whole[..octets]);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
     }
 }

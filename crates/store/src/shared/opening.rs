@@ -38,6 +38,18 @@ pub enum Place {
     Bucket(Bucket),
 }
 
+impl Place {
+    /// How long octets stay that nothing names, as is usual.
+    #[must_use]
+    pub const fn quiet(&self) -> Duration {
+        match self {
+            Self::Folder(_) => Duration::from_secs(600),
+            // What a bucket says of times may be of another clock.
+            Self::Bucket(_) => Duration::from_secs(3600),
+        }
+    }
+}
+
 /// Where a shared store is.
 #[derive(Clone)]
 pub struct Options {
@@ -51,6 +63,9 @@ pub struct Options {
     pub connections: usize,
     /// Where octets are.
     pub octets: Place,
+    /// How long octets stay that nothing names, as [`Place::quiet`] says: a transaction that would name
+    /// octets that have been on their medium for more than half of this is refused. The same at all nodes.
+    pub quiet: Duration,
     /// A folder of this node alone, for messages that are still coming in.
     pub spool: PathBuf,
     /// Whether this node works on the store as long as it is open: one that opens it for a single command
@@ -126,8 +141,8 @@ pub(super) fn medium(
     io: Arc<Io>,
 ) -> Result<Arc<dyn Medium>, StoreError> {
     Ok(match &options.octets {
-        Place::Folder(folder) => Arc::new(Local::open(folder, node)?),
-        Place::Bucket(bucket) => Arc::new(S3::open(bucket, node, io)?),
+        Place::Folder(folder) => Arc::new(Local::open(folder, node, options.quiet)?),
+        Place::Bucket(bucket) => Arc::new(S3::open(bucket, node, options.quiet, io)?),
     })
 }
 
@@ -139,10 +154,12 @@ pub(super) fn has_octets(db: &Db) -> Result<bool, StoreError> {
 pub(super) fn own(medium: &dyn Medium, store: &str, has_octets: bool) -> Result<(), StoreError> {
     let owner = medium.owner()?;
     is_of(owner.as_deref(), Some(store), has_octets)?;
-    match owner {
-        Some(_) => Ok(()),
-        None => medium.give_to(store),
+    if owner.is_none() {
+        medium.give_to(store)?;
+        // Another may have been first.
+        is_of(medium.owner()?.as_deref(), Some(store), true)?;
     }
+    Ok(())
 }
 
 /// Whether what octets are on is this store's, or nobody's and there are none yet. On a disk that is not
@@ -225,6 +242,8 @@ impl SharedStore {
             share: Mutex::new(Share::NONE),
             stopping: AtomicBool::new(false),
             beaten: AtomicI64::new(0),
+            deaf: AtomicBool::new(false),
+            told_cut: AtomicBool::new(false),
             born: Instant::now(),
         });
         let upkeep = Arc::new(upkeep::Done::default());
@@ -248,7 +267,8 @@ impl SharedStore {
                 .name("store-upkeep".into())
                 .spawn(move || of.keep_up(&*what, &held, &done))?,
         );
-        Ok(Self { pool, ears, medium, leases, room: Room::default(), spools, upkeep, threads })
+        let (room, quiet) = (Room::default(), options.quiet);
+        Ok(Self { pool, ears, medium, leases, quiet, room, spools, upkeep, threads })
     }
 }
 
@@ -261,6 +281,14 @@ impl Ears {
         Ok(())
     }
 
+    /// Whether this node hears what others do.
+    pub(super) fn is_listening(&self) -> Result<(), StoreError> {
+        if self.deaf.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("the database is gone".into()));
+        }
+        self.is_heard()
+    }
+
     /// Says what this node reads from and sweeps, if that is its part, until it is told to stop.
     fn keep_up(&self, medium: &dyn Medium, held: &Leases, done: &upkeep::Done) {
         let (mut swept, mut looked) = (Instant::now(), Instant::now());
@@ -268,6 +296,7 @@ impl Ears {
         let mut after: Option<String> = None;
         while !self.stopping.load(Ordering::Relaxed) {
             std::thread::park_timeout(Duration::from_millis(200));
+            self.tell_if_cut();
             let now = Instant::now();
             if now.duration_since(renewed) >= RENEW_EVERY {
                 renewed = now;
@@ -349,6 +378,35 @@ mod tests {
             let told = safe(text).unwrap_err();
             assert!(!told.contains("secret"), "{told}");
         }
+    }
+
+    #[test]
+    fn of_two_stores_that_come_at_once_one_has_the_octets() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let bucket = scenarios::bucket::Bucket::start().unwrap();
+        let quiet = Duration::from_secs(600);
+        let place = Bucket {
+            endpoint: bucket.endpoint(),
+            region: "eu-south-1".into(),
+            name: scenarios::bucket::NAME.into(),
+            prefix: "pec/".into(),
+            key_id: scenarios::bucket::KEY.0.into(),
+            secret: scenarios::bucket::KEY.1.into(),
+        };
+        let media: [Box<dyn Medium>; 2] = [
+            Box::new(Local::open(folder.path(), 1, quiet).unwrap()),
+            Box::new(S3::open(&place, 1, quiet, Arc::new(Io::start().unwrap())).unwrap()),
+        ];
+        for medium in media {
+            assert_eq!(medium.owner().unwrap(), None);
+            // Both have seen that it is nobody's.
+            medium.give_to("aa").unwrap();
+            medium.give_to("bb").unwrap();
+            assert_eq!(medium.owner().unwrap().as_deref(), Some("aa"));
+            own(&*medium, "aa", false).unwrap();
+            assert!(own(&*medium, "bb", false).is_err());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
     }
 
     #[test]

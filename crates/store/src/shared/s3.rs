@@ -27,8 +27,6 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 const RETRIES_MAX: usize = 3;
 /// Objects that are told at a time.
 const OLD_AT_ONCE: usize = 1000;
-/// An object so old is named by every transaction that will ever name it: none takes a tenth of this.
-const QUIET: Duration = Duration::from_secs(3600);
 
 /// Where the bucket is, and what opens it.
 #[derive(Clone)]
@@ -60,10 +58,17 @@ pub(super) struct S3 {
     prefix: String,
     node: u64,
     next: AtomicU64,
+    /// Beyond which no transaction names an object that did not.
+    quiet: Duration,
 }
 
 impl S3 {
-    pub(super) fn open(bucket: &Bucket, node: u64, io: Arc<Io>) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        bucket: &Bucket,
+        node: u64,
+        quiet: Duration,
+        io: Arc<Io>,
+    ) -> Result<Self, StoreError> {
         let options = ClientOptions::new()
             .with_allow_http(bucket.endpoint.starts_with("http://"))
             .with_timeout(REQUEST_TIME_MAX)
@@ -84,7 +89,7 @@ impl S3 {
             .build()
             .map_err(|error| StoreError::Medium(format!("the bucket: {error}")))?;
         let prefix = bucket.prefix.clone();
-        Ok(Self { io, bucket: Arc::new(built), prefix, node, next: AtomicU64::new(0) })
+        Ok(Self { io, bucket: Arc::new(built), prefix, node, next: AtomicU64::new(0), quiet })
     }
 
     /// A name that no object ever had, with what begins it spread evenly.
@@ -177,7 +182,12 @@ impl Medium for S3 {
         read.map(|octets| octets.to_vec()).map_err(read_error)
     }
 
-    fn remove(&self, object: &str) -> Result<Option<u64>, StoreError> {
+    fn is_over(&self, _object: &str) -> Result<bool, StoreError> {
+        // An object is written once.
+        Ok(true)
+    }
+
+    fn remove(&self, object: &str) -> Result<u64, StoreError> {
         let (bucket, path) = (Arc::clone(&self.bucket), self.path(object));
         let removed = self.ask(async move {
             let octets = match bucket.head(&path).await {
@@ -186,7 +196,7 @@ impl Medium for S3 {
             };
             bucket.delete(&path).await.map(|()| octets)
         })?;
-        removed.map(Some).map_err(read_error)
+        removed.map_err(read_error)
     }
 
     fn owner(&self) -> Result<Option<String>, StoreError> {
@@ -210,8 +220,14 @@ impl Medium for S3 {
     fn give_to(&self, store: &str) -> Result<(), StoreError> {
         let (bucket, path) = (Arc::clone(&self.bucket), self.path(OWNER));
         let name = store.to_owned();
-        self.ask(async move { bucket.put(&path, name.into()).await.map(drop) })?
-            .map_err(|error| StoreError::Unavailable(said(&error)))
+        let given = self.ask(async move {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            match bucket.put_opts(&path, name.into(), options).await {
+                Err(Error::AlreadyExists { .. }) => Ok(()),
+                put => put.map(drop),
+            }
+        })?;
+        given.map_err(|error| StoreError::Unavailable(said(&error)))
     }
 
     fn old(&self, after: Option<&str>) -> Result<(Vec<String>, Option<String>), StoreError> {
@@ -240,7 +256,7 @@ impl Medium for S3 {
         let ours = found.into_iter().filter(|object| name(&object.location).is_some_and(is_name));
         let old = ours.filter(|object| {
             let written: SystemTime = object.last_modified.into();
-            now.duration_since(written).is_ok_and(|since| since > QUIET)
+            now.duration_since(written).is_ok_and(|since| since > self.quiet)
         });
         Ok((old.filter_map(|object| name(&object.location)).collect(), last))
     }

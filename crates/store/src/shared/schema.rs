@@ -141,6 +141,10 @@ CREATE INDEX seals_first ON seals (first);
 CREATE INDEX seals_unstamped ON seals (number) WHERE stamp IS NULL;
 ";
 
+/// What was moved of which octets, until the store is filled: the hash of what the source had.
+const MOVED: &str =
+    "CREATE TABLE IF NOT EXISTS moved (blob BIGINT PRIMARY KEY, hash BYTEA NOT NULL)";
+
 /// Makes the tables where there are none, and brings them up to date where there are. The store's name.
 pub(super) fn make(db: &Db, schema: &str) -> Result<String, StoreError> {
     locked(db, || {
@@ -165,8 +169,10 @@ fn upgrade(db: &Db, schema: &str) -> Result<(), StoreError> {
 pub(super) fn begin_filling(db: &Db, schema: &str) -> Result<String, StoreError> {
     locked(db, || {
         if !is_there(db, schema)? {
-            return create(db, schema, FILLING);
+            let name = create(db, schema, FILLING)?;
+            return db.batch(MOVED).map(|()| name);
         }
+        db.batch(MOVED)?;
         match db.first("SELECT store FROM format WHERE version = $1", &[&FILLING])? {
             Some(row) => {
                 upgrade(db, schema)?;
@@ -179,6 +185,7 @@ pub(super) fn begin_filling(db: &Db, schema: &str) -> Result<String, StoreError>
 
 /// From the commit on nodes open it.
 pub(super) fn filled(db: &Db) -> Result<(), StoreError> {
+    db.batch("DROP TABLE moved")?;
     match db.execute("UPDATE format SET version = $1 WHERE version = $2", &[&FORMAT, &FILLING])? {
         1 => Ok(()),
         _ => Err(StoreError::Medium("somebody else filled it meanwhile".into())),

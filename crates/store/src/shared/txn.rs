@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::connection::{Db, Ended, Pool, get, number};
 use super::notices::Changed;
@@ -151,17 +151,20 @@ fn adjust(db: &Db, ids: &[i64], by: &[i64]) -> Result<(), StoreError> {
 pub(super) type Done<T> = (T, BTreeSet<MailboxId>);
 
 /// Does `work` in a transaction, again when the database broke it off.
+///
+/// New octets are named by the time that is given with them, on the database's clock, or the call is refused: a node
+/// that stood still may come when they are swept already.
 pub(super) fn write<T>(
     pool: &Pool,
     (node, channel): (u64, &str),
-    new: &[Kept],
+    (new, named_by): (&[Kept], Option<SystemTime>),
     mut work: impl FnMut(&mut Txn<'_>) -> Result<T, StoreError>,
 ) -> Result<Done<T>, StoreError> {
     let mut tries = 0;
     loop {
         tries += 1;
         let mut again = false;
-        let token = RandomState::new().hash_one((node, tries)).cast_signed();
+        let token = token(node, tries);
         let ended = pool.with(|db| {
             let mut txn = Txn {
                 db,
@@ -173,7 +176,8 @@ pub(super) fn write<T>(
             let ended = db.numbered_transaction(|| {
                 let done = work(&mut txn)?;
                 txn.settle(node, channel)?;
-                txn.db.execute("INSERT INTO verdicts (token) VALUES ($1)", &[&token])?;
+                // The last question before the commit: what it waited for is behind it.
+                leave(txn.db, token, named_by)?;
                 Ok((done, std::mem::take(&mut txn.changed.mailboxes)))
             });
             again = db.take_again();
@@ -190,6 +194,44 @@ pub(super) fn write<T>(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Does `work` in a transaction, once. When it fails nothing was kept, or nobody could be asked.
+pub(super) fn once<T>(
+    pool: &Pool,
+    work: impl FnOnce(&Db) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let token = token(0, 0);
+    let ended = pool.with(|db| {
+        db.numbered_transaction(|| {
+            let made = work(db)?;
+            leave(db, token, None)?;
+            Ok(made)
+        })
+    })?;
+    match ended {
+        Ended::Kept(made) => Ok(made),
+        Ended::Unknown { number, made, error } => {
+            verdict(pool, &number, token).map_or(Err(error), |()| Ok(made))
+        }
+    }
+}
+
+/// A number that no other transaction leaves.
+fn token(node: u64, tries: u32) -> i64 {
+    RandomState::new().hash_one((node, tries)).cast_signed()
+}
+
+/// Leaves a token, by which is asked what became of the transaction, unless the time is over.
+fn leave(db: &Db, token: i64, by: Option<SystemTime>) -> Result<(), StoreError> {
+    let leave = "INSERT INTO verdicts (token) SELECT $1::bigint
+                 WHERE $2::timestamptz IS NULL OR clock_timestamp() <= $2";
+    match db.execute(leave, &[&token, &by])? {
+        0 => Err(StoreError::Unavailable(
+            "it took so long that its octets may be gone: try again".into(),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use store::{
 };
 use tempfile::TempDir;
 
-use crate::{database, in_bucket, in_folder, open, schema};
+use crate::{database, in_bucket, in_folder, open, schema, service};
 
 /// Mailboxes of an account that are compared: the contract makes thousands, all empty.
 const MAILBOXES: usize = 50;
@@ -205,14 +205,36 @@ fn what_was_broken_off_goes_on() {
     let there = || database.ask("SELECT count(*) FROM pec.blobs").unwrap();
     let before: usize = there().parse().unwrap();
     assert!((1..MESSAGES).contains(&before), "{before} moved at first");
+    // Another store has as many octets under the same numbers: they are not the same.
+    let stranger = folder.path().join("stranger");
+    let other = embedded(&stranger);
+    let bruno = other.add_account(holder("bruno@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    let his = other.mailbox(bruno, &MailboxName::inbox()).unwrap().id;
+    let texts =
+        (0..MESSAGES).map(|number| message(format!("x{number}").as_bytes(), words[0].clone()));
+    other.append_all(his, texts.collect()).unwrap();
+    drop(other);
+    let refused = moved(&stranger, &options).unwrap_err().to_string();
+    assert!(refused.contains("begun from another store"), "{refused}");
+    assert_eq!(there(), before.to_string());
+    // One octet of what is there is another than was written, and one message is there no more.
+    for (number, what) in [(7, Some("m8")), (9, None)] {
+        let object = format!("SELECT object FROM pec.blobs ORDER BY id OFFSET {number} LIMIT 1");
+        let path = service().folder().join("pec").join(database.ask(&object).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("m{number}"));
+        match what {
+            Some(what) => std::fs::write(path, what).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+    }
     let filled = moved(&directory, &options).unwrap();
-    assert_eq!(filled.messages, MESSAGES as u64);
+    assert_eq!((filled.messages, filled.again), (MESSAGES as u64, 2));
     assert_eq!(there(), (MESSAGES + 1).to_string());
     let (source, target) = (embedded(&directory), open(&options));
     assert_eq!(compare(&source, &target), MESSAGES as u64);
     // What went meanwhile is swept like anything else.
     let garbage = database.ask("SELECT count(*) FROM pec.garbage").unwrap();
-    assert_eq!(garbage, "1");
+    assert_eq!(garbage, "3");
     drop((source, target));
     // And nothing is moved on top of a store.
     let refused = moved(&directory, &options).unwrap_err().to_string();
