@@ -3,6 +3,10 @@
 //! Each test reads the sources and names every place that is not as it should be.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot read the tree fails")]
 
+mod tidy {
+    mod standards;
+}
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use xtask::manifest::Manifest;
@@ -136,57 +140,6 @@ fn every_document_that_is_cited_stands_in_the_standards() {
     let unknown: Vec<_> =
         unknown.iter().map(|(document, place)| format!("{document}, cited at {place}")).collect();
     none("not in docs/standards.md", &unknown);
-}
-
-#[test]
-fn every_section_that_a_conversation_names_is_listed() {
-    let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for file in files() {
-        let conversation = file.path.strip_prefix("tests/transcripts/imap/");
-        let Some(name) = conversation.and_then(|name| name.strip_suffix(".txt")) else { continue };
-        for (_, line) in file.lines().filter(|(_, line)| line.starts_with('#')) {
-            for section in sections(line) {
-                named.entry(section).or_default().insert(name.to_owned());
-            }
-        }
-    }
-    let rows = named.iter().map(|(section, names)| {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        format!("| {section} | {} |", names.join(", "))
-    });
-    let rows: BTreeSet<String> = rows.collect();
-    let standards = tree_text("docs/standards.md");
-    let listed = standards.lines().filter(|line| line.starts_with("| RFC ") && line.contains(" §"));
-    let listed = listed.filter(|line| line.matches('|').count() == 3);
-    let listed: BTreeSet<String> = listed.map(str::to_owned).collect();
-    let wrong: Vec<String> = rows.symmetric_difference(&listed).cloned().collect();
-    none("section by section, docs/standards.md does not say what the conversations do", &wrong);
-}
-
-/// The sections that a line names, as in `RFC 9208 §4.1, §5.1`: the second is of the same document.
-fn sections(line: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let (mut document, mut before) = (None, "");
-    for word in
-        line.split_whitespace().map(|word| word.trim_matches([',', '.', ';', ':', '(', ')']))
-    {
-        if before == "RFC" {
-            document = word.parse::<u32>().ok();
-        } else if word == "RT" {
-            document = None;
-        }
-        if let (Some(section), Some(document)) = (word.strip_prefix('§'), document) {
-            found.push(format!("RFC {document} §{section}"));
-        }
-        before = word;
-    }
-    found
-}
-
-#[test]
-fn sections_are_found_in_a_line() {
-    let line = "# A (RFC 9208 §4.1, §5.1); RFC 2971 and RT §6.3, but RFC 3501 §2.2.1: it";
-    assert_eq!(sections(line), ["RFC 9208 §4.1", "RFC 9208 §5.1", "RFC 3501 §2.2.1"]);
 }
 
 /// The documents that a line cites, in the one shape that the citation has.

@@ -16,6 +16,8 @@ use super::party::{Door, Kind, Party};
 const SOME: usize = 20;
 /// Mailboxes above this are made by copying one of this size, and at ours only.
 const COPIED_ABOVE: usize = 100_000;
+/// Messages of one COPY at most: ours takes no more at once, and announces that as SAVELIMIT.
+const COPIED_AT_ONCE: usize = 100_000;
 
 pub(super) fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let largest = bench.size(10_000, 100_000);
@@ -108,46 +110,46 @@ fn whole(
     let door = party.door()?;
     let mut client = party.enter(0)?;
     let mut figures = Vec::new();
-    for (what, wait, before, command) in [
+    for (what, wait, before, commands) in [
         (
             "COPY of all",
             "another's APPEND during COPY",
             format!("SELECT {name}"),
-            format!("COPY 1:* {copies}"),
+            portions(size, &copies),
         ),
         (
             "STORE of all",
             "another's APPEND during STORE",
             format!("SELECT {copies}"),
-            "STORE 1:* +FLAGS.SILENT (\\Flagged)".to_owned(),
+            vec!["STORE 1:* +FLAGS.SILENT (\\Flagged)".to_owned()],
         ),
         (
             "SEARCH of all",
             "another's APPEND during SEARCH",
             format!("SELECT {copies}"),
-            "SEARCH UNSEEN".to_owned(),
+            vec!["SEARCH UNSEEN".to_owned()],
         ),
         (
             "MOVE of all",
             "another's APPEND during MOVE",
             format!("SELECT {copies}"),
-            format!("MOVE 1:* {moved}"),
+            vec![format!("MOVE 1:* {moved}")],
         ),
         (
             "STORE \\Deleted of all",
             "another's APPEND during STORE",
             format!("SELECT {moved}"),
-            "STORE 1:* +FLAGS.SILENT (\\Deleted)".to_owned(),
+            vec!["STORE 1:* +FLAGS.SILENT (\\Deleted)".to_owned()],
         ),
         (
             "EXPUNGE of all",
             "another's APPEND during EXPUNGE",
             format!("SELECT {moved}"),
-            "EXPUNGE".to_owned(),
+            vec!["EXPUNGE".to_owned()],
         ),
     ] {
         client.ok(&before)?;
-        let (took, longest) = meanwhile(&door, &mut client, &command)?;
+        let (took, longest) = meanwhile(&door, &mut client, &commands)?;
         figures.push((what, millis(took)));
         figures.push((wait, longest));
     }
@@ -159,8 +161,21 @@ fn whole(
     Ok(figures)
 }
 
-/// How long a command took, and the longest APPEND of another user while it ran.
-fn meanwhile(door: &Door, client: &mut Client, command: &str) -> anyhow::Result<(Duration, f64)> {
+/// Copies of all messages, as many in each command as one takes.
+fn portions(size: usize, to: &str) -> Vec<String> {
+    let portion = |first: usize| {
+        let last = size.min(first + COPIED_AT_ONCE - 1);
+        format!("COPY {first}:{last} {to}")
+    };
+    (1..=size).step_by(COPIED_AT_ONCE).map(portion).collect()
+}
+
+/// How long commands took, one after the other, and the longest APPEND of another user while they ran.
+fn meanwhile(
+    door: &Door,
+    client: &mut Client,
+    commands: &[String],
+) -> anyhow::Result<(Duration, f64)> {
     let over = AtomicBool::new(false);
     let mut other = door.enter(1)?;
     std::thread::scope(|scope| {
@@ -179,7 +194,7 @@ fn meanwhile(door: &Door, client: &mut Client, command: &str) -> anyhow::Result<
             }
         });
         let began = Instant::now();
-        let done = client.ok(command);
+        let done = commands.iter().try_for_each(|command| client.ok(command).map(drop));
         let took = began.elapsed();
         over.store(true, Ordering::Relaxed);
         let times = beside.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
