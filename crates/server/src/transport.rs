@@ -59,7 +59,8 @@ pub(crate) use dkim::{DkimKey, sign};
 use guard::{Held, UnderWay};
 use lane::Lane;
 use names::Names;
-use opening::{Opened, Past, Purpose, Waits};
+pub(crate) use opening::Waits;
+use opening::{Opened, Past, Purpose};
 pub(crate) use outcome::record;
 use outcome::{Asked, Verdicts};
 use peer::Peer;
@@ -262,10 +263,9 @@ pub(crate) async fn run(site: Arc<Site>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Has what is due sent, once, and waits until it is; with how long a host and a way may take.
+/// Has what is due sent, once, and waits until it is.
 #[cfg(test)]
-pub(crate) async fn once(site: &Arc<Site>, waits: Option<[Duration; 2]>) {
-    let waits = waits.map(|[host, way]| Waits { host, way }).unwrap_or_default();
+pub(crate) async fn once(site: &Arc<Site>, waits: Waits) {
     let outside = outside(site, waits);
     let (_running, stop) = watch::channel(false);
     let mut connections = JoinSet::new();

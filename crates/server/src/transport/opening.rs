@@ -9,7 +9,7 @@ use store::Job;
 
 use super::demand::{self, Demand};
 use super::outcome::Asked;
-use super::peer::{OPEN_WAIT, OpenFailure, Peer};
+use super::peer::{CONNECT_WAIT, HANDSHAKE_WAIT, LAST_WORDS_WAIT, OPEN_WAIT, OpenFailure, Peer};
 use super::policies::Wants;
 use super::tally::{Held, Place, Problem, period_of};
 use super::way::{Host, NoWay};
@@ -20,18 +20,36 @@ use crate::flow::dispatch::{Content, Relay, RelayRecipient};
 /// addresses together: after that the rest is for the next attempt.
 const WAY_WAIT: Duration = Duration::from_secs(15 * 60);
 
-/// How long a way may take to be found.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Waits {
+/// How long another host is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// For a connection.
+    pub(crate) connect: Duration,
+    /// For a TLS handshake.
+    pub(crate) handshake: Duration,
     /// From a connection to where messages can be sent.
-    pub(super) host: Duration,
+    pub(crate) host: Duration,
     /// All hosts of a destination.
-    pub(super) way: Duration,
+    pub(crate) way: Duration,
+    /// For an answer, at most: less where RFC 5321 §4.5.3.2 has less.
+    pub(crate) answer: Duration,
+    /// Until a block of content is taken.
+    pub(crate) block: Duration,
+    /// After a block was not taken: for what the host has to say of that.
+    pub(crate) last_words: Duration,
 }
 
 impl Default for Waits {
     fn default() -> Self {
-        Self { host: OPEN_WAIT, way: WAY_WAIT }
+        Self {
+            connect: CONNECT_WAIT,
+            handshake: HANDSHAKE_WAIT,
+            host: OPEN_WAIT,
+            way: WAY_WAIT,
+            answer: Duration::MAX,
+            block: smtp::client::wait::BLOCK,
+            last_words: LAST_WORDS_WAIT,
+        }
     }
 }
 
@@ -155,8 +173,8 @@ impl Connection {
         address: SocketAddr,
         demand: &Demand,
     ) -> (Result<Peer, OpenFailure>, Option<Problem>) {
-        let wait = self.outside.waits.host;
-        match Peer::open(&self.site, name, address, demand, demand.tls(), wait).await {
+        let waits = self.outside.waits;
+        match Peer::open(&self.site, name, address, demand, demand.tls(), waits).await {
             Ok(peer) => {
                 let problem = peer.problem();
                 (Ok(peer), problem)
@@ -167,7 +185,7 @@ impl Connection {
                     return (Err(failure), problem);
                 }
                 let clear =
-                    Peer::open(&self.site, name, address, demand, TlsUse::Never, wait).await;
+                    Peer::open(&self.site, name, address, demand, TlsUse::Never, waits).await;
                 (clear, problem)
             }
         }

@@ -15,21 +15,22 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::demand::Demand;
+use super::opening::Waits;
 use super::tally::{Kind, Problem};
 use crate::site::Site;
 use crate::submission::blocking;
 
 /// How long a host may take to accept a connection: RFC 5321 names no time for it; after half a
 /// minute the next address is the better try.
-const CONNECT_WAIT: Duration = Duration::from_secs(30);
+pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(30);
 /// How long it may take from there to where messages can be sent, greeting to the last EHLO: the
 /// greeting alone may take five minutes (RFC 5321 §4.5.3.2.1), and busy hosts know why; a host that
 /// takes as long for each word after it is left.
 pub(super) const OPEN_WAIT: Duration = Duration::from_secs(7 * 60);
 /// How long a TLS handshake may take.
-const HANDSHAKE_WAIT: Duration = Duration::from_secs(30);
+pub(super) const HANDSHAKE_WAIT: Duration = Duration::from_secs(30);
 /// After a write failed: how long the peer's last words are waited for.
-const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
 /// Octets taken from a socket at once: replies are short.
 const READ_OCTETS: usize = 4 * 1024;
 /// Octets of a message that are in memory at once for a connection, and in one chunk (RFC 3030).
@@ -57,6 +58,7 @@ pub(super) struct Peer {
     over: Option<Why>,
     /// Until when the reply that is awaited may come.
     deadline: Deadline,
+    waits: Waits,
 }
 
 /// Until when a reply may come: a peer that sends an octet of it now and then gains no time by that.
@@ -96,18 +98,18 @@ enum Event {
 }
 
 impl Peer {
-    /// Connects, and comes to where messages can be sent, which may take `wait` from there. `tls` is what
-    /// the demand has, or that it was tried and failed.
+    /// Connects, and comes to where messages can be sent. `tls` is what the demand has, or that it was
+    /// tried and failed.
     pub(super) async fn open(
         site: &Arc<Site>,
         name: &str,
         address: SocketAddr,
         demand: &Demand,
         tls: TlsUse,
-        wait: Duration,
+        waits: Waits,
     ) -> Result<Self, OpenFailure> {
         let failure = |why: String| OpenFailure { why, in_tls: None };
-        let socket = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
+        let socket = match tokio::time::timeout(waits.connect, TcpStream::connect(address)).await {
             Err(_) => return Err(failure("no connection in time".to_owned())),
             Ok(Err(error)) => return Err(failure(error.to_string())),
             Ok(Ok(socket)) => socket,
@@ -126,8 +128,9 @@ impl Peer {
             problem: None,
             over: None,
             deadline: Deadline::default(),
+            waits,
         };
-        match tokio::time::timeout(wait, peer.begin(site, demand)).await {
+        match tokio::time::timeout(waits.host, peer.begin(site, demand)).await {
             Ok(Ok(())) => Ok(peer),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(failure("the host takes too long to begin".to_owned())),
@@ -299,7 +302,8 @@ impl Peer {
             if matches!(self.stream, Stream::Gone) {
                 return Ok(Event::Over);
             }
-            let (replies, patience) = (self.client.replies(), self.client.patience());
+            let patience = self.client.patience().min(self.waits.answer);
+            let replies = self.client.replies();
             let asked = std::mem::take(&mut asked);
             let until = self.deadline.next(replies, asked, patience, Instant::now());
             match tokio::time::timeout_at(until, self.read()).await {
@@ -313,7 +317,7 @@ impl Peer {
 
     /// A peer that stops reading may have said why.
     async fn hear_last_words(&mut self) {
-        match tokio::time::timeout(LAST_WORDS_WAIT, self.read()).await {
+        match tokio::time::timeout(self.waits.last_words, self.read()).await {
             Ok(Ok(octets)) if !octets.is_empty() => self.client.handle_octets(&octets),
             _ => self.client.handle_closed(),
         }
@@ -330,7 +334,7 @@ impl Peer {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| failed(format!("{name} is no name for TLS")))?;
         let handshake = TlsConnector::from(config).connect(name, socket);
-        let handshake = tokio::time::timeout(HANDSHAKE_WAIT, handshake).await;
+        let handshake = tokio::time::timeout(self.waits.handshake, handshake).await;
         let certificate = seen.certificate();
         let unverified = certificate.as_ref().and_then(|seen| seen.verified.as_ref().err());
         let tls = match handshake {
@@ -380,7 +384,7 @@ impl Peer {
     async fn write(&mut self, octets: &[u8]) -> std::io::Result<()> {
         // A peer that takes a block slowly is waited for, block by block (RFC 5321 §4.5.3.2.5).
         for block in octets.chunks(64 * 1024) {
-            tokio::time::timeout(smtp::client::wait::BLOCK, async {
+            tokio::time::timeout(self.waits.block, async {
                 match &mut self.stream {
                     Stream::Clear(socket) => socket.write_all(block).await,
                     Stream::Tls(tls) => tls.write_all(block).await,
@@ -389,7 +393,7 @@ impl Peer {
             })
             .await??;
         }
-        tokio::time::timeout(smtp::client::wait::BLOCK, async {
+        tokio::time::timeout(self.waits.block, async {
             match &mut self.stream {
                 Stream::Clear(socket) => socket.flush().await,
                 Stream::Tls(tls) => tls.flush().await,
@@ -409,7 +413,7 @@ impl Peer {
             }
         };
         // The peer may be gone, or may not read: either way the connection ends here.
-        let _ = tokio::time::timeout(LAST_WORDS_WAIT, goodbye).await;
+        let _ = tokio::time::timeout(self.waits.last_words, goodbye).await;
     }
 }
 

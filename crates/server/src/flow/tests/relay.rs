@@ -4,6 +4,7 @@ mod give_up;
 mod lane;
 mod over_tls;
 mod reports;
+mod waits;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,6 +23,7 @@ use super::scene::{BIANCHI, ROSSI, Scene, address, message, now};
 use crate::config::{OrdinaryMail, Route};
 use crate::flow::dispatch::{Content, Parcel, relays};
 use crate::flow::octets_of;
+use crate::transport::Waits;
 
 const DOMAIN: &str = "altrove.example";
 const TO: &str = "c@altrove.example";
@@ -34,6 +36,12 @@ struct Script {
     /// Answers the command that begins so with this instead; `""` is the connection, `.` the end of
     /// the content.
     instead: Vec<(&'static str, String)>,
+    /// Reads on at this command, and answers nothing.
+    mute_at: Option<&'static str>,
+    /// After its `220` to STARTTLS it reads on, and begins no handshake.
+    holds_tls: bool,
+    /// Reads nothing more once content comes, until it meets the test.
+    stops_in_content: Option<Arc<Barrier>>,
     /// Meets the test twice at this command, before it answers it.
     meets: Option<(&'static str, Arc<Barrier>)>,
     /// Lines of its answer to EHLO.
@@ -180,6 +188,10 @@ impl Session {
                     if self.answer("DATA", "354 go")? != "354 go" {
                         continue;
                     }
+                    if let Some(barrier) = &self.script.stops_in_content {
+                        barrier.wait();
+                        return Err(());
+                    }
                     let mut content = String::new();
                     loop {
                         match self.line()?.as_str() {
@@ -212,6 +224,11 @@ impl Session {
                             self.script.tls_stood.store(gone, Ordering::SeqCst);
                             self.script.offers.retain(|word| *word != "STARTTLS");
                         }
+                        None if self.script.holds_tls => {
+                            let mut octets = [0; 4096];
+                            while self.wire.read(&mut octets).map_err(drop)? > 0 {}
+                            return Ok(());
+                        }
                         // And then no handshake.
                         None if said.starts_with("220") => return Ok(()),
                         _ => {}
@@ -232,6 +249,11 @@ impl Session {
         {
             barrier.wait();
             barrier.wait();
+        }
+        if self.script.mute_at == Some(to) {
+            let mut octets = [0; 4096];
+            while self.wire.read(&mut octets).map_err(drop)? > 0 {}
+            return Err(());
         }
         let said = self.script.instead.iter().find(|(verb, _)| *verb == to);
         let said = said.map_or(usual, |(_, text)| text).to_owned();
@@ -272,7 +294,7 @@ fn pass(scene: &Scene) {
 /// The same, and no time passes.
 fn send(scene: &Scene) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(crate::transport::once(&scene.site, None));
+    runtime.block_on(crate::transport::once(&scene.site, Waits::default()));
 }
 
 fn waiting(scene: &Scene) -> u64 {
@@ -305,31 +327,6 @@ fn events(scene: &Scene) -> Vec<(String, Option<String>)> {
     let log = scene.site.store.log(&LogFilter::default(), 0, 10_000).unwrap();
     let relayed = log.into_iter().filter(|(_, r)| r.event.ends_with("trasmissione"));
     relayed.map(|(_, record)| (record.event, record.errore_esteso)).collect()
-}
-
-/// A host that accepts and says nothing is left when its own time is over, or that of the way: whichever
-/// comes first. One that speaks is not, by the same times.
-#[test]
-fn a_host_and_a_way_have_their_time_and_no_more() {
-    let (short, long) = (Duration::from_millis(100), Duration::from_secs(60));
-    for (host, way, why) in [
-        (short, long, "the host takes too long to begin"),
-        (long, short, "the time for finding a host is over"),
-    ] {
-        let scene = Scene::new();
-        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        route(&scene, silent.local_addr().unwrap());
-        queue(&scene, "m1@pec.alfa.example");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(crate::transport::once(&scene.site, Some([host, way])));
-        let job = scene.site.store.jobs(None, 9).unwrap().pop().unwrap();
-        assert!(job.last_error.as_ref().unwrap().ends_with(why), "{job:?}");
-        let spoken = Host::start();
-        route(&scene, spoken.address);
-        scene.clock.turn_to(scene.site.clock.now() + SignedDuration::from_hours(1));
-        runtime.block_on(crate::transport::once(&scene.site, Some([long, long])));
-        assert_eq!(spoken.taken().len(), 1);
-    }
 }
 
 // Wherever the connection ends, a message arrives; and twice only when it ended between the end of
