@@ -64,6 +64,16 @@ pub(crate) fn authenticate(
     origin: &Origin,
     message: &[u8],
 ) -> Result<Authenticated, Reply> {
+    authenticate_within(ANSWERS_WAIT, resolver, policy, origin, message)
+}
+
+fn authenticate_within(
+    wait: Duration,
+    resolver: TokioResolver,
+    policy: &Authentication,
+    origin: &Origin,
+    message: &[u8],
+) -> Result<Authenticated, Reply> {
     let Ok(_turn) = ASKING.try_acquire() else { return Err(smtp::reply::DNS_BUSY) };
     let kib = u32::try_from(message.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
     let room = ASKING_KIB.try_acquire_many(kib.min(ASKING_KIB_MAX));
@@ -73,7 +83,7 @@ pub(crate) fn authenticate(
         return Err(smtp::reply::LOCAL_ERROR);
     };
     let verdict = runtime.block_on(async {
-        tokio::time::timeout(ANSWERS_WAIT, ask(&asking, policy, origin, message)).await
+        tokio::time::timeout(wait, ask(&asking, policy, origin, message)).await
     });
     match verdict {
         Ok(verdict) => verdict,
@@ -223,14 +233,38 @@ mod tests {
     /// What there is of both kinds at once, in their two tests one after the other.
     static ONE_TEST: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-    fn put_off() -> Result<Authenticated, Reply> {
-        let resolver = crate::dns::resolver(&["127.0.0.1:9".parse().unwrap()]).unwrap();
-        let origin = Origin {
+    fn origin() -> Origin {
+        Origin {
             peer: [192, 0, 2, 1].into(),
             hello: "a.example".to_owned(),
             reverse_path: ReversePath::Null,
             host: "pec.example".to_owned(),
-        };
+        }
+    }
+
+    /// A name server that answers nothing takes no longer than the wait, and costs nobody his message.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn without_an_answer_in_time_a_message_is_taken_and_nothing_is_said_for_it() {
+        let _alone = ONE_TEST.lock().await;
+        assert_eq!(ANSWERS_WAIT.as_secs(), 30);
+        let mute = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let resolver = crate::dns::resolver(&[mute.local_addr().unwrap()]).unwrap();
+        let asked = tokio::task::spawn_blocking(move || {
+            let (policy, wait) = (Authentication::default(), Duration::from_millis(100));
+            let began = std::time::Instant::now();
+            let message = b"From: a@b.example\r\n\r\n";
+            let taken = authenticate_within(wait, resolver, &policy, &origin(), message);
+            (taken, began.elapsed())
+        });
+        let (taken, took) = asked.await.unwrap();
+        let Ok(Authenticated { results, vouched }) = taken else { panic!("it is refused") };
+        assert_eq!(results, "pec.example; spf=temperror; dkim=temperror; dmarc=temperror");
+        assert!(!vouched && took < Duration::from_secs(3), "{took:?}");
+    }
+
+    fn put_off() -> Result<Authenticated, Reply> {
+        let resolver = crate::dns::resolver(&["127.0.0.1:9".parse().unwrap()]).unwrap();
+        let origin = origin();
         let policy = Authentication::default();
         authenticate(resolver, &policy, &origin, b"From: a@b.example\r\n\r\n")
     }

@@ -250,6 +250,32 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_remembered_for_its_time_and_one_too_many_makes_others_forgotten() {
+        let logins = logins();
+        let anna = AccountId(1);
+        logins.remember(anna, [1; 32]);
+        assert!(logins.is_remembered(anna, &[1; 32]));
+        let age = |age: Duration| {
+            let at = Instant::now().checked_sub(age).unwrap();
+            logins.remembered.lock().unwrap().insert(anna, Remembered { proof: [1; 32], at });
+        };
+        age(REMEMBERED_FOR - Duration::from_secs(60));
+        assert!(logins.is_remembered(anna, &[1; 32]));
+        age(REMEMBERED_FOR);
+        assert!(!logins.is_remembered(anna, &[1; 32]));
+        // What is too old goes first; then all of it, which costs a comparison each.
+        let remembered = || logins.remembered.lock().unwrap().len();
+        for other in 2..=REMEMBERED_MAX as u64 {
+            logins.remember(AccountId(other), [2; 32]);
+        }
+        assert_eq!(remembered(), REMEMBERED_MAX);
+        logins.remember(AccountId(1_000_000), [3; 32]);
+        assert_eq!(remembered(), REMEMBERED_MAX, "hers was too old");
+        logins.remember(AccountId(1_000_001), [3; 32]);
+        assert_eq!(remembered(), 1);
+    }
+
+    #[test]
     fn wrong_and_unknown_are_told_apart_by_nobody() {
         let logins = logins();
         assert_eq!(logins.check("anna", "sbagliata", FROM).unwrap_err(), Denied::Wrong);

@@ -11,15 +11,27 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// Octets of a header at most: version 1 has 107, version 2 some dozens and what it adds to them.
 const HEADER_OCTETS_MAX: usize = 1024;
 /// How long a header may take: a balancer sends it at once.
-pub(crate) const HEADER_WAIT: Duration = Duration::from_secs(5);
+const HEADER_WAIT: Duration = Duration::from_secs(5);
 
 /// Reads the header, and nothing of what follows it. The client's address; `None` when the balancer
 /// speaks for itself, to see whether we are there.
 ///
 /// # Errors
 ///
-/// When what comes is no such header: then nobody knows whose the connection is.
+/// When what comes is no such header, or it does not come: then nobody knows whose the connection is.
 pub(crate) async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+    read_within(socket, HEADER_WAIT).await
+}
+
+async fn read_within(
+    socket: &mut (impl AsyncRead + Unpin),
+    wait: Duration,
+) -> io::Result<Option<SocketAddr>> {
+    let header = tokio::time::timeout(wait, read_all(socket)).await;
+    header.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came")))
+}
+
+async fn read_all(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     let mut octets = Vec::with_capacity(128);
     while octets.len() < HEADER_OCTETS_MAX {
@@ -66,6 +78,21 @@ mod tests {
             }
         }
         assert_eq!(read_from(b"PROXY UNKNOWN\r\n").await.0.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_balancer_that_says_nothing_or_half_of_it_is_given_up_after_its_time() {
+        assert_eq!(HEADER_WAIT.as_secs(), 5);
+        let short = Duration::from_millis(100);
+        for said in [&b""[..], b"PROXY TCP4 192.0.2.7 192."] {
+            // The other end stays open.
+            let (mut ours, mut theirs) = tokio::io::duplex(64);
+            tokio::io::AsyncWriteExt::write_all(&mut theirs, said).await.unwrap();
+            let began = std::time::Instant::now();
+            let given_up = read_within(&mut ours, short).await.unwrap_err();
+            assert_eq!(given_up.kind(), io::ErrorKind::TimedOut);
+            assert!((short..HEADER_WAIT).contains(&began.elapsed()));
+        }
     }
 
     #[tokio::test]

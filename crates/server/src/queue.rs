@@ -16,7 +16,7 @@ use crate::site::Site;
 /// and so many that a commit is shared by dozens of them.
 const WORKERS: usize = 64;
 /// Jobs that are in memory at once, however many wait.
-const JOBS_IN_MEMORY_MAX: usize = 512;
+pub(crate) const JOBS_IN_MEMORY_MAX: usize = 512;
 /// Octets of messages that steps under way work on at once: each is in memory some four times while
 /// it is read, enclosed and signed. A larger one is worked on alone.
 const STEP_OCTETS_MAX: u64 = 128 * 1024 * 1024;
@@ -232,6 +232,12 @@ impl Queue {
                 tracing::error!(target: "queue", job = id.0, %error, "a job cannot be put off");
             }
         }
+    }
+
+    /// How many jobs are in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory(&self) -> usize {
+        self.lock().under_way.len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

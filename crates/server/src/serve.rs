@@ -333,15 +333,10 @@ async fn accept(
             site.config.load().listen.proxy_from.iter().any(|network| network.contains(peer.ip()));
         sessions.spawn(async move {
             if proxied {
-                let header = tokio::time::timeout(proxy::HEADER_WAIT, proxy::read(&mut socket));
-                match header.await {
-                    Ok(Ok(client)) => peer = client.unwrap_or(peer),
-                    Ok(Err(error)) => {
+                match proxy::read(&mut socket).await {
+                    Ok(client) => peer = client.unwrap_or(peer),
+                    Err(error) => {
                         tracing::warn!(target: "server", %peer, %error, "a balancer does not say whose its connection is");
-                        return;
-                    }
-                    Err(_) => {
-                        tracing::warn!(target: "server", %peer, error = "nothing came", "a balancer does not say whose its connection is");
                         return;
                     }
                 }

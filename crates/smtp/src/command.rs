@@ -629,4 +629,12 @@ mod tests {
         let printed = format!("{:?}", Command::parse(b"AUTH PLAIN c2VjcmV0").unwrap());
         assert_eq!(printed, "Auth { mechanism: \"PLAIN\", initial: Some(\"[redacted]\") }");
     }
+
+    #[test]
+    fn one_digit_past_the_bound_is_no_size_of_a_chunk() {
+        let said =
+            |digits: usize| Command::parse(format!("BDAT {}", "9".repeat(digits)).as_bytes());
+        assert!(matches!(said(CHUNK_SIZE_DIGITS_MAX), Ok(Command::Bdat { .. })));
+        assert_eq!(said(CHUNK_SIZE_DIGITS_MAX + 1).unwrap_err(), reply::BAD_CHUNK);
+    }
 }

@@ -299,4 +299,14 @@ mod tests {
         assert!(filled(POLICY_OCTETS_MAX).is_ok());
         assert_eq!(filled(POLICY_OCTETS_MAX + 1), Err(PolicyError::TooLong));
     }
+
+    #[test]
+    fn a_name_one_octet_past_the_bound_is_no_pattern() {
+        let fits = format!("a{}", ".a".repeat(NAME_OCTETS_MAX / 2));
+        assert_eq!(fits.len(), NAME_OCTETS_MAX);
+        assert_eq!(pattern(&fits), Some(fits.clone()));
+        assert_eq!(pattern(&format!("{fits}a")), None);
+        assert_eq!(pattern(&format!("*.{}", &fits[..NAME_OCTETS_MAX - 2])).unwrap().len(), 253);
+        assert_eq!(pattern(&format!("*.{fits}")), None);
+    }
 }

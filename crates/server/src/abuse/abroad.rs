@@ -304,4 +304,16 @@ mod tests {
         assert!(seen.contains_key(&AccountId(ACCOUNTS_MAX as u64 - 1)));
         assert!(!seen.contains_key(&AccountId(u64::MAX)) && !seen.contains_key(&AccountId(1)));
     }
+
+    #[test]
+    fn a_file_one_octet_past_the_bound_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FILE);
+        let refused = |octets| {
+            std::fs::File::create(&file).unwrap().set_len(octets).unwrap();
+            read(&file).unwrap_err().to_string()
+        };
+        assert!(refused(FILE_OCTETS_MAX).ends_with(" cannot be read"), "it is no JSON");
+        assert!(refused(FILE_OCTETS_MAX + 1).ends_with(" is larger than it can be"));
+    }
 }

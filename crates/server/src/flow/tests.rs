@@ -8,6 +8,7 @@ mod forgeries;
 mod marks;
 mod meanwhile;
 mod ordinary;
+mod queue;
 mod relay;
 mod scene;
 mod sent;

@@ -185,4 +185,17 @@ mod tests {
         std::fs::write(file(&config), serde_json::to_vec(&all).unwrap()).unwrap();
         assert_eq!(Guesses::of(&config, Instant::now(), at(6)).lock().homes.len(), HOMES_MAX);
     }
+
+    #[test]
+    fn a_file_one_octet_past_the_bound_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&config(folder.path()));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let refused = |octets| {
+            std::fs::File::create(&file).unwrap().set_len(octets).unwrap();
+            read(&file).unwrap_err().to_string()
+        };
+        assert!(refused(OCTETS_MAX).ends_with(" cannot be read"), "it is no JSON");
+        assert!(refused(OCTETS_MAX + 1).ends_with(" is larger than it can be"));
+    }
 }

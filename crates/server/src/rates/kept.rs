@@ -256,4 +256,17 @@ mod tests {
         let rates = Rates::of(&config, Instant::now(), at(6));
         assert_eq!(rates.tallies.lock().unwrap().len(), SUBJECTS_MAX);
     }
+
+    #[test]
+    fn a_file_one_octet_past_the_bound_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(&config(folder.path()));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let refused = |octets| {
+            std::fs::File::create(&file).unwrap().set_len(octets).unwrap();
+            read(&file, Instant::now(), at(1_000_000)).err().unwrap().to_string()
+        };
+        assert!(refused(OCTETS_MAX).ends_with(" cannot be read"), "it is no JSON");
+        assert!(refused(OCTETS_MAX + 1).ends_with(" is larger than it can be"));
+    }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Found {
 pub(crate) struct Names {
     plain: Result<TokioResolver, String>,
     secure: Option<Secure>,
+    /// For one question.
+    wait: Duration,
 }
 
 struct Secure {
@@ -58,7 +60,7 @@ impl Names {
         let told = |error: anyhow::Error| format!("{error:#}");
         let plain = plain.map_err(told);
         if config.dnssec == Dnssec::Off {
-            return Self { plain, secure: None };
+            return Self { plain, secure: None, wait: DNS_WAIT };
         }
         let always = config.dnssec == Dnssec::On;
         let made = dns::anchors(config.trust_anchor.as_deref())
@@ -67,13 +69,13 @@ impl Names {
             Ok(resolver) => {
                 let proved = AtomicBool::new(always);
                 let secure = Secure { resolver, always, proved, probed: Default::default() };
-                Self { plain, secure: Some(secure) }
+                Self { plain, secure: Some(secure), wait: DNS_WAIT }
             }
             // What must be proved and cannot is not believed.
-            Err(error) if always => Self { plain: Err(told(error)), secure: None },
+            Err(error) if always => Self { plain: Err(told(error)), secure: None, wait: DNS_WAIT },
             Err(error) => {
                 tracing::warn!(target: "transport", error = %told(error), "answers of DNS cannot be proved");
-                Self { plain, secure: None }
+                Self { plain, secure: None, wait: DNS_WAIT }
             }
         }
     }
@@ -96,7 +98,8 @@ impl Names {
             }
         };
         // With the dot it is a whole name: no search list is tried.
-        let asked = tokio::time::timeout(DNS_WAIT, resolver.lookup(format!("{name}."), kind)).await;
+        let asked = resolver.lookup(format!("{name}."), kind);
+        let asked = tokio::time::timeout(self.wait, asked).await;
         match asked {
             Err(_) => Err(NoWay::later(format!("DNS did not answer for {name} in time"))),
             Ok(Ok(found)) => match secure {
@@ -308,5 +311,20 @@ mod tests {
             assert!(!beside(kind, &said("evil.test.", Proof::Secure)));
         }
         assert!(!beside(RecordType::AAAA, &said("hosting.test.", Proof::Insecure)));
+    }
+
+    #[tokio::test]
+    async fn a_question_has_its_time_and_no_more() {
+        let mute = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let nameservers = vec![mute.local_addr().unwrap()];
+        let config =
+            Dns { nameservers: nameservers.clone(), dnssec: Dnssec::Off, trust_anchor: None };
+        let names = Names::new(&config, dns::resolver(&nameservers));
+        assert_eq!(names.wait, DNS_WAIT);
+        let names = Names { wait: Duration::from_millis(100), ..names };
+        let began = Instant::now();
+        let no_way = names.ask("a.example", RecordType::MX).await.unwrap_err();
+        assert_eq!(no_way, NoWay::later("DNS did not answer for a.example in time".to_owned()));
+        assert!((names.wait..Duration::from_secs(3)).contains(&began.elapsed()));
     }
 }

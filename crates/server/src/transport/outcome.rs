@@ -157,3 +157,18 @@ fn shortened(why: &str) -> String {
     }
     why[..end].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_octet_of_a_reason_past_the_bound_is_cut_off_and_no_character_in_two() {
+        let fits = "x".repeat(REASON_OCTETS_MAX);
+        assert_eq!(shortened(&fits), fits);
+        assert_eq!(shortened(&format!("{fits}y")), fits);
+        let (before, cut) = (&fits[1..], format!("{}\u{e8}", &fits[1..]));
+        assert_eq!(cut.len(), REASON_OCTETS_MAX + 1);
+        assert_eq!(shortened(&cut), before);
+    }
+}

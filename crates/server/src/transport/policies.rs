@@ -123,8 +123,9 @@ impl Policies {
         // One connection asks; the others wait for what it hears, and go by the same policy.
         let mut failed = asked.lock().await;
         let known = self.known(domain, now);
-        let recently = failed.is_some_and(|at| at.elapsed() < FAILED_WAIT);
-        if recently || known.as_ref().is_some_and(|known| known.id == id) {
+        if is_left_alone(*failed, Instant::now())
+            || known.as_ref().is_some_and(|known| known.id == id)
+        {
             return Wants { policy: known, failed: None };
         }
         match fetch(web, config, domain).await {
@@ -236,6 +237,11 @@ fn read(folder: &Path, now: Timestamp) -> std::io::Result<HashMap<String, Arc<Kn
         }
     }
     Ok(all)
+}
+
+/// Whether a domain's server that failed last then is not asked now.
+fn is_left_alone(failed: Option<Instant>, now: Instant) -> bool {
+    failed.is_some_and(|at| now.duration_since(at) < FAILED_WAIT)
 }
 
 /// Fetches again what is older than a day, a few at a time; what cannot be had stays.
@@ -350,6 +356,49 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path().join(FOLDER)).unwrap().count(), 0);
         std::fs::write(folder.path().join(FOLDER).join("x.json"), "{").unwrap();
         assert!(Policies::open(folder.path(), start).known.lock().unwrap().is_empty());
+    }
+
+    // RFC 8461 §3.3, §10.2
+    #[test]
+    fn a_server_that_failed_is_left_alone_and_a_policy_a_day_old_is_renewed() {
+        let (at, almost) = (Instant::now(), FAILED_WAIT - Duration::from_millis(1));
+        assert!(!is_left_alone(None, at));
+        assert!(is_left_alone(Some(at), at) && is_left_alone(Some(at), at + almost));
+        assert!(!is_left_alone(Some(at), at + FAILED_WAIT));
+        let folder = tempfile::tempdir().unwrap();
+        let fetched: Timestamp = "2026-03-02T09:00:00Z".parse().unwrap();
+        let policies = Policies::open(folder.path(), fetched);
+        let week = 7 * 86_400;
+        run(policies.take("a.example", known(week, "2026-03-02T09:00:00Z")));
+        let old = |after: SignedDuration| policies.old(fetched + after);
+        assert_eq!(old(RENEW_AFTER - SignedDuration::from_secs(1)), []);
+        assert_eq!(old(RENEW_AFTER), [("a.example".to_owned(), "1".to_owned())]);
+        assert_eq!(old(SignedDuration::from_secs(i64::from(week))), [], "it has ended");
+    }
+
+    #[test]
+    fn one_text_past_the_bound_is_not_looked_at() {
+        let text = |number: usize| {
+            RData::TXT(hickory_resolver::proto::rr::rdata::TXT::new(vec![number.to_string()]))
+        };
+        let looked = texts((0..=TEXTS_MAX).map(text).collect());
+        assert_eq!(looked.len(), TEXTS_MAX);
+        assert_eq!(looked[0], b"0");
+    }
+
+    #[test]
+    fn one_domain_past_the_bound_makes_those_forgotten_that_nobody_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let policies = Policies::open(folder.path(), Timestamp::UNIX_EPOCH);
+        let held = policies.asked("held.example");
+        for number in 1..ASKED_MAX {
+            policies.asked(&format!("{number}.example"));
+        }
+        assert_eq!(policies.asked.lock().unwrap().len(), ASKED_MAX);
+        policies.asked("more.example");
+        let left: Vec<String> = policies.asked.lock().unwrap().keys().cloned().collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(Arc::ptr_eq(&held, &policies.asked("held.example")), "who asks is waited for");
     }
 
     /// Each file is for itself.

@@ -458,6 +458,23 @@ mod tests {
     }
 
     #[test]
+    fn one_character_of_a_reason_past_the_bound_is_cut_off() {
+        let fits = "x".repeat(REASON_OCTETS_MAX);
+        assert_eq!(shortened(&fits), fits);
+        assert_eq!(shortened(&format!("{fits}y")), fits);
+        assert_eq!(shortened("\u{e8}\r\n"), "???");
+    }
+
+    #[test]
+    fn a_file_one_octet_past_the_bound_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FILE);
+        std::fs::File::create(&file).unwrap().set_len(kept::FILE_OCTETS_MAX + 1).unwrap();
+        assert_eq!(kept::read(&file).unwrap_err().to_string(), "it is too large");
+        assert_eq!(Tally::open(folder.path()).before(9), [], "and counting begins anew");
+    }
+
+    #[test]
     fn failures_of_all_domains_together_have_a_bound() {
         let tally = Tally::default();
         let fails = |domain: usize, why: usize| {

@@ -386,6 +386,7 @@ mod tests {
             ("literal.example", vec![mx(10, "10.0.0.1")]),
             ("inside.example", vec![at([10, 1, 2, 3]), at([127, 0, 0, 1])]),
             ("both.example", vec![at([192, 168, 0, 1]), at([9, 9, 9, 9])]),
+            ("wide.example", [1, 2, 3].map(|last| [a(last), aaaa(last)]).concat()),
             ("round.example", vec![(CNAME, on_the_wire("about.example"))]),
             ("about.example", vec![(CNAME, on_the_wire("round.example"))]),
         ])
@@ -491,6 +492,10 @@ mod tests {
     #[test]
     fn no_list_is_followed_beyond_its_bound() {
         assert_eq!(asked("many.example", None).unwrap().len(), HOSTS_MAX);
+        // Of each kind of address half.
+        let wide = "[2001:db8::1]:25 [2001:db8::2]:25 192.0.2.1:25 192.0.2.2:25";
+        assert_eq!(asked("wide.example", None).unwrap(), [format!("wide.example {wide}")]);
+        assert_eq!(wide.split(' ').count(), ADDRESSES_MAX);
         // Aliases in a circle end, and no mail is lost for it.
         assert!(asked("round.example", None).is_err());
     }

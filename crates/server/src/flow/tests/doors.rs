@@ -120,7 +120,7 @@ impl<S: Read + Write> Client<S> {
 
 // RFC 5321 §4.5.3.2.7
 #[test]
-fn who_has_said_nothing_ends_after_the_short_wait_on_each_door() {
+fn who_has_said_nothing_is_left_after_the_short_wait_on_each_door() {
     let scene = Scene::new();
     let waits = Waits { idle_before_login: SHORT, ..PATIENT };
     for (role, tls) in
@@ -181,7 +181,7 @@ fn another_host_that_takes_too_long_is_left_with_its_message_and_however_much_it
 }
 
 #[test]
-fn who_has_signed_in_ends_after_the_wait_of_the_rfc() {
+fn who_has_signed_in_is_left_after_the_wait_of_the_rfc() {
     let scene = Scene::new();
     let account = scene.site.store.account_by_address(&address(ROSSI)).unwrap().unwrap();
     let secret = crypto::Secret::derive("segreto", &[7; 16]).unwrap();

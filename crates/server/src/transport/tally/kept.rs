@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Count, Failures, Held, Periods};
 
 /// Octets of the file at most; a larger one is none of ours.
-const FILE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+pub(super) const FILE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct File {
