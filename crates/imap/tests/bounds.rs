@@ -207,3 +207,34 @@ fn a_search_tells_that_it_did_not_look_into_all_of_a_text() {
     let (sent, _) = slowly(&world, "SEARCH 1 BODY ultima", Duration::ZERO, Duration::ZERO);
     assert_eq!(sent, "* SEARCH 1\r\nc OK SEARCH completed\r\n");
 }
+
+/// Mailboxes that NOTIFY watches, each of which is looked at when something happens to one: RFC 5465 §5.8.
+#[test]
+fn one_mailbox_more_than_can_be_watched_is_told() {
+    let mut world = World::new();
+    let create = |world: &World, number: usize| {
+        let name = store::MailboxName::parse(&format!("Pratica {number}")).unwrap();
+        let new = store::NewMailbox { name, special_use: None };
+        world.store.create_mailbox(world.anna, new, now()).unwrap();
+    };
+    let there = world.store.mailboxes(world.anna).unwrap().len();
+    (there..500).for_each(|number| create(&world, number));
+    let connection = world.connect(true);
+    world.feed(&connection, format!("a LOGIN anna {PASSWORD}\r\n").as_bytes());
+    text(&connection);
+    let notify = b"b NOTIFY SET (personal (MessageNew MessageExpunge))\r\n";
+    world.feed(&connection, notify);
+    assert_eq!(text(&connection), "b OK NOTIFY completed\r\n");
+    create(&world, 500);
+    world.deliver("INBOX", b"S: x\r\n\r\n");
+    world.tell();
+    let told = "* OK [NOTIFICATIONOVERFLOW] Too many mailboxes: nothing is told\r\n";
+    assert_eq!(text(&connection), told);
+    // Nothing is told any more.
+    world.deliver("INBOX", b"S: x\r\n\r\n");
+    world.tell();
+    assert_eq!(text(&connection), "");
+    world.feed(&connection, notify);
+    let refused = "b NO [NOTIFICATIONOVERFLOW] Too many mailboxes to be watched: name fewer\r\n";
+    assert_eq!(text(&connection), refused);
+}

@@ -129,3 +129,33 @@ fn path(section: &[NonZeroU32]) -> Result<(Vec<usize>, String), Refusal> {
     let number = |number: &NonZeroU32| usize::try_from(number.get()).unwrap_or(usize::MAX);
     Ok((section.iter().map(number).collect(), words.join(".")))
 }
+
+#[cfg(test)]
+mod tests {
+    use store::contract::{append, at, holder, octets_max};
+    use store::memory::MemoryStore;
+    use store::{MailboxName, Store as _, UidSet};
+
+    use super::*;
+
+    /// What one answer holds decoded is bounded: one part more is not decoded, however often it is named.
+    #[test]
+    fn one_part_past_what_an_answer_holds_is_not_decoded() {
+        let store = MemoryStore::new();
+        let anna = store.add_account(holder("anna@pec.example", octets_max(9_999)), at(0)).unwrap();
+        let inbox = store.mailbox(anna, &MailboxName::inbox()).unwrap().id;
+        append(&store, inbox, b"Content-Transfer-Encoding: base64\r\n\r\nY2lhbw==\r\n");
+        let message = store.summaries(inbox, &UidSet::all(), 1).unwrap().remove(0);
+        let part = Binary::octets(&[NonZeroU32::MIN], None).unwrap();
+        for (held, known, written) in
+            [(HELD_OCTETS_MAX - 20, true, "{4}\r\nciao"), (HELD_OCTETS_MAX, false, "NIL")]
+        {
+            let mut source = Source::new(&store, message.blob, message.octets);
+            let mut out = Output::default();
+            out.push(&vec![b'x'; held]);
+            assert_eq!(part.write(&mut source, &mut out).unwrap(), known);
+            let octets = out.into_octets();
+            assert_eq!(octets[held..], *format!("BINARY[1] {written}").as_bytes());
+        }
+    }
+}
