@@ -88,6 +88,8 @@ pub(super) struct Framer {
     /// Octets of the command that were dropped.
     dropped: usize,
     too_long: bool,
+    /// It has a literal that no command may have now.
+    unwanted: bool,
 }
 
 impl Framer {
@@ -100,6 +102,7 @@ impl Framer {
             literals: 0,
             dropped: 0,
             too_long: false,
+            unwanted: false,
         }
     }
 
@@ -119,6 +122,16 @@ impl Framer {
     /// Whether a bound was passed, so that the command is refused whatever it says.
     pub(super) fn is_too_long(&self) -> bool {
         self.too_long
+    }
+
+    /// Notes that the command has a literal that no command may have now.
+    pub(super) fn refuse_unwanted(&mut self) {
+        self.unwanted = true;
+    }
+
+    /// Whether that was noted.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.unwanted
     }
 
     /// Reads on; `None` when more octets must come.
@@ -196,6 +209,7 @@ impl Framer {
         self.literals = 0;
         self.dropped = 0;
         self.too_long = false;
+        self.unwanted = false;
     }
 }
 

@@ -37,11 +37,10 @@ impl Session {
                     Some(parsed) => Some(parsed.tag.clone()),
                     None => grammar::tag_of_malformed(self.framer.message()),
                 };
-                let for_strangers =
-                    self.is_authenticated() || grammar::takes_literals(self.framer.message());
+                let unwanted = self.framer.is_unwanted();
                 self.framer.skip();
                 match (tag, parsed) {
-                    (Some(tag), None) if too_long && !for_strangers => {
+                    (Some(tag), None) if unwanted => {
                         self.end(&tag, Err(Refusal::bad("Sign in first")));
                     }
                     (Some(tag), Some(parsed)) => self.obey(tag, parsed.command),
@@ -100,6 +99,7 @@ impl Session {
     fn unwanted(&mut self, octets: u32, sync: bool) {
         if !sync {
             // It comes all the same, and is no command.
+            self.framer.refuse_unwanted();
             if !self.framer.accept_to_refuse(octets) {
                 self.close("Sign in first");
             }
