@@ -87,7 +87,7 @@ use std::thread::JoinHandle;
 use mail::Address;
 
 pub use self::backup::backup;
-pub use self::check::{Checked, Part, Seen, check};
+pub use self::check::check;
 pub use self::keys::{KEY_OCTETS, KnownKey, MasterKey, MasterKeys, SecretKey};
 pub use self::options::Options;
 pub use self::pieces::{PIECE_OCTETS_MAX, cut};

@@ -13,6 +13,7 @@ pub mod shared;
 
 mod account;
 mod annotation;
+mod checked;
 mod codec;
 mod error;
 mod flags;
@@ -38,6 +39,7 @@ pub use account::{Account, AccountChange, AccountId, Credentials, NewAccount, Ow
 pub use annotation::{
     ANNOTATION_OCTETS_MAX, ANNOTATIONS_MAX, ANNOTATIONS_OCTETS_MAX, Annotations, ENTRY_OCTETS_MAX,
 };
+pub use checked::{Checked, Part, Seen};
 pub use error::StoreError;
 pub use flags::{FlagChange, Flags, KEYWORD_OCTETS_MAX, KEYWORDS_MAX, Keyword, SystemFlags};
 pub use jiff::Timestamp;

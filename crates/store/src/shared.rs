@@ -22,6 +22,7 @@
 
 mod accounts;
 mod annotations;
+mod check;
 mod chunks;
 mod connection;
 mod filling;
@@ -52,6 +53,7 @@ use std::time::{Duration, SystemTime};
 
 use mail::Address;
 
+pub use self::check::check;
 pub use self::filling::{Filled, fill};
 pub use self::opening::{Options, Place, Unreachable, check_address, check_schema, look};
 pub use self::s3::Bucket;
@@ -106,9 +108,8 @@ pub struct SharedStore {
 impl SharedStore {
     /// Asks in one snapshot: all that `read` asks for is of one commit.
     fn read<T>(&self, read: impl FnOnce(&Db) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         self.ears.is_heard()?;
-        self.pool.with(|db| db.transaction(BEGIN, || read(db)))
+        self.pool.with(|db| db.transaction(connection::SNAPSHOT, || read(db)))
     }
 
     /// Asks once: a statement is a snapshot of its own.

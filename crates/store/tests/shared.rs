@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod shared {
+    pub(super) mod check;
     pub(super) mod chunks;
     pub(super) mod contract;
     pub(super) mod filling;

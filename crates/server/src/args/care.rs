@@ -18,8 +18,8 @@ pub(crate) enum StoreCommand {
     /// Look the whole store over: index, segments, and every octet against its checksum
     ///
     /// It changes nothing, and works with the server running or stopped. What does not hold is
-    /// named, a line each, and the exit status is then 1. A store in a database (store.database) has
-    /// the database's own tools for that.
+    /// named, a line each, and the exit status is then 1. Of a store in a database (store.database) it
+    /// reads all octets and holds the tables against each other, beside the gateways.
     #[command(after_help = "Example: ceralacca store check --json")]
     Check(StoreCheck),
     /// What is stored, what is saved by sharing, and what is dead

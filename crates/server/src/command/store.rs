@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use store::Timestamp;
-use store::embedded::{self, Checked, MasterKeys, Part, Restored, Seen, Stats};
+use store::embedded::{self, Restored, Stats};
 use store::shared::Filled;
+use store::{Checked, Part, Seen, Timestamp};
 
 use super::{plain, say};
 use crate::args::StoreCommand;
@@ -32,7 +32,17 @@ pub(crate) fn run(command: StoreCommand) -> anyhow::Result<bool> {
     match command {
         StoreCommand::Check(check) => {
             let config = Config::load(&check.config.path())?;
-            look_over(&directory(&config)?, &master_key::load(&config)?, check.json)
+            if let Some(shared) = &config.storing.shared {
+                let options = material::options_of(&config, shared, Purpose::Command)?;
+                let cannot = || "the shared store cannot be looked over: `ceralacca check` says what is in the way";
+                return look_over(check.json, |tell| {
+                    store::shared::check(&options, tell).with_context(cannot)
+                });
+            }
+            let (directory, keys) = (directory(&config)?, master_key::load(&config)?);
+            look_over(check.json, |tell| {
+                embedded::check(&directory, &keys, tell).with_context(|| unreadable(&directory))
+            })
         }
         StoreCommand::Stats(stats) => {
             let directory = directory(&Config::load(&stats.config.path())?)?;
@@ -200,11 +210,15 @@ enum Line<'a> {
     Checked { findings: u64, messages: u64, octets: u64 },
 }
 
-fn look_over(directory: &Path, keys: &MasterKeys, as_json: bool) -> anyhow::Result<bool> {
+/// Has a store looked over, and prints what is seen.
+fn look_over(
+    as_json: bool,
+    check: impl FnOnce(&mut dyn FnMut(Seen)) -> anyhow::Result<Checked>,
+) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     let mut shown = Progress::new("read");
     let mut failed = None;
-    let checked = embedded::check(directory, keys, &mut |seen| match seen {
+    let checked = check(&mut |seen| match seen {
         Seen::Progress(done, all) => shown.at(done, all),
         Seen::Finding(part, text) => {
             shown.end();
@@ -215,7 +229,7 @@ fn look_over(directory: &Path, keys: &MasterKeys, as_json: bool) -> anyhow::Resu
             failed = failed.take().or(written.err());
         }
     });
-    let checked = checked.with_context(|| unreadable(directory))?;
+    let checked = checked?;
     shown.end();
     if let Some(error) = failed {
         return Err(error);

@@ -46,7 +46,7 @@ impl Place {
     pub(super) fn restored(&self, from: &Path, at: Timestamp) -> (Restored, Vec<String>) {
         let to = self.path("restored");
         let restored = restore(from, at, &to, &mut |done, all| assert!(done <= all)).unwrap();
-        let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+        let mut tell = |seen| assert!(!matches!(seen, crate::Seen::Finding(..)), "{seen:?}");
         check(&to, &self.keys, &mut tell).unwrap();
         let options = Options { keys: self.keys.clone(), ..small() };
         let store = EmbeddedStore::open(&to, options).unwrap();

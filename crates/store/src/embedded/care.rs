@@ -11,7 +11,7 @@ use super::faults::picture;
 use super::tests::{files, mostly_dead, noise, small};
 use super::*;
 use crate::contract::*;
-use crate::{FlagChange, Flags, NewJob, Source, SystemFlags};
+use crate::{FlagChange, Flags, NewJob, Part, Seen, Source, SystemFlags};
 
 /// All that a check finds.
 fn findings(dir: &Path) -> Vec<(Part, String)> {

@@ -14,6 +14,7 @@ use super::opening::known_segments;
 use super::record::{self, record_octets};
 use super::{list, schema, segments};
 use crate::StoreError;
+use crate::checked::{Checked, Part, Seen, Told};
 
 /// Findings of one kind that are named; of further ones only the number is told.
 const NAMED_MAX: usize = 1000;
@@ -21,63 +22,6 @@ const NAMED_MAX: usize = 1000;
 const BATCH_RECORDS: usize = 256;
 /// Messages named with octets that are damaged.
 const HOLDERS_NAMED: usize = 3;
-
-/// Where something does not hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// The database file itself.
-    Index,
-    /// What an account says that it holds, or who signs in to it.
-    Account,
-    /// The numbers of a mailbox.
-    Mailbox,
-    /// A message: its place, its UID, its octets.
-    Message,
-    /// How often octets are referred to.
-    References,
-    /// A segment: its length, and what is in use in it.
-    Segment,
-    /// Octets that do not have their checksum, or are not there.
-    Octets,
-    /// The last numbers given.
-    Counters,
-}
-
-impl Part {
-    /// Its name, for programs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Index => "index",
-            Self::Account => "account",
-            Self::Mailbox => "mailbox",
-            Self::Message => "message",
-            Self::References => "references",
-            Self::Segment => "segment",
-            Self::Octets => "octets",
-            Self::Counters => "counters",
-        }
-    }
-}
-
-/// What a check tells while it goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// Something that does not hold, as a sentence.
-    Finding(Part, String),
-    /// So many octets of so many are read.
-    Progress(u64, u64),
-}
-
-/// What was looked at in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Checked {
-    /// What does not hold; also what was not named for being too much of the same.
-    pub findings: u64,
-    /// Messages.
-    pub messages: u64,
-    /// Octets that were read and held against their checksums.
-    pub octets: u64,
-}
 
 /// A statement whose every row is a finding: a sentence in its first column.
 struct Rule {
@@ -203,7 +147,7 @@ pub fn check(
 ) -> Result<Checked, StoreError> {
     let db = schema::viewer(&dir.join("index.db"))?;
     let files = Files::view(dir, Keys::view(&db, keys)?);
-    let mut told = Told { tell, checked: Checked::default() };
+    let mut told = Told::new(tell);
     database(&db, &mut told)?;
     db.execute_batch("BEGIN")?;
     rules(&db, &mut told)?;
@@ -226,17 +170,7 @@ pub fn check(
     Ok(told.checked)
 }
 
-struct Told<'a> {
-    tell: &'a mut dyn FnMut(Seen),
-    checked: Checked,
-}
-
 impl Told<'_> {
-    fn finding(&mut self, part: Part, text: String) {
-        self.checked.findings += 1;
-        (self.tell)(Seen::Finding(part, text));
-    }
-
     /// Every row of a statement, the first so many by name.
     fn rows(&mut self, db: &Connection, part: Part, sql: &str) -> Result<(), StoreError> {
         let mut get = db.prepare(sql)?;

@@ -122,7 +122,7 @@ fn hundreds_at_the_edge_neither_pass_it_nor_lose_an_octet() {
         drop(store);
         let store = EmbeddedStore::open(dir.path(), small()).unwrap();
         assert_eq!(held(&store, AccountId(1)), counted(&store));
-        let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+        let mut tell = |seen| assert!(!matches!(seen, crate::Seen::Finding(..)), "{seen:?}");
         check(dir.path(), &MasterKeys::default(), &mut tell).unwrap();
     }
     let (done, full, failed) = (done.into_inner(), full.into_inner(), failed.into_inner());

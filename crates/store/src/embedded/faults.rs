@@ -355,7 +355,7 @@ fn garble(image: &Path) {
 fn examine(image: &Path, acknowledged: &[Acknowledged]) {
     garble(image);
     let store = EmbeddedStore::open(image, small()).unwrap();
-    let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+    let mut tell = |seen| assert!(!matches!(seen, crate::Seen::Finding(..)), "{seen:?}");
     check(image, &MasterKeys::default(), &mut tell).unwrap();
     let mut found = BTreeMap::new();
     for account in store.accounts().unwrap() {

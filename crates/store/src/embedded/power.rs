@@ -385,7 +385,7 @@ fn run(seed: u64, sealed: bool) -> (bool, bool) {
     // A call that failed may be under way too, and has a state of its own only when it did not.
     let allowed = &states[answered..states.len().min(answered + 2)];
     assert!(allowed.contains(&found), "after {answered} calls of {}: {found:#?}", states.len() - 1);
-    let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+    let mut tell = |seen| assert!(!matches!(seen, crate::Seen::Finding(..)), "{seen:?}");
     check(after.path(), &keys(), &mut tell).unwrap();
     append(&store, MailboxId(4), b"and it goes on");
     (true, failed)

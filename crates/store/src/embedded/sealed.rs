@@ -170,7 +170,7 @@ fn a_store_in_clear_is_encrypted_and_goes_from_key_to_key() {
     let guess = guess();
     assert!(holding(dir.path(), &[&guess]).contains(&"index.db".to_owned()));
     let holds = |keys: &MasterKeys| {
-        let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+        let mut tell = |seen| assert!(!matches!(seen, crate::Seen::Finding(..)), "{seen:?}");
         check(dir.path(), keys, &mut tell).unwrap();
     };
     let segments = dir.path().join("segments");
@@ -277,7 +277,7 @@ fn octets_that_were_changed_are_not_handed_out() {
     assert_eq!(read, "the medium failed: a stored piece cannot be decrypted");
     let mut found = Vec::new();
     check(dir.path(), &under(1, &[]), &mut |seen| {
-        if let Seen::Finding(_, text) = seen {
+        if let crate::Seen::Finding(_, text) = seen {
             found.push(text);
         }
     })

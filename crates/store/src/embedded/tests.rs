@@ -458,7 +458,7 @@ fn a_store_of_format_2_is_brought_forward() {
         let all = store.summaries(MailboxId(1), &UidSet::all(), 9).unwrap();
         let read = all.iter().take(4).map(|one| store.read(one.blob, 0, u64::MAX).unwrap());
         assert!(read.eq(bodies.iter().cloned()));
-        let mut tell = |seen| assert!(!matches!(seen, Seen::Finding(..)), "{seen:?}");
+        let mut tell = |seen| assert!(!matches!(seen, crate::Seen::Finding(..)), "{seen:?}");
         assert_eq!(check(dir.path(), &MasterKeys::default(), &mut tell).unwrap().findings, 0);
         append(&store, MailboxId(1), &bodies[0]);
     }

@@ -30,6 +30,9 @@ const TURN_TIME_MAX: Duration = Duration::from_secs(20);
 /// Statements that a connection keeps prepared: all that this crate has, and some to spare.
 const STATEMENTS_MAX: usize = 256;
 
+/// Begins a transaction in which all that is asked is of one commit.
+pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
 /// What each connection is told first. A commit is on disk when it returns, whatever the database's
 /// own setting is; what this side gave up on, the other gives up on too.
 const BEGINNING: &str = "SET synchronous_commit = on; SET statement_timeout = '30s';

@@ -164,7 +164,11 @@ pub(super) fn own(medium: &dyn Medium, store: &str, has_octets: bool) -> Result<
 
 /// Whether what octets are on is this store's, or nobody's and there are none yet. On a disk that is not
 /// mounted, or in another's bucket, messages would be missing, and those of the other swept away.
-fn is_of(owner: Option<&str>, store: Option<&str>, has_octets: bool) -> Result<(), StoreError> {
+pub(super) fn is_of(
+    owner: Option<&str>,
+    store: Option<&str>,
+    has_octets: bool,
+) -> Result<(), StoreError> {
     let wrong = |text: &str| Err(StoreError::Medium(text.into()));
     match (owner, store) {
         (Some(_), None) => wrong("the octets there are of another store"),
