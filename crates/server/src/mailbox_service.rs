@@ -397,15 +397,22 @@ mod tests {
 
     use super::*;
 
+    /// Works so long.
+    fn work(time: Duration) {
+        let before = worked();
+        let mut count = 0_u64;
+        while worked().saturating_sub(before) < time {
+            count = black_box(count + 1);
+        }
+    }
+
     #[test]
     fn only_time_at_work_counts() {
         let before = worked();
-        let mut count = 0_u64;
-        while worked().saturating_sub(before) < Duration::from_millis(20) {
-            count = black_box(count + 1);
-        }
-        let after = worked();
-        std::thread::sleep(Duration::from_millis(200));
-        assert!(worked().saturating_sub(after) < Duration::from_millis(100));
+        // This thread waits for another, which is at work.
+        std::thread::spawn(|| work(Duration::from_millis(100))).join().unwrap();
+        assert!(worked().saturating_sub(before) < Duration::from_millis(50));
+        work(Duration::from_millis(10));
+        assert!(worked().saturating_sub(before) >= Duration::from_millis(10));
     }
 }
