@@ -162,6 +162,50 @@ fn an_account_that_bursts_is_suspended_and_resume_lets_it_go_on() -> anyhow::Res
     Ok(())
 }
 
+/// What each of several sessions of one account had sent ahead counts for the account, not for the session.
+#[test]
+fn sessions_of_an_account_burst_together_and_are_suspended_once() -> anyhow::Result<()> {
+    const SESSIONS: usize = 8;
+    const BURST: usize = 3;
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("demo");
+    let demo = limited(&data, LIMITS, &format!("\n[abuse]\nburst = {BURST}\n"))?;
+    let message = "From: mario.rossi@pec.alfa.example\r\nTo: comune@pec.beta.example\r\n\
+                   Subject: x\r\n\r\nx\r\n";
+    let one = format!(
+        "MAIL FROM:<{MARIO}>\r\nRCPT TO:<{COMUNE}>\r\nBDAT {} LAST\r\n{message}",
+        message.len()
+    );
+    let sessions = (0..SESSIONS).map(|_| demo.submit_as("mrossi"));
+    let mut sessions = sessions.collect::<anyhow::Result<Vec<_>>>()?;
+    for session in &mut sessions {
+        session.wire.write(one.repeat(BURST + 1).as_bytes())?;
+    }
+    let (mut taken, mut refused) = (0, 0);
+    for session in &mut sessions {
+        // Until the session ends.
+        while let Ok(reply) = session.reply() {
+            taken += usize::from(reply.starts_with("250 2.0.0 Accepted as "));
+            let why = "more than 3 messages in ten minutes";
+            refused += usize::from(
+                reply == format!("550 5.7.1 This account is suspended, {why}: ask your provider"),
+            );
+        }
+    }
+    ensure!(taken <= BURST && refused > 0, "{taken} taken, {refused} refused");
+    let page = demo.page("/metrics")?.1;
+    ensure!(page.contains("ceralacca_accounts_frozen_total 1\n"), "{page}");
+    let found = outside::told(&demo, &["log", "find", "--account", MARIO])?;
+    let frozen = found.iter().filter(|record| record["event"] == "sospensione").count();
+    ensure!(frozen == 1, "{found:?}");
+    // And an operator lets all of it go on.
+    account(&data, &["resume", MARIO], "")?;
+    let mut mario = demo.submit_as("mrossi")?;
+    ensure!(say(&mut mario, &format!("MAIL FROM:<{MARIO}>"))? == "250 2.1.0 Sender accepted");
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
 /// From the other address of this machine.
 fn sign_in_elsewhere(demo: &Demo, login: &str) -> anyhow::Result<()> {
     let wire = wire::connect_from(ELSEWHERE, demo.address("submissions")?)?;

@@ -22,7 +22,8 @@ const BURST_WINDOW: Duration = Duration::from_secs(600);
 const UNKNOWN_WINDOW: Duration = Duration::from_secs(3_600);
 /// Over which messages of the night are counted: one night.
 const NIGHT_WINDOW: Duration = Duration::from_secs(12 * 3_600);
-/// Accounts that are watched at once, at most; beyond, those seen longest ago are forgotten.
+/// Accounts that are watched at once, at most; beyond, those seen longest ago are forgotten. As many that the
+/// rule caught are known: those that the store knows to be suspended are refused by that, too.
 const ACCOUNTS_MAX: usize = 50_000;
 
 /// What an account did.
@@ -34,10 +35,30 @@ pub(crate) enum Deed {
     UnknownRecipient,
 }
 
+/// What the rule says of a deed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Fine,
+    /// It is one too many, for this reason: the account is to be suspended.
+    Freeze(String),
+    /// One before it was: whichever session that was in.
+    Frozen(String),
+}
+
 /// Counts what accounts do.
 #[derive(Default)]
 pub(crate) struct Watch {
     seen: Mutex<HashMap<AccountId, Seen>>,
+    frozen: Mutex<HashMap<AccountId, Frozen>>,
+}
+
+/// An account that the rule caught: from then on nothing is taken in any of its sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frozen {
+    pub(crate) reason: String,
+    /// The store knows that it is suspended.
+    pub(crate) written: bool,
 }
 
 struct Seen {
@@ -65,17 +86,49 @@ impl Count {
 }
 
 impl Watch {
-    /// Notes a deed; the reason to suspend its account, if it is one too many.
+    /// Notes a deed, and holds it against the rule.
     pub(crate) fn note(
         &self,
         account: AccountId,
         deed: Deed,
         rule: &Abuse,
         now: Instant,
-    ) -> Option<String> {
+    ) -> Verdict {
         if !rule.is_set() {
-            return None;
+            return Verdict::Fine;
         }
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = frozen.get(&account) {
+            return Verdict::Frozen(known.reason.clone());
+        }
+        let Some(reason) = self.count(account, deed, rule, now) else { return Verdict::Fine };
+        if frozen.len() >= ACCOUNTS_MAX {
+            frozen.retain(|_, one| !one.written);
+        }
+        frozen.insert(account, Frozen { reason: reason.clone(), written: false });
+        Verdict::Freeze(reason)
+    }
+
+    /// Whether the rule caught it, and why.
+    pub(crate) fn frozen(&self, account: AccountId) -> Option<Frozen> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).get(&account).cloned()
+    }
+
+    /// The store knows it.
+    fn written(&self, account: AccountId) {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(one) = frozen.get_mut(&account) {
+            one.written = true;
+        }
+    }
+
+    /// It goes on: an operator said so, or it could not be suspended.
+    pub(crate) fn thaw(&self, account: AccountId) {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner).remove(&account);
+    }
+
+    /// One more deed; the reason to suspend its account, if it is one too many.
+    fn count(&self, account: AccountId, deed: Deed, rule: &Abuse, now: Instant) -> Option<String> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= ACCOUNTS_MAX && !seen.contains_key(&account) {
             seen.retain(|_, one| now.duration_since(one.last) < BURST_WINDOW);
@@ -122,14 +175,24 @@ impl Watch {
 ///
 /// When the store cannot do it: then the account goes on, and the log says so.
 pub(crate) fn freeze(site: &Arc<Site>, account: &Account, reason: &str) -> anyhow::Result<()> {
-    let at = site.clock.now();
-    site.store.change_account(account.id, AccountChange::State(State::Suspended))?;
+    let suspend = AccountChange::State(State::Suspended);
+    if let Err(error) = site.store.change_account(account.id, suspend) {
+        site.watch.thaw(account.id);
+        return Err(error.into());
+    }
+    site.watch.written(account.id);
     metrics::counter!("ceralacca_accounts_frozen_total").increment(1);
     tracing::warn!(target: "smtp", account = %account.address, reason, "an account is suspended by the rule of [abuse]: see `account resume`");
     site.hub.account_changed(account.id);
+    write_down(site, account, "sospensione", reason)
+}
+
+/// A log record about what an account was seen to do. Blocks.
+fn write_down(site: &Site, account: &Account, event: &str, reason: &str) -> anyhow::Result<()> {
+    let at = site.clock.now();
     let record = LogRecord {
         time: at,
-        event: "sospensione".to_owned(),
+        event: event.to_owned(),
         mittente: Some(account.address.to_string()),
         gestore: Some(site.provider.name.clone()),
         errore_esteso: Some(reason.to_owned()),
@@ -150,7 +213,25 @@ mod tests {
     #[test]
     fn one_past_each_rule_is_a_reason_and_then_it_begins_anew() {
         let (watch, began) = (Watch::default(), Instant::now());
-        let at = |secs, deed| watch.note(ANNA, deed, &RULE, began + Duration::from_secs(secs));
+        let at = |secs, deed| {
+            let told = watch.note(ANNA, deed, &RULE, began + Duration::from_secs(secs));
+            match told {
+                Verdict::Fine => None,
+                Verdict::Freeze(reason) => {
+                    // Whatever session asks: nothing more until it goes on.
+                    assert_eq!(
+                        watch.note(ANNA, deed, &RULE, began),
+                        Verdict::Frozen(reason.clone())
+                    );
+                    let frozen = Frozen { reason: reason.clone(), written: false };
+                    assert_eq!(watch.frozen(ANNA), Some(frozen));
+                    watch.thaw(ANNA);
+                    assert_eq!(watch.frozen(ANNA), None);
+                    Some(reason)
+                }
+                Verdict::Frozen(reason) => panic!("still frozen: {reason}"),
+            }
+        };
         let by_day = Deed::Message { hour: 12 };
         assert_eq!((at(0, by_day), at(1, by_day)), (None, None));
         assert_eq!(at(2, by_day).as_deref(), Some("more than 2 messages in ten minutes"));
@@ -174,7 +255,8 @@ mod tests {
         let (watch, began) = (Watch::default(), Instant::now());
         let note = |account: u64, secs: u64| {
             let at = began + Duration::from_secs(secs);
-            watch.note(AccountId(account), Deed::Message { hour: 12 }, &RULE, at)
+            let told = watch.note(AccountId(account), Deed::Message { hour: 12 }, &RULE, at);
+            (told != Verdict::Fine).then_some(told)
         };
         let watched = || watch.seen.lock().unwrap().len();
         let max = ACCOUNTS_MAX as u64;
@@ -199,7 +281,8 @@ mod tests {
         let watch = Watch::default();
         for _ in 0..1_000 {
             let deed = Deed::Message { hour: 3 };
-            assert_eq!(watch.note(ANNA, deed, &Abuse::default(), Instant::now()), None);
+            let told = watch.note(ANNA, deed, &Abuse::default(), Instant::now());
+            assert_eq!(told, Verdict::Fine);
         }
         assert!(watch.seen.lock().unwrap().is_empty());
     }

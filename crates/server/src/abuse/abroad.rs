@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use jiff::SignedDuration;
-use store::{Account, AccountId, LogRecord, Timestamp, Transaction};
+use store::{Account, AccountId, Timestamp};
 
 use super::countries::{Countries, Country};
 use super::freeze;
@@ -193,17 +193,7 @@ pub(crate) async fn signs_in(site: &Arc<Site>, account: &Account, from: IpAddr) 
 /// Writes down a sign-in from a new country.
 fn warn(site: &Site, account: &Account, from: IpAddr, reason: &str) -> anyhow::Result<()> {
     tracing::warn!(target: "server", account = %account.address, %from, reason, "an account signs in from a new country: see [abuse]");
-    let at = site.clock.now();
-    let record = LogRecord {
-        time: at,
-        event: "accesso-paese-nuovo".to_owned(),
-        mittente: Some(account.address.to_string()),
-        gestore: Some(site.provider.name.clone()),
-        errore_esteso: Some(reason.to_owned()),
-        ..LogRecord::default()
-    };
-    site.store.commit(Transaction { at, log: vec![record], ..Transaction::default() })?;
-    Ok(())
+    super::write_down(site, account, "accesso-paese-nuovo", reason)
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use mail::{Address, ForwardPath, ReversePath};
 use smtp::{
     Answer, Dsn, MailOptions, Question, RecipientDsn, Reply, SaslAnswer, SaslStep, Status, reply,
 };
-use store::{Account, Spool, StoreError};
+use store::{Account, AccountId, Spool, State, StoreError};
 
 use super::blocking;
-use crate::abuse::{self, Deed};
+use crate::abuse::{self, Deed, Verdict};
 use crate::authenticate;
 use crate::drive::Connection;
 use crate::flow::wishes::Wishes;
@@ -56,8 +56,6 @@ pub(super) struct Desk {
     piece: Vec<u8>,
     /// The spool failed: the message will be refused so at its end.
     spool_failed: Option<Reply>,
-    /// The account was suspended in this session: so is answered what it had sent ahead.
-    suspended: Option<Reply>,
 }
 
 impl Desk {
@@ -76,7 +74,6 @@ impl Desk {
             spool: None,
             piece: Vec::new(),
             spool_failed: None,
-            suspended: None,
         }
     }
 
@@ -85,7 +82,6 @@ impl Desk {
         self.exchange = None;
         self.account = None;
         self.counted = None;
-        self.suspended = None;
     }
 
     pub(super) async fn answer(
@@ -94,10 +90,13 @@ impl Desk {
         trace: Trace,
         channel: sasl::Channel,
     ) -> Answer {
-        if let Some(refusal) = &self.suspended {
-            let refusal = refusal.clone();
+        // Whichever of its sessions it was in: MAIL asks the store, which an operator may have told otherwise.
+        if !matches!(question, Question::Sasl(_) | Question::Mail { .. })
+            && let Some(account) = &self.account
+            && let Some(frozen) = self.site.watch.frozen(account.id)
+        {
             self.discard();
-            return Answer::Refuse(refusal);
+            return Answer::Refuse(suspended(Some(&frozen.reason)));
         }
         match question {
             Question::Sasl(step) => self.sasl(step, channel).await,
@@ -180,11 +179,18 @@ impl Desk {
         match path {
             ReversePath::Address(address) if address == account.address => {
                 let (store, id) = (self.site.store.clone(), account.id);
-                match blocking(move || store.usage(id)).await {
-                    Ok(Ok(usage)) if !has_room_for_receipts(&usage) => {
-                        return Answer::Refuse(reply::SENDER_FULL);
+                match blocking(move || Ok::<_, StoreError>((store.account(id)?, store.usage(id)?)))
+                    .await
+                {
+                    Ok(Ok((now, usage))) => {
+                        if let Some(refusal) = self.suspension(id, now.as_ref()) {
+                            self.discard();
+                            return Answer::Refuse(refusal);
+                        }
+                        if !has_room_for_receipts(&usage) {
+                            return Answer::Refuse(reply::SENDER_FULL);
+                        }
                     }
-                    Ok(Ok(_)) => {}
                     Ok(Err(error)) => return self.fault(&error),
                     Err(error) => return self.fault(&error),
                 }
@@ -209,11 +215,30 @@ impl Desk {
         Answer::Accept
     }
 
+    /// The refusal of whoever was suspended after signing in, by the rule or by an operator.
+    fn suspension(&self, id: AccountId, now: Option<&Account>) -> Option<Reply> {
+        let is_active = now.is_some_and(|account| account.state == State::Active);
+        match self.site.watch.frozen(id) {
+            // An operator let it go on.
+            Some(frozen) if frozen.written && is_active => {
+                self.site.watch.thaw(id);
+                None
+            }
+            Some(frozen) => Some(suspended(Some(&frozen.reason))),
+            None => (!is_active).then(|| suspended(None)),
+        }
+    }
+
     /// What an account does is held against the rule of `[abuse]`; the refusal if it is one too many,
-    /// from which on nothing of this session is taken.
+    /// from which on nothing of the account is taken, in this session and in others.
     async fn note(&mut self, account: &Account, deed: Deed) -> Option<Reply> {
         let rule = self.site.config.load().abuse;
-        let reason = self.site.watch.note(account.id, deed, &rule, std::time::Instant::now())?;
+        let reason = match self.site.watch.note(account.id, deed, &rule, std::time::Instant::now())
+        {
+            Verdict::Fine => return None,
+            Verdict::Frozen(reason) => return Some(suspended(Some(&reason))),
+            Verdict::Freeze(reason) => reason,
+        };
         let (site, account, why) = (self.site.clone(), account.clone(), reason.clone());
         match blocking(move || abuse::freeze(&site, &account, &why)).await {
             Ok(Ok(())) => {}
@@ -226,12 +251,7 @@ impl Desk {
                 return Some(reply::LOCAL_ERROR);
             }
         }
-        self.suspended = Some(Reply::refusal(
-            550,
-            Status(5, 7, 1),
-            &format!("This account is suspended, {reason}: ask your provider"),
-        ));
-        self.suspended.clone()
+        Some(suspended(Some(&reason)))
     }
 
     fn rate_of(&self, account: &Account, what: What) -> Rate {
@@ -476,4 +496,11 @@ fn refusal_of(error: &StoreError) -> Reply {
         StoreError::NoSpace => reply::STORAGE_FULL,
         _ => reply::LOCAL_ERROR,
     }
+}
+
+/// What a client is told whose account was suspended after it had signed in; by the rule for a reason.
+fn suspended(reason: Option<&str>) -> Reply {
+    let why = reason.map(|reason| format!(", {reason}")).unwrap_or_default();
+    let text = format!("This account is suspended{why}: ask your provider");
+    Reply::refusal(550, Status(5, 7, 1), &text)
 }
