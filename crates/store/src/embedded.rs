@@ -51,6 +51,7 @@ mod segments;
 mod spool;
 mod stats;
 mod stream;
+mod taking;
 mod tracker;
 mod txn;
 mod upgrade;
@@ -93,6 +94,7 @@ pub use self::options::Options;
 pub use self::pieces::{PIECE_OCTETS_MAX, cut};
 pub use self::restore::{Restored, restore};
 pub use self::stats::{Stats, stats};
+pub(crate) use self::taking::{Moved, Taking};
 
 use self::octets::Files;
 use self::readers::Readers;

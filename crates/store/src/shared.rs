@@ -16,12 +16,14 @@
 //! | `notices.rs` | what nodes tell each other |
 //! | `upkeep.rs` | what nothing refers to any more, and goes |
 //! | `filling.rs` | a new store, filled from an embedded one |
+//! | `back.rs` | a new embedded one, filled from this |
 //!
 //! Not here, as they are in the embedded store: equal pieces stored once, compression, an index for
 //! texts.
 
 mod accounts;
 mod annotations;
+mod back;
 mod check;
 mod chunks;
 mod connection;
@@ -53,6 +55,7 @@ use std::time::{Duration, SystemTime};
 
 use mail::Address;
 
+pub use self::back::bring_back;
 pub use self::check::check;
 pub use self::filling::{Filled, fill};
 pub use self::opening::{Options, Place, Unreachable, check_address, check_schema, look};

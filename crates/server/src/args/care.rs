@@ -43,9 +43,9 @@ pub(crate) enum StoreCommand {
     #[command(after_help = "Example: ceralacca store restore --from /mnt/archive --to \
                             2026-11-27T15:00:00+01:00 /var/lib/ceralacca/store.back")]
     Restore(StoreRestore),
-    /// Move a store into the database that another configuration names (store.database)
+    /// Move a store into the database that another configuration names (store.database), or back out of it
     ///
-    /// The server is stopped meanwhile, and the store stays as it is. What was broken off goes on when
+    /// All servers are stopped meanwhile, and the store stays as it is. What was broken off goes on when
     /// it is run again; before all is there, nobody opens what is begun.
     #[command(after_help = "Example: ceralacca store migrate --to shared.toml")]
     Migrate(StoreMigrate),
@@ -108,7 +108,7 @@ pub(crate) struct StoreRestore {
 
 #[derive(Debug, Args)]
 pub(crate) struct StoreMigrate {
-    /// The configuration to serve with afterwards: this one, with a shared store
+    /// The configuration to serve with afterwards: this one, with the other store
     #[arg(long, value_name = "FILE")]
     pub(crate) to: PathBuf,
     /// Print a JSON object

@@ -1,5 +1,5 @@
 //! `store`: looking the store over, what is in it, bringing space back, a copy of it, and moving it
-//! into a database.
+//! into a database and back.
 //!
 //! All but bringing space back reads the store's folder by itself, with the server running or not.
 
@@ -15,7 +15,7 @@ use store::{Checked, Part, Seen, Timestamp};
 
 use super::{plain, say};
 use crate::args::StoreCommand;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::{self, Reach, Request, Response};
 use crate::master_key;
 use crate::material::{self, Purpose};
@@ -138,18 +138,24 @@ impl Progress {
     }
 }
 
-/// Moves what is in the store of one configuration to the shared one of the other.
+/// Moves what is in the store of one configuration to that of the other: one is embedded, one shared.
 fn move_over(from: &Config, to: &Config) -> anyhow::Result<MovedOver> {
-    let directory = directory(from)?;
-    let Some(shared) = &to.storing.shared else {
-        anyhow::bail!(
-            "{} names no database: write [store] database there, and where octets go",
-            to.file.display()
-        );
-    };
     if from.provider.domains != to.provider.domains {
         anyhow::bail!("{} is of another provider: its domains are others", to.file.display());
     }
+    let shared = match (&from.storing.shared, &to.storing.shared) {
+        (None, Some(shared)) => shared,
+        (Some(shared), None) => return move_back(from, shared, to),
+        (None, None) => anyhow::bail!(
+            "neither configuration names a database: write [store] database in {}, and where octets go",
+            to.file.display()
+        ),
+        (Some(_), Some(_)) => anyhow::bail!(
+            "both configurations name a database: one is to have an embedded store. A database and what \
+             its octets are on are copied with their own tools"
+        ),
+    };
+    let directory = directory(from)?;
     let options = material::options_of(to, shared, Purpose::Command)?;
     // With its archive, whose history goes on if the store is served again.
     let opened = embedded::Options {
@@ -165,6 +171,31 @@ fn move_over(from: &Config, to: &Config) -> anyhow::Result<MovedOver> {
         format!(
             "the store {} cannot be moved: stop the server that is on it, see that database and octets \
              can be reached, and run this again",
+            directory.display()
+        )
+    })?;
+    shown.end();
+    let Filled { accounts, messages, records, octets, again } = filled;
+    Ok(MovedOver { accounts, messages, records, octets, again })
+}
+
+/// Moves what is in a shared store to the embedded one of another configuration.
+fn move_back(
+    from: &Config,
+    shared: &config::SharedStore,
+    to: &Config,
+) -> anyhow::Result<MovedOver> {
+    let options = material::options_of(from, shared, Purpose::Command)?;
+    let directory = to.store_directory();
+    let opened = embedded::Options { keys: master_key::load(to)?, ..embedded::Options::default() };
+    let mut shown = Progress::new("moved");
+    let filled = store::shared::bring_back(&options, &directory, opened, &mut |done, all| {
+        shown.at(done, all);
+    })
+    .with_context(|| {
+        format!(
+            "the store cannot be moved to {}: stop all gateways that are on it, see that database and octets can be \
+             reached, and run this again",
             directory.display()
         )
     })?;

@@ -24,9 +24,9 @@ use crate::tree::Hash;
 use crate::{BlobId, Store as _, StoreError};
 
 /// Octets of a portion, unless one message has more.
-const PORTION_OCTETS: u64 = 16 * 1024 * 1024;
+pub(super) const PORTION_OCTETS: u64 = 16 * 1024 * 1024;
 /// Messages of a portion.
-const PORTION_BLOBS: usize = 256;
+pub(super) const PORTION_BLOBS: usize = 256;
 /// Rows that are written with one statement.
 const ROWS_AT_ONCE: usize = 1000;
 /// Octets of them: a log record or what is followed has some kilooctets.
@@ -85,14 +85,14 @@ pub fn fill(
 }
 
 /// How far it is.
-struct Told<'a> {
-    done: u64,
-    all: u64,
-    tell: &'a mut dyn FnMut(u64, u64),
+pub(super) struct Told<'a> {
+    pub(super) done: u64,
+    pub(super) all: u64,
+    pub(super) tell: &'a mut dyn FnMut(u64, u64),
 }
 
 impl Told<'_> {
-    fn add(&mut self, octets: u64) {
+    pub(super) fn add(&mut self, octets: u64) {
         self.done += octets;
         (self.tell)(self.done.min(self.all), self.all);
     }

@@ -192,6 +192,11 @@ pub(super) fn filled(db: &Db) -> Result<(), StoreError> {
     }
 }
 
+/// From now on nobody else opens the store, as long as this connection lives.
+pub(super) fn lock_out(db: &Db) -> Result<(), StoreError> {
+    db.query("SELECT pg_advisory_lock($1)", &[&LOCK]).map(drop)
+}
+
 /// Does something while nobody else makes tables.
 fn locked<T>(db: &Db, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     db.transaction("BEGIN", || {

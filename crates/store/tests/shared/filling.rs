@@ -1,4 +1,4 @@
-//! What an embedded store holds, in a shared one: what cases of the contract leave behind is the same in both.
+//! What an embedded store holds, in a shared one and back: what cases of the contract leave behind is the same in both.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -7,7 +7,7 @@ use std::path::Path;
 use scenarios::postgres::Postgres;
 use store::contract::{self, Make, append, at, create, holder, inline, message, octets_max};
 use store::embedded::{self, EmbeddedStore};
-use store::shared::{Filled, Options, SharedStore, fill};
+use store::shared::{Filled, Options, SharedStore, bring_back, fill};
 use store::{
     LogFilter, MailboxName, ModSeq, NewJob, Store, StoreError, Timestamp, Transaction, UidSet,
     assert_refused,
@@ -50,6 +50,10 @@ fn moved(directory: &Path, options: &Options) -> Result<Filled, StoreError> {
     fill(directory, embedded::Options::default(), options, &mut |_, _| {})
 }
 
+fn moved_back(options: &Options, directory: &Path) -> Result<Filled, StoreError> {
+    bring_back(options, directory, embedded::Options::default(), &mut |_, _| {})
+}
+
 /// Puts an embedded store through a case, and holds what it has become against what is moved of it.
 fn is_moved(case: fn(Make<'_>)) {
     let folder = TempDir::new().unwrap();
@@ -67,7 +71,20 @@ fn is_moved(case: fn(Make<'_>)) {
         let messages = compare(&source, &target);
         let records = source.log_entries(0, 999).unwrap().len() as u64;
         assert_eq!((filled.messages, filled.records), (messages, records));
-        grow(&source, &target);
+        grow(&source, &target, "nuova@pec.example");
+        // And back again, into a new one.
+        drop(target);
+        let back = directory(-number);
+        let brought = moved_back(&options, &back).unwrap();
+        assert_eq!((brought.accounts, brought.records), (filled.accounts + 1, filled.records));
+        let keys = embedded::MasterKeys::default();
+        let checked = embedded::check(&back, &keys, &mut |seen| {
+            assert!(matches!(seen, store::Seen::Progress(..)));
+        });
+        assert_eq!(checked.unwrap().findings, 0);
+        let (back, target) = (embedded(&back), open(&options));
+        assert_eq!(compare(&target, &back), messages + 1);
+        grow(&target, &back, "altra@pec.example");
     }
 }
 
@@ -142,8 +159,8 @@ fn compare(source: &dyn Store, target: &dyn Store) -> u64 {
 }
 
 /// What comes next is given the same numbers by both.
-fn grow(source: &dyn Store, target: &dyn Store) {
-    let new = || holder("nuova@pec.example", octets_max(1 << 40));
+fn grow(source: &dyn Store, target: &dyn Store, address: &str) {
+    let new = || holder(address, octets_max(1 << 40));
     let account = same(source, target, |store| store.add_account(new(), at(500)).unwrap());
     let inbox = |store: &dyn Store| store.mailbox(account, &MailboxName::inbox()).unwrap();
     let inbox = same(source, target, inbox).id;
@@ -239,4 +256,52 @@ fn what_was_broken_off_goes_on() {
     // And nothing is moved on top of a store.
     let refused = moved(&directory, &options).unwrap_err().to_string();
     assert!(refused.contains("there is a store in pec already"), "{refused}");
+}
+
+#[test]
+fn what_was_broken_off_on_the_way_back_goes_on() {
+    const MESSAGES: usize = 300;
+    let mut database = Postgres::start().unwrap();
+    let folder = TempDir::new().unwrap();
+    let options = in_folder(&database, "pec", &folder);
+    let store = open(&options);
+    let anna = store.add_account(holder("anna@pec.example", octets_max(1 << 40)), at(0)).unwrap();
+    let inbox = store.mailbox(anna, &MailboxName::inbox()).unwrap().id;
+    let texts = (0..MESSAGES)
+        .map(|number| message(format!("m{number:08}").as_bytes(), contract::keywords(&["$Primo"])));
+    store.append_all(inbox, texts.collect()).unwrap();
+    let back = folder.path().join("back");
+    let refused = moved_back(&options, &back).unwrap_err().to_string();
+    assert!(refused.contains("gateways have it open"), "{refused}");
+    drop(store);
+    let told = Cell::new(0);
+    let refused = bring_back(&options, &back, embedded::Options::default(), &mut |_, _| {
+        told.set(told.get() + 1);
+        if told.get() == 2 {
+            database.kill().unwrap();
+        }
+    });
+    assert_refused!(refused, StoreError::Unavailable(_));
+    assert!(!back.exists(), "what is not whole has no name");
+    database.run().unwrap();
+    // One octet of what is there is another than was written; the shared store went on meanwhile.
+    let segment = folder.path().join("back.moving/segments/00000001");
+    let mut octets = std::fs::read(&segment).unwrap();
+    let at = octets.windows(9).position(|text| text == b"m00000007").unwrap();
+    octets[at + 8] = b'8';
+    std::fs::write(&segment, octets).unwrap();
+    let store = open(&options);
+    append(&store, inbox, b"meanwhile");
+    let first: UidSet = std::iter::once(contract::uid(1)).collect();
+    let deleted = contract::system(store::SystemFlags::DELETED);
+    store.change_flags(inbox, &first, &store::FlagChange::Add(deleted)).unwrap();
+    store.expunge(inbox, None).unwrap();
+    drop(store);
+    let filled = moved_back(&options, &back).unwrap();
+    assert_eq!((filled.messages, filled.again), (MESSAGES as u64, 1));
+    let (source, target) = (open(&options), embedded(&back));
+    assert_eq!(compare(&source, &target), MESSAGES as u64);
+    drop((source, target));
+    let refused = moved_back(&options, &back).unwrap_err().to_string();
+    assert!(refused.contains("there is something in"), "{refused}");
 }
