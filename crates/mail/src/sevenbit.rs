@@ -41,18 +41,34 @@ pub enum SevenBitError {
     Octets,
 }
 
+/// Octets that are looked at twice while they are near: a large message is fetched once.
+const NEAR_OCTETS: usize = 32 * 1024;
+
 /// Whether a message is safe for 7-bit transport as it is: octets 1 to 127 and no line over 998.
 pub fn is_seven_bit(octets: &[u8]) -> bool {
-    octets.is_ascii() && memchr::memchr(0, octets).is_none() && !has_long_line(octets)
+    let is_safe = |near: &[u8]| near.is_ascii() && memchr::memchr(0, near).is_none();
+    octets.chunks(NEAR_OCTETS).all(is_safe) && !has_long_line(octets)
 }
 
+/// Looks at the last line of as many octets as the longest may have, and at all of them only where that is
+/// the only one: most messages have lines of 78.
 fn has_long_line(octets: &[u8]) -> bool {
-    let mut start = 0;
-    memchr::memchr_iter(b'\n', octets).chain([octets.len()]).any(|end| {
-        let line = &octets[start.min(end)..end];
-        start = end + 1;
-        line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX
-    })
+    let is_long = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX;
+    let mut rest = octets;
+    loop {
+        let window = &rest[..rest.len().min(LINE_OCTETS_MAX + 2)];
+        match memchr::memrchr(b'\n', window) {
+            None => return is_long(window),
+            // One line alone may have no CR, and be too long by that octet.
+            Some(end) if end > LINE_OCTETS_MAX && memchr::memchr(b'\n', window) == Some(end) => {
+                if is_long(&window[..end]) {
+                    return true;
+                }
+                rest = &rest[end + 1..];
+            }
+            Some(end) => rest = &rest[end + 1..],
+        }
+    }
 }
 
 /// Converts the leaf parts that have 8-bit octets or over-long lines (quoted-printable for text,
@@ -396,7 +412,48 @@ mod tests {
         }
     }
 
+    /// By the definition: each line.
+    fn has_one(octets: &[u8]) -> bool {
+        octets
+            .split(|&octet| octet == b'\n')
+            .any(|line| line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX)
+    }
+
+    #[test]
+    fn long_lines_are_found_wherever_they_are() {
+        let max = LINE_OCTETS_MAX;
+        for long in max - 2..max + 4 {
+            for (before, after) in [(0, 0), (1, 0), (0, 1), (max, max), (max - 1, 5), (5, max - 1)]
+            {
+                for end in ["\r\n", "\n", "\r\r\n", "\r", ""] {
+                    for between in ["\r\n", "\n", "\n\n"] {
+                        let [a, b, c] = [before, long, after].map(|count| "x".repeat(count));
+                        let text = format!("{a}{between}{b}{end}{c}");
+                        let found = has_long_line(text.as_bytes());
+                        assert_eq!(
+                            found,
+                            has_one(text.as_bytes()),
+                            "{before} {long} {end:?} {after}"
+                        );
+                        assert_eq!(is_seven_bit(text.as_bytes()), !found);
+                    }
+                }
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_long_line_is_one_by_the_definition(
+            lines in proptest::collection::vec((0usize..1100, 0usize..4), 0..6)
+        ) {
+            let ends = ["\r\n", "\n", "\r", "\r\r\n"];
+            let text: String =
+                lines.iter().map(|(octets, end)| "x".repeat(*octets) + ends[*end]).collect();
+            prop_assert_eq!(has_long_line(text.as_bytes()), has_one(text.as_bytes()));
+        }
+
+
         // Whatever is converted has the structure it had, and the content.
         #[test]
         fn content_and_structure_stay(

@@ -270,14 +270,90 @@ pub fn admit(
     identifier: PecId,
     at: Moment,
 ) -> Result<Submission, Box<NonAcceptance>> {
+    let checked = judge(draft, provider, limits, kind, identifier, at)?;
+    Ok(checked.submission(draft.octets.to_vec()))
+}
+
+/// The same, of octets that are given away: of a large message no second copy is made.
+///
+/// # Errors
+///
+/// As [`admit`].
+pub fn admit_given(
+    octets: Vec<u8>,
+    paths: &Paths<'_>,
+    provider: &Provider,
+    limits: &Limits,
+    kind: &dyn Fn(&Domain) -> RecipientKind,
+    (identifier, at): (PecId, Moment),
+) -> Result<Submission, Box<NonAcceptance>> {
+    let checked = judge(&paths.draft(&octets), provider, limits, kind, identifier, at)?;
+    Ok(checked.submission(octets))
+}
+
+/// What is said of a draft beside its octets.
+#[derive(Debug, Clone, Copy)]
+pub struct Paths<'a> {
+    /// The reverse-path.
+    pub reverse_path: &'a Address,
+    /// The forward-paths.
+    pub forward_paths: &'a [Address],
+    /// As that of a [`Draft`].
+    pub trace: &'a [u8],
+}
+
+impl<'a> Paths<'a> {
+    /// With these octets.
+    pub fn draft(&self, octets: &'a [u8]) -> Draft<'a> {
+        let Self { reverse_path, forward_paths, trace } = *self;
+        Draft { reverse_path, forward_paths, octets, trace }
+    }
+}
+
+/// A message that passed, before its octets are those of `postacert.eml`.
+struct Checked {
+    accepted: Accepted,
+    remarks: Vec<String>,
+    header: Vec<u8>,
+    /// The octets, where they had to be converted.
+    converted: Option<Vec<u8>>,
+    /// Where the body begins in them, or in those of the draft.
+    body: usize,
+}
+
+impl Checked {
+    /// With the octets that it was made from.
+    fn submission(self, octets: Vec<u8>) -> Submission {
+        let Self { accepted, remarks, header, converted, body } = self;
+        let mut original = converted.unwrap_or(octets);
+        // The body is moved once, by as much as the header grows.
+        original.splice(..body, header);
+        Submission { accepted, original, remarks }
+    }
+}
+
+fn judge(
+    draft: &Draft<'_>,
+    provider: &Provider,
+    limits: &Limits,
+    kind: &dyn Fn(&Domain) -> RecipientKind,
+    identifier: PecId,
+    at: Moment,
+) -> Result<Checked, Box<NonAcceptance>> {
     let recipients = recipients(draft.forward_paths, kind);
     let message = Message::lenient(draft.octets);
     let exchange = original::exchange(draft.reverse_path, recipients, &message, identifier);
     match check(draft, &exchange, provider, limits) {
         Ok(octets) => {
-            let original = original::certify(&octets, draft.trace, &exchange);
+            let checked = Message::lenient(&octets);
+            let header = original::header(&checked, draft.trace, &exchange);
+            let body = octets.len() - checked.body().len();
             let remarks = remarks(&message, draft.reverse_path);
-            Ok(Submission { accepted: Accepted { exchange, at }, original, remarks })
+            let converted = match octets {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(octets) => Some(octets),
+            };
+            Ok(Checked { accepted: Accepted { exchange, at }, remarks, header, converted, body })
         }
         Err(refusal) => {
             let reason = text::refusal(&refusal);

@@ -3,6 +3,8 @@
 //!
 //! While a connection is idle it holds no buffer: 5,000 idle clients must stay cheap.
 
+mod ahead;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::ahead::Ahead;
 use crate::deflate::{self, Inflate};
 
 /// Octets taken from a socket at once.
@@ -25,7 +28,7 @@ pub(crate) const WRITE_WAIT: Duration = Duration::from_secs(120);
 
 enum Stream {
     Clear(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead<TcpStream>>>),
     /// Between the two, or after a failed handshake.
     Gone,
 }
@@ -69,7 +72,8 @@ impl Connection {
         let Stream::Clear(socket) = std::mem::replace(&mut self.stream, Stream::Gone) else {
             return Err(io::Error::other("TLS is on already"));
         };
-        let tls = tokio::time::timeout(self.waits.handshake, acceptor.accept(socket)).await??;
+        let accepted = acceptor.accept(Ahead::new(socket));
+        let tls = tokio::time::timeout(self.waits.handshake, accepted).await??;
         self.stream = Stream::Tls(Box::new(tls));
         Ok(())
     }

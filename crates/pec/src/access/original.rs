@@ -103,10 +103,9 @@ pub(super) fn msgid(field: &Field<'_>) -> Option<String> {
     (!inner.is_empty()).then(|| format!("<{inner}>"))
 }
 
-/// The octets of `postacert.eml`.
-pub(super) fn certify(octets: &[u8], trace: &[u8], exchange: &Exchange) -> Vec<u8> {
-    let message = Message::lenient(octets);
-    let mut out = Vec::with_capacity(octets.len() + trace.len() + 512);
+/// The header of `postacert.eml`, with the empty line that ends it; its body is that of the message.
+pub(super) fn header(message: &Message<'_>, trace: &[u8], exchange: &Exchange) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.header().len() + trace.len() + 512);
     out.extend_from_slice(trace);
     let kept = |field: &&Field<'_>| !REMOVED.iter().any(|n| field.name.eq_ignore_ascii_case(n));
     for field in message.fields().iter().filter(kept) {
@@ -118,6 +117,5 @@ pub(super) fn certify(octets: &[u8], trace: &[u8], exchange: &Exchange) -> Vec<u
     write_field(&mut out, "Message-ID", &exchange.identifier.in_brackets());
     crate::receipt::write_reference(&mut out, exchange);
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(message.body());
     out
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use mail::Address;
-use pec::access::{self, Draft, Limits};
+use pec::access::{self, Limits, Paths};
 use pec::exchange::Exchange;
 use pec::moment::Moment;
 use smtp::Reply;
@@ -91,10 +91,9 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
         id: id.as_str().split('@').next().unwrap_or_default(),
     };
     let trace = access::trace_field(&trace, at);
-    let draft = Draft {
+    let paths = Paths {
         reverse_path: &submitted.reverse_path,
         forward_paths: &submitted.forward_paths,
-        octets: &octets,
         trace: &trace,
     };
     let limits = {
@@ -105,22 +104,34 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
     let providers = site.providers.load();
     let kind = |domain: &mail::Domain| providers.kind(domain);
     let mut transaction = Transaction { at: at.instant(), ..Transaction::default() };
+    // What is certified is made of the octets themselves: of much there is no second copy, unless one is kept.
+    let mut kept = None;
     let admitted = match &scanned {
         Ok(Verdict::Infected(virus)) => {
-            Err(access::refuse_infected(&draft, &kind, id.clone(), at, virus))
+            let draft = paths.draft(&octets);
+            let refused = access::refuse_infected(&draft, &kind, id.clone(), at, virus);
+            kept = Some(octets);
+            Err(refused)
         }
-        _ => access::admit(&draft, &site.provider, &limits, &kind, id.clone(), at),
+        _ => {
+            if site.config.load().submission.keep_sent_copy {
+                kept = Some(octets.clone());
+            }
+            let named = (id.clone(), at);
+            access::admit_given(octets, &paths, &site.provider, &limits, &kind, named)
+        }
     };
     match admitted {
         Ok(submission) => {
             // Well formed, and yet nobody can say that it is clean.
             scanned?;
-            let copy = if site.config.load().submission.keep_sent_copy {
-                sent::copy(&*site.store, &submitted.reverse_path, &octets, Source::New(1))?
-            } else {
-                None
+            let copy = match &kept {
+                Some(octets) => {
+                    sent::copy(&*site.store, &submitted.reverse_path, octets, Source::New(1))?
+                }
+                None => None,
             };
-            let copied = copy.is_some().then_some(octets);
+            let copied = kept.filter(|_| copy.is_some());
             transaction.deliver = copy.into_iter().collect();
             let notes = submission.remarks().to_vec();
             let (accepted, original) = submission.into_parts();
@@ -143,7 +154,7 @@ fn admit(site: &Site, submitted: &Submitted, spool: Box<dyn Spool>) -> anyhow::R
         Err(refused) => {
             let notice = fresh_id(site, at);
             let mut notes = Vec::new();
-            if refused.is_infected() {
+            if let Some(octets) = kept.filter(|_| refused.is_infected()) {
                 let source = Source::New(0);
                 let (infected, kept) = virus::infected(
                     virus::Point::Access,

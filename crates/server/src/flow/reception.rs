@@ -187,9 +187,9 @@ pub(crate) fn take(
             }
         }
     }
-    octets.extend_from_slice(&message);
-    drop(message);
-    transaction.octets = vec![Octets::Owned(octets)];
+    // The trace goes before it, in the same place.
+    message.splice(..0, octets);
+    transaction.octets = vec![Octets::Owned(message)];
     transaction.octets.extend(report.map(Octets::Inline));
     commit(site, transaction, "reception").context("the message cannot be stored")?;
     site.queue.wake();

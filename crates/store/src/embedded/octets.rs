@@ -33,6 +33,8 @@ use crate::{BlobId, Octets, Spooled as _, StoreError};
 const PARALLEL_OCTETS_MIN: usize = 4 * 1024 * 1024;
 /// And on so many at most.
 const PARALLEL_MAX: usize = 4;
+/// Pieces that a core takes at once: enough that they do not stand in line for the next.
+const SHARE_PIECES: usize = 16;
 /// Files kept open for reading.
 const HANDLES_MAX: usize = 128;
 /// Octets on their way to the writer at most: two messages of the largest size that is usual, or
@@ -328,30 +330,59 @@ impl Files {
                 Err(_) => return Err(StoreError::Medium("spooled by another store".into())),
             },
         };
-        let ranges = pieces::cut(&whole);
         let threads = match whole.len() {
             ..PARALLEL_OCTETS_MIN => 1,
             _ => std::thread::available_parallelism()
                 .map_or(1, |cores| cores.get().min(PARALLEL_MAX)),
         };
-        let shares = ranges.chunks(ranges.len().div_ceil(threads).max(1));
-        let share = |ranges: &[Range<usize>]| self.prepare_share(&whole, ranges, known);
-        let mut pieces = Vec::with_capacity(ranges.len());
         if threads == 1 {
-            for ranges in shares {
-                pieces.append(&mut share(ranges)?);
+            let ranges = pieces::cut(&whole);
+            return Ok(Prepared::New(self.prepare_share(&whole, &ranges, known)?));
+        }
+        self.prepare_large(&whole, threads, known).map(Prepared::New)
+    }
+
+    /// Makes the pieces of much ready: this thread finds out where they are, others take them from it as
+    /// they come, and then it helps.
+    fn prepare_large(
+        &self,
+        whole: &Whole,
+        threads: usize,
+        known: (&Recent, &Readers),
+    ) -> Result<Vec<Piece>, StoreError> {
+        let (sender, receiver) = std::sync::mpsc::channel::<(usize, Vec<Range<usize>>)>();
+        let receiver = Mutex::new(receiver);
+        let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        let work = || {
+            let mut done = Vec::new();
+            while let Some((number, ranges)) = next() {
+                done.push((number, self.prepare_share(whole, &ranges, known)?));
             }
-            return Ok(Prepared::New(pieces));
-        }
-        let done: Vec<_> = std::thread::scope(|scope| {
-            let started: Vec<_> = shares.map(|ranges| scope.spawn(move || share(ranges))).collect();
-            started.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-        });
-        for share in done {
-            let failed = |_| StoreError::Medium("a thread that makes pieces ready ended".into());
-            pieces.append(&mut share.map_err(failed)??);
-        }
-        Ok(Prepared::New(pieces))
+            Ok::<_, StoreError>(done)
+        };
+        let ended = || StoreError::Medium("a thread that makes pieces ready ended".into());
+        let mut shares = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let (mut number, mut share) = (0, Vec::with_capacity(SHARE_PIECES));
+            pieces::cut_each(whole, |piece| {
+                share.push(piece);
+                if share.len() == SHARE_PIECES {
+                    let full = std::mem::replace(&mut share, Vec::with_capacity(SHARE_PIECES));
+                    // Who receives lives as long as this function.
+                    let _ = sender.send((number, full));
+                    number += 1;
+                }
+            });
+            let _ = sender.send((number, share));
+            drop(sender);
+            let mut shares = work()?;
+            for other in others {
+                shares.append(&mut other.join().map_err(|_| ended())??);
+            }
+            Ok::<_, StoreError>(shares)
+        })?;
+        shares.sort_unstable_by_key(|(number, _)| *number);
+        Ok(shares.into_iter().flat_map(|(_, pieces)| pieces).collect())
     }
 
     /// Makes some pieces ready.

@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use fastcdc::v2020::FastCDC;
+use memchr::memmem;
 
 /// A body of at least this is a piece of its own: a row of the index costs about a tenth of it.
 const BODY_OCTETS_MIN: usize = 1024;
@@ -31,10 +32,23 @@ const HEAD_OCTETS: usize = 2 * 1024;
 
 /// Where the pieces of `octets` are: in order, without gaps, none empty.
 pub fn cut(octets: &[u8]) -> Vec<Range<usize>> {
-    let mut cutter = Cutter { octets, pieces: Vec::new(), from: 0 };
+    let mut pieces = Vec::new();
+    cut_each(octets, |piece| pieces.push(piece));
+    pieces
+}
+
+/// The same, each told as soon as it is known.
+pub(super) fn cut_each(octets: &[u8], piece: impl FnMut(Range<usize>)) {
+    let mut cutter = Cutter { octets, piece, from: 0 };
     let (mut begun, mut line) = (0, 0);
     let (mut in_header, mut has_message) = (true, false);
+    let delimiter = memmem::Finder::new(b"\n--");
     while line < octets.len() {
+        if !in_header && !octets[line..].starts_with(b"--") {
+            // Of a body only lines that may be delimiters say anything.
+            let Some(at) = delimiter.find(&octets[line..]) else { break };
+            line += at + 1;
+        }
         let end = memchr::memchr(b'\n', &octets[line..]).map_or(octets.len(), |at| line + at + 1);
         let text = &octets[line..end];
         if in_header {
@@ -57,7 +71,6 @@ pub fn cut(octets: &[u8]) -> Vec<Range<usize>> {
         cutter.body(begun..octets.len());
     }
     cutter.rest();
-    cutter.pieces
 }
 
 /// Whether a header field says that what follows is a message (RFC 2046 §5.2.1).
@@ -67,14 +80,15 @@ fn is_of_message(line: &[u8]) -> bool {
         && line.windows(TYPE.len()).any(|window| window.eq_ignore_ascii_case(TYPE))
 }
 
-struct Cutter<'a> {
+struct Cutter<'a, F> {
     octets: &'a [u8],
-    pieces: Vec<Range<usize>>,
+    /// Hears of each piece.
+    piece: F,
     /// Up to here everything is in a piece.
     from: usize,
 }
 
-impl Cutter<'_> {
+impl<F: FnMut(Range<usize>)> Cutter<'_, F> {
     /// A body, which is on its own unless it is small.
     fn body(&mut self, body: Range<usize>) {
         if body.len() < BODY_OCTETS_MIN {
@@ -98,14 +112,14 @@ impl Cutter<'_> {
             return;
         }
         if all.len() <= PIECE_OCTETS_MAX {
-            self.pieces.push(all);
+            (self.piece)(all);
             return;
         }
         let (average, least) = CUT_OCTETS;
         let chunks = FastCDC::new(&self.octets[all.clone()], least, average, PIECE_OCTETS_MAX);
         for chunk in chunks {
             let start = all.start + chunk.offset;
-            self.pieces.push(start..start + chunk.length);
+            (self.piece)(start..start + chunk.length);
         }
     }
 }

@@ -18,6 +18,11 @@ use crate::inflow::Inflow;
 use crate::rules::clip;
 use crate::{Spool, Spooled, StoreError};
 
+/// Room behind a message that is read back whole: what the trace and an identifier of ours add to its header
+/// fits in, and no second place of its size is needed.
+const HEADER_GROWS_OCTETS: usize = 16 * 1024;
+/// A thread that reads has at least this to do.
+const SHARE_OCTETS_MIN: usize = 4 * 1024 * 1024;
 /// Octets that are encrypted at once on their way to the file.
 const SEALED_OCTETS_MAX: usize = 256 * 1024;
 
@@ -48,6 +53,34 @@ impl SpoolFile {
             self.octets = end;
         }
         Ok(())
+    }
+
+    /// All of it, with room before which nothing has to be moved when a header grows. Of much, several
+    /// cores bring a part each: most of the time goes into giving out memory.
+    fn read_all(&self) -> Result<Vec<u8>, StoreError> {
+        let octets = usize::try_from(self.octets).map_err(|_| {
+            StoreError::Medium("a spooled message is larger than the memory".into())
+        })?;
+        if self.sealed.is_some() {
+            return self.read(0..self.octets);
+        }
+        let mut read = vec![0; octets + HEADER_GROWS_OCTETS];
+        read.truncate(octets);
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
+        let share = octets.div_ceil(threads).max(SHARE_OCTETS_MIN);
+        let mut shares = read.chunks_mut(share).zip((0u64..).step_by(share));
+        let first = shares.next();
+        std::thread::scope(|scope| {
+            let bring = |(octets, at): (&mut [u8], u64)| self.file.read_exact_at(octets, at);
+            let others: Vec<_> = shares.map(|share| scope.spawn(move || bring(share))).collect();
+            first.map_or(Ok(()), bring)?;
+            for other in others {
+                let ended = |_| StoreError::Medium("a thread that reads a spool ended".into());
+                other.join().map_err(ended)??;
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(read)
     }
 
     fn read(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
@@ -151,7 +184,7 @@ impl EmbeddedSpooled {
     fn into_octets(self) -> Result<Vec<u8>, StoreError> {
         match self {
             Self::Memory(octets) => Ok(octets),
-            Self::File(_) => self.read(0, u64::MAX),
+            Self::File(file) => file.read_all(),
         }
     }
 }

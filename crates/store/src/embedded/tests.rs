@@ -90,6 +90,34 @@ fn a_store_is_readable_by_its_user_only() {
     assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
+/// What several cores bring back from a spool, and cut, hash and shrink at once, is what it was; and is the same
+/// pieces when it comes again.
+#[test]
+fn a_message_that_several_cores_work_on_is_kept_as_it_came() {
+    let dir = TempDir::new().unwrap();
+    let store = EmbeddedStore::open(dir.path(), small()).unwrap();
+    let anna = holder("anna@pec.example", octets_max(1 << 40));
+    store.add_account(anna, at(0)).unwrap();
+    let lines: Vec<u8> =
+        (0..150_000).flat_map(|line| format!("{line:>74}\r\n").into_bytes()).collect();
+    let whole = [&b"Subject: x\r\n\r\n"[..], &lines, &noise(7, 3_000_001)].concat();
+    let mut pieces = 0;
+    for _ in 0..2 {
+        let mut spool = store.spool().unwrap();
+        for part in whole.chunks(48 * 1024) {
+            spool.write(part).unwrap();
+        }
+        let octets = spool.finish().unwrap().into_octets().unwrap();
+        assert!(octets == whole);
+        append(&store, MailboxId(1), &octets);
+        let kept = store.summaries(MailboxId(1), &UidSet::all(), 9).unwrap().pop().unwrap();
+        assert!(store.read(kept.blob, 0, u64::MAX).unwrap() == whole);
+        let now = stats(dir.path()).unwrap().pieces;
+        assert!(now > 100 && (pieces == 0 || pieces == now), "{now} after {pieces}");
+        pieces = now;
+    }
+}
+
 /// Space comes back when the last record of a segment is let go of.
 #[test]
 fn dead_segments_are_unlinked() {
