@@ -230,11 +230,19 @@ pub(crate) fn new_name(wire: &[u8], enabled: Enabled) -> Result<(MailboxName, St
     Ok((name, typed_text(wire, enabled)?))
 }
 
-/// Characters that are none, and those that have a name read in another order than it is written: nobody
-/// sees them, and two names look alike.
+/// Characters that are none, those that nobody sees, and those that have a name read in another order than it
+/// is written: two names would look alike. Line and paragraph separators no name may hold, RFC 9755 §3; the others are
+/// Unicode's default ignorables, but for those that scripts and emoji need (joiners and variation selectors).
 const fn deceives(c: char) -> bool {
     let is_none = matches!(c, '\u{fdd0}'..='\u{fdef}') || c as u32 & 0xfffe == 0xfffe;
-    is_none || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    is_none
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e00ff}'
+            | '\u{e01f0}'..='\u{e0fff}')
 }
 
 /// `flag-list`: `\Recent` is no flag that a client may set, RFC 3501 §2.3.2.
@@ -258,4 +266,28 @@ pub(crate) fn flags(list: &[Flag<'_>]) -> Result<Flags, Refusal> {
         flags.system = flags.system.with(system);
     }
     Ok(flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_is_made_of_what_nobody_sees() {
+        let made = |text: &str| {
+            let utf8 = Enabled { utf8: true, ..Enabled::default() };
+            new_name(text.as_bytes(), utf8).is_ok()
+        };
+        for c in "\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202e}\u{2060}\
+                  \u{2066}\u{3164}\u{feff}\u{ffa0}\u{fff9}\u{fffe}\u{fdd0}\u{1d173}\u{e0041}"
+            .chars()
+        {
+            assert!(!made(&format!("z{c}y")), "{}", c.escape_unicode());
+        }
+        // What scripts and emoji need, and an ideographic variation.
+        for name in ["می\u{200c}خواهم", "❤\u{fe0f}", "👩\u{200d}⚕\u{fe0f}", "葛\u{e0100}"]
+        {
+            assert!(made(name), "{}", name.escape_unicode());
+        }
+    }
 }

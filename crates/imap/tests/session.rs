@@ -47,6 +47,23 @@ fn messages_that_come_together_weigh_so_much_and_no_more() {
     world.feed(&connection, b"d STATUS INBOX (MESSAGES)\r\n");
     let told = "* STATUS \"INBOX\" (MESSAGES 0)\r\nd OK STATUS completed\r\n";
     assert_eq!(text(&connection), told);
+    // One that is sent without asking is read, and answered at its end; but not for ever.
+    let discarded =
+        (world.settings.append_octets_max + limits::DISCARD_MESSAGE_OCTETS_MAX) / long as u64;
+    let refused = "NO [LIMIT] Too much at once: append in parts\r\n";
+    for (past, said) in [
+        (1, format!("e {refused}")),
+        (discarded, format!("e {refused}")),
+        (discarded + 1, "* BYE Too much at once: append in parts\r\n".to_owned()),
+    ] {
+        world.feed(&connection, b"e APPEND INBOX");
+        for _ in 0..most + past {
+            world.feed(&connection, format!(" {{{long}+}}\r\n").as_bytes());
+            world.feed(&connection, &vec![b'x'; long]);
+        }
+        world.feed(&connection, b"\r\n");
+        assert_eq!(text(&connection), said, "{past}");
+    }
 }
 
 /// What a command says on a store, and what `between` sees after each of its jobs.

@@ -35,6 +35,8 @@ pub(super) struct Literal {
     messages: u64,
     /// What all of them take until they are stored.
     weight: u64,
+    /// Octets of those past what one command takes, which are dropped.
+    past: u64,
     /// Octets of this one still to come.
     left: u64,
     sync: bool,
@@ -104,6 +106,7 @@ impl Session {
             octets: 0,
             messages: 0,
             weight: 0,
+            past: 0,
             left: 0,
             sync,
             gathered: Vec::new(),
@@ -127,6 +130,10 @@ impl Session {
         literal.weight += octets.clamp(APPEND_WEIGHT_LEAST, APPEND_WEIGHT_MOST);
         literal.left = octets;
         literal.sync = sync;
+        if literal.messages > self.settings.saved_max() || literal.weight > APPEND_WEIGHT_MAX {
+            literal.past += octets.max(APPEND_WEIGHT_LEAST);
+        }
+        let discard_max = self.settings.append_octets_max + DISCARD_MESSAGE_OCTETS_MAX;
         let arguments = arguments.and_then(|arguments| {
             literal.form = arguments.form;
             if literal.messages > self.settings.saved_max() {
@@ -150,16 +157,11 @@ impl Session {
                 self.perform(work, Doing::LiteralJob(literal));
             }
             (Err(refusal), _) if sync => self.end(&literal.tag, Err(refusal)),
-            (Err(_), _)
-                if octets > self.settings.append_octets_max + DISCARD_MESSAGE_OCTETS_MAX =>
-            {
+            (Err(_), _) if octets > discard_max => {
                 self.close("The message is too long: send shorter ones");
             }
             (Err(_), _) if !self.is_authenticated() => self.close("Sign in first"),
-            (Err(_), _)
-                if literal.messages > self.settings.saved_max()
-                    || literal.weight > APPEND_WEIGHT_MAX =>
-            {
+            (Err(_), _) if literal.past > discard_max => {
                 self.close("Too much at once: append in parts");
             }
             (Err(refusal), _) => {

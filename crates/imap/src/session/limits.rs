@@ -14,7 +14,8 @@ pub const LITERAL_OCTETS_MAX: usize = 128 * 1024;
 pub const LITERAL_OCTETS_MAX_BEFORE_LOGIN: usize = 4 * 1024;
 /// Octets of a refused command that are read and dropped before the connection ends instead.
 pub const DISCARD_OCTETS_MAX: usize = 1024 * 1024;
-/// Octets of a refused message that are read and dropped, beyond those of one that is not refused.
+/// Octets of a refused message that are read and dropped, beyond those of one that is not refused; and of all
+/// those messages of an APPEND that are past what one command takes.
 pub const DISCARD_MESSAGE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// Messages that one COPY or APPEND adds at most: they are one commit, while which no other is made, and
 /// this many take a second or two. Announced as SAVELIMIT, which RFC 9738 §3 would not have below 1,000.
