@@ -292,7 +292,7 @@ fn deaths_of_the_object_store_and_of_a_gateway_lose_nothing_and_double_nothing()
 }
 
 #[test]
-fn an_embedded_store_is_moved_with_every_number_and_octet() -> anyhow::Result<()> {
+fn an_embedded_store_is_moved_with_every_number_and_octet_and_back() -> anyhow::Result<()> {
     let nodes = Nodes::in_bucket()?;
     let file = nodes.folders[0].join("ceralacca.toml");
     let shared = nodes.folders[0].join("shared.toml");
@@ -343,9 +343,37 @@ fn an_embedded_store_is_moved_with_every_number_and_octet() -> anyhow::Result<()
     ensure!(before == after, "{}", String::from_utf8_lossy(&after.concat()));
     send(&mut demo.submit_as(MARIO)?, "<after@cliente.example>")?;
     demo.imap_as(ANNA)?.wait_for_count("INBOX", 5)?;
+    demo.settle()?;
     let verified = run(&["log", "verify", "--config", &nodes.config(0)?], "")?;
     ensure!(verified.status.success(), "{}", text(&verified));
+
+    // And back, into a new store.
+    let back = nodes.folders[0].join("back.toml");
+    let aside = nodes.folders[0].join("back");
+    std::fs::create_dir(&aside)?;
+    let line =
+        nodes.embedded.lines().find(|line| line.starts_with("directory = ")).context("none")?;
+    let other = format!("directory = \"{}\"", aside.display());
+    std::fs::write(&back, nodes.embedded.replace(line, &other))?;
+    let to = back.to_str().context("a path that is no text")?;
+    let migrate = || run(&["store", "migrate", "--to", to, "--config", &nodes.config(0)?], "");
+    let before = picture(&demo)?;
+    let refused = migrate()?;
+    ensure!(!refused.status.success() && text(&refused).contains("stop all gateways"));
     demo.stop()?;
+    let moved = migrate()?;
+    ensure!(moved.status.success(), "{}", text(&moved));
+    std::fs::rename(&back, &file)?;
+    let demo = Demo::serve(&nodes.folders[0])?;
+    let after = picture(&demo)?;
+    ensure!(before == after, "{}", String::from_utf8_lossy(&after.concat()));
+    send(&mut demo.submit_as(MARIO)?, "<back@cliente.example>")?;
+    demo.imap_as(ANNA)?.wait_for_count("INBOX", 6)?;
+    demo.stop()?;
+    for words in [&["log", "verify"][..], &["store", "check"]] {
+        let done = run(&[words, &["--config", &nodes.config(0)?]].concat(), "")?;
+        ensure!(done.status.success(), "{}", text(&done));
+    }
     Ok(())
 }
 
