@@ -176,6 +176,15 @@ impl Work {
         )
     }
 
+    /// Octets of memory that the command takes from one job to the next, where that is much.
+    pub(crate) fn keeps_octets(&self) -> u64 {
+        match self {
+            Self::Sort(sort) => sort.keeps_octets(),
+            Self::Thread(thread) => thread.keeps_octets(),
+            _ => 0,
+        }
+    }
+
     /// How many messages are done, and of how many; `None` where a response may be half written.
     pub(crate) fn progress(&self) -> Option<(usize, usize)> {
         match self {

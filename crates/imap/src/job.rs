@@ -87,6 +87,15 @@ impl Answer {
         self.progress.worked = self.progress.worked.saturating_add(time);
         self
     }
+
+    /// Octets of memory that the next job of the command [keeps](Job::keeps_octets); 0 when there is none.
+    #[must_use]
+    pub fn keeps_octets(&self) -> u64 {
+        match &self.end {
+            Ok(Flow::More(work)) => work.keeps_octets(),
+            _ => 0,
+        }
+    }
 }
 
 impl std::fmt::Debug for Answer {
@@ -204,6 +213,15 @@ impl Job {
             Work::Fetch(fetch) => fetch.holds_octets(),
             _ => 0,
         }
+    }
+
+    /// Octets of memory that its command takes at most from this job on to the last that says so, beside those of
+    /// [`holds_octets`](Self::holds_octets); 0 when what it takes is little. Who bounds what sessions hold
+    /// together has it wait for a place before its first job, and lets go of that when an answer
+    /// [keeps](Answer::keeps_octets) nothing.
+    #[must_use]
+    pub fn keeps_octets(&self) -> u64 {
+        self.work.keeps_octets()
     }
 
     /// Whether it only reads, and little: the index, and a few short messages at most. Then it takes less

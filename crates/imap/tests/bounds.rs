@@ -74,9 +74,28 @@ fn of_any_number_of_new_messages_what_notify_asks_is_told() {
 /// What a command says, and how much each of its jobs may hold in memory; each takes so long, and is at work
 /// so long.
 fn slowly(world: &World, command: &str, takes: Duration, works: Duration) -> (String, Vec<u64>) {
+    let mut holds = Vec::new();
+    let sent = jobs(world, command, takes, works, &mut |held, _| holds.push(held));
+    (sent, holds)
+}
+
+/// The same, and for each job what its command holds: from it on, and after it.
+fn keeping(world: &World, command: &str, works: Duration) -> (String, Vec<(u64, u64)>) {
+    let mut keeps = Vec::new();
+    let sent = jobs(world, command, Duration::ZERO, works, &mut |_, kept| keeps.push(kept));
+    (sent, keeps)
+}
+
+fn jobs(
+    world: &World,
+    command: &str,
+    takes: Duration,
+    works: Duration,
+    each: &mut dyn FnMut(u64, (u64, u64)),
+) -> String {
     let mut session = Session::new(Arc::new(world.settings.clone()), true);
     session.handle_octets(b"a LOGIN anna x\r\nb SELECT INBOX\r\n");
-    let (mut at, mut sent, mut holds) = (now(), String::new(), Vec::new());
+    let (mut at, mut sent) = (now(), String::new());
     let mut asked = false;
     loop {
         match session.poll() {
@@ -85,14 +104,16 @@ fn slowly(world: &World, command: &str, takes: Duration, works: Duration) -> (St
                 session.authenticated(SaslAnswer::Success { account: world.anna, data: None });
             }
             Some(Step::Perform(job)) => {
+                let (holds, keeps) = (job.holds_octets(), job.keeps_octets());
+                at += if asked { takes } else { Duration::ZERO };
+                let answer = job.run(&*world.store, at).worked(works);
                 if asked {
-                    holds.push(job.holds_octets());
-                    at += takes;
+                    each(holds, (keeps, answer.keeps_octets()));
                 }
-                session.finish(job.run(&*world.store, at).worked(works));
+                session.finish(answer);
             }
             Some(other) => panic!("{other:?}"),
-            None if asked => return (sent, holds),
+            None if asked => return sent,
             None => {
                 sent.clear();
                 session.handle_octets(format!("c {command}\r\n").as_bytes());
@@ -237,4 +258,38 @@ fn one_mailbox_more_than_can_be_watched_is_told() {
     world.feed(&connection, notify);
     let refused = "b NO [NOTIFICATIONOVERFLOW] Too many mailboxes to be watched: name fewer\r\n";
     assert_eq!(text(&connection), refused);
+}
+
+/// Who puts messages in order has a place from the first job to the last that holds what they are ordered by, and
+/// none while the client is told; making threads is work too, and ends where it takes too long.
+#[test]
+fn an_order_is_held_until_it_is_told() {
+    let world = full(21_000);
+    let most = limits::ORDER_OCTETS_MAX as u64;
+    let (sent, keeps) = keeping(&world, "SORT (SIZE) UTF-8 ALL", Duration::ZERO);
+    assert!(sent.ends_with("c OK SORT completed\r\n"));
+    let looked = 21_000_usize.div_ceil(2_000);
+    assert!(keeps[..looked - 1].iter().all(|kept| *kept == (most, most)), "{keeps:?}");
+    assert_eq!(keeps[looked - 1..], [(most, 0), (0, 0)], "{keeps:?}");
+    let (_, keeps) = keeping(&world, "SEARCH ALL", Duration::ZERO);
+    assert!(keeps.iter().all(|kept| *kept == (0, 0)));
+    // Each refers to what is deep in a thread, fifty times, and each time it is gone through.
+    let world = World::new();
+    let message = |ids: Vec<String>| {
+        let ids: Vec<String> = ids.iter().map(|id| format!(" <{id}@x>\r\n")).collect();
+        format!("Subject: x\r\nReferences:{}\r\nx\r\n", ids.concat()).into_bytes()
+    };
+    let chain = |from: usize| message((from..from + 100).map(|at| format!("r{at}")).collect());
+    let deep = |message_at: usize| {
+        let pair = |at: usize| [format!("r{}", 900 + at), format!("x{message_at}.{at}")];
+        message((0..50).flat_map(pair).collect())
+    };
+    world.fill("INBOX", (0..990).step_by(99).map(chain).chain((0..300).map(deep)));
+    let command = "THREAD REFERENCES UTF-8 ALL";
+    let (sent, keeps) = keeping(&world, command, Duration::ZERO);
+    assert!(sent.ends_with("c OK THREAD completed\r\n"));
+    assert_eq!(keeps, [(most, most), (most, 0)]);
+    let (sent, keeps) = keeping(&world, command, limits::WORK_TIME_MAX + Duration::from_nanos(1));
+    assert_eq!(sent, "c NO [LIMIT] It takes too long: search in parts\r\n");
+    assert_eq!(keeps, [(most, most), (most, 0)]);
 }

@@ -15,7 +15,7 @@ use crate::login::Denied;
 use crate::sasl::{self, Exchange, Outcome};
 use crate::site::Site;
 use crate::submission::{blocking, stopped};
-use crate::turns::Turns;
+use crate::turns::{Turn, Turns};
 
 /// How long a client may be silent: RFC 3501 §5.4 wants thirty minutes at least.
 const IDLE_WAIT: Duration = Duration::from_secs(31 * 60);
@@ -31,7 +31,9 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 const PIECE_OCTETS: u64 = 128 * 1024;
 
 /// Who may hold a whole message in memory now.
-static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
+static TURNS: LazyLock<Turns> = LazyLock::new(Turns::of_jobs);
+/// Who may put messages in order now.
+static ORDERS: LazyLock<Turns> = LazyLock::new(Turns::of_orders);
 
 /// What a session goes by, as the configuration is now.
 fn settings(site: &Site, connection: &Connection) -> Arc<Settings> {
@@ -66,6 +68,7 @@ pub(crate) async fn serve(
         counted: None,
         watched: None,
         account_watched: None,
+        order: None,
         sign_in_until: tokio::time::Instant::now() + LOGIN_WAIT,
     };
     let mut accounts = site.hub.watch_accounts();
@@ -159,16 +162,27 @@ async fn act(
                 }
                 let site = desk.site.clone();
                 let touched = session.account().filter(|_| job.touches_account());
-                let octets = job.holds_octets();
+                let (octets, keeps) = (job.holds_octets(), job.keeps_octets());
+                let mut order = desk.order.take().filter(|_| keeps > 0);
+                if let Some(account) = session.account().filter(|_| keeps > 0)
+                    && order.is_none()
+                {
+                    order = ORDERS.wait(account, keeps).await;
+                }
                 let turn = match session.account().filter(|_| octets > 0) {
                     Some(account) => TURNS.wait(account, octets).await,
                     None => None,
                 };
                 let run = blocking(move || {
                     let _turn = turn;
-                    measured(job, &*site.store, site.clock.now())
+                    let answer = measured(job, &*site.store, site.clock.now());
+                    // The place of the whole command, until it holds nothing more.
+                    let order = order.filter(|_| answer.keeps_octets() > 0);
+                    (answer, order)
                 });
-                session.finish(run.await.map_err(io::Error::other)?);
+                let (answer, order) = run.await.map_err(io::Error::other)?;
+                desk.order = order;
+                session.finish(answer);
                 if let Some(account) = touched {
                     desk.site.hub.names_changed(account);
                 }
@@ -269,6 +283,8 @@ struct Desk {
     watched: Option<(MailboxId, watch::Receiver<()>)>,
     /// What NOTIFY watches: which set of mailboxes.
     account_watched: Option<(u64, watch::Receiver<()>)>,
+    /// The place of the command that is under way, among those that put messages in order.
+    order: Option<Turn>,
     sign_in_until: tokio::time::Instant,
 }
 

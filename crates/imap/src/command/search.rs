@@ -36,6 +36,14 @@ const PARTLY: &str = "Completed, but of texts beyond 32 MiB only the beginning w
 /// Character sets that a search may be in.
 const CHARSETS: [&str; 2] = ["US-ASCII", "UTF-8"];
 
+/// That the command was not at work for too long.
+pub(super) fn check_time(context: &Context<'_>) -> Result<(), Refusal> {
+    match context.worked > limits::WORK_TIME_MAX {
+        true => Err(Refusal::no(Code::Limit, "It takes too long: search in parts")),
+        false => Ok(()),
+    }
+}
+
 /// Which messages are asked for, and which of them are still to be looked at.
 pub(super) struct Query {
     key: Key,
@@ -109,10 +117,7 @@ impl Query {
         }
         let (at, store) = (context.at, context.store);
         if self.left.is_some() {
-            return match context.worked > limits::WORK_TIME_MAX {
-                true => Err(Refusal::no(Code::Limit, "It takes too long: search in parts")),
-                false => Ok(()),
-            };
+            return check_time(context);
         }
         let limit = context.settings.command_messages_max;
         let here = context.here()?;

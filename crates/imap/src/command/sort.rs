@@ -17,12 +17,11 @@ use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::response::{Code, mod_seq};
 use crate::selected::{Places, Tell};
+use crate::session::limits::ORDER_OCTETS_MAX;
 use crate::source::Source;
 
-/// Messages that are put in order at most: each takes some hundred octets of memory meanwhile.
+/// Messages that are put in order at most.
 pub(super) const MESSAGES_MAX: usize = 500_000;
-/// Octets of what they are ordered by.
-pub(super) const KEYS_OCTETS_MAX: usize = 128 * 1024 * 1024;
 /// Criteria at most: there are nine, and one that comes twice decides nothing.
 const CRITERIA_MAX: usize = 16;
 /// Numbers that one job writes.
@@ -108,9 +107,18 @@ pub(crate) struct Sort {
     /// Each with whether it is reversed.
     criteria: Vec<(Criterion, bool)>,
     found: Vec<Entry>,
-    keys_octets: usize,
-    /// All are found and in order; so many are written.
-    written: Option<usize>,
+    /// What they take in memory.
+    octets: usize,
+    /// All are found and in order.
+    told: Option<Told>,
+}
+
+/// What is left of messages that are in order, while it is written.
+struct Told {
+    numbers: Vec<u32>,
+    /// So many are written.
+    written: usize,
+    highest: Option<ModSeq>,
 }
 
 impl Sort {
@@ -137,8 +145,8 @@ impl Sort {
             returns,
             criteria,
             found: Vec::new(),
-            keys_octets: 0,
-            written: None,
+            octets: 0,
+            told: None,
         })
     }
 
@@ -147,19 +155,25 @@ impl Sort {
     }
 
     pub(crate) fn holds_octets(&self) -> u64 {
-        if self.written.is_some() { 0 } else { self.query.holds_octets() }
+        if self.told.is_some() { 0 } else { self.query.holds_octets() }
+    }
+
+    /// Octets of memory that it takes at most from one job to the next, but for the numbers that are
+    /// told.
+    pub(crate) fn keeps_octets(&self) -> u64 {
+        if self.told.is_some() { 0 } else { ORDER_OCTETS_MAX as u64 }
     }
 
     /// How far it has come; nothing once the response has begun.
     pub(crate) fn progress(&self) -> Option<(usize, usize)> {
-        if self.written.is_some() { None } else { self.query.progress() }
+        if self.told.is_some() { None } else { self.query.progress() }
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
-        let done = match self.written {
-            Some(written) => self.write_some(written, context),
+        let done = match self.told.take() {
+            Some(told) => self.write_some(told, context),
             None => match self.look(context) {
-                Ok(done) => done && self.begin(context),
+                Ok(done) => done && self.begin(context)?,
                 Err(refusal) => {
                     // A search that failed has found nothing: RFC 5182 §2.1.
                     if self.returns.is_some_and(|returns| returns.save) {
@@ -171,10 +185,6 @@ impl Sort {
         };
         if !done {
             return Ok(Flow::More(Work::Sort(Box::new(self))));
-        }
-        if self.returns.is_some_and(|returns| returns.save) {
-            let places = self.saved();
-            context.here()?.save(&places);
         }
         let tell = if self.query.renumbers { Tell::All } else { Tell::NoExpunges };
         let done = Done::text(self.query.completed("SORT completed"));
@@ -192,23 +202,18 @@ impl Sort {
         let done = done.map_err(Refusal::selected)?;
         let criteria = &self.criteria;
         let by_uid = self.by_uid;
-        let (entries, octets) = (&mut self.found, &mut self.keys_octets);
+        let (entries, octets) = (&mut self.found, &mut self.octets);
         let needs_digest = criteria.iter().any(|(criterion, _)| criterion.needs_digest());
         with_keys(found, needs_digest, context, &mut |place, summary, mut keys| {
             let values: Box<[Value]> =
                 criteria.iter().map(|(by, _)| by.value(summary, &mut keys)).collect();
-            for value in &values {
-                *octets += match value {
-                    Value::Number(_) => 0,
-                    Value::Text(text) => text.len(),
-                };
-            }
+            *octets += held(&values);
             let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
             let number = if by_uid { summary.uid.0.get() } else { number };
             entries.push(Entry { place, number, mod_seq: summary.mod_seq, values });
         })
         .map_err(Refusal::selected)?;
-        check_size(self.found.len(), self.keys_octets)?;
+        check_size(self.found.len(), self.octets)?;
         Ok(done)
     }
 
@@ -225,53 +230,60 @@ impl Sort {
     }
 
     /// Puts them in order and begins to write; whether that is done.
-    fn begin(&mut self, context: &mut Context<'_>) -> bool {
+    fn begin(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_unstable_by(|one, other| self.compare(one, other));
-        self.found = found;
+        if let Some(returns) = self.returns
+            && returns.save
+        {
+            context.here()?.save(&saved(returns, &found));
+        }
+        let highest = found.iter().map(|entry| entry.mod_seq).max();
+        let numbers: Vec<u32> = found.into_iter().map(|entry| entry.number).collect();
         let out = &mut *context.out;
         match self.returns {
             None => out.text("* SORT"),
             Some(returns) if returns.responds() => {
                 let uid = if self.by_uid { " UID" } else { "" };
                 out.text(&format!("* ESEARCH (TAG \"{}\"){uid}", self.tag));
-                let ends = [("MIN", returns.min, self.found.first())];
-                let ends = ends.into_iter().chain([("MAX", returns.max, self.found.last())]);
-                for (name, _, entry) in ends.filter(|(_, asked, _)| *asked) {
-                    if let Some(entry) = entry {
-                        out.text(&format!(" {name} {}", entry.number));
+                let ends = [("MIN", returns.min, numbers.first())];
+                let ends = ends.into_iter().chain([("MAX", returns.max, numbers.last())]);
+                for (name, _, number) in ends.filter(|(_, asked, _)| *asked) {
+                    if let Some(number) = number {
+                        out.text(&format!(" {name} {number}"));
                     }
                 }
                 if returns.count {
-                    out.text(&format!(" COUNT {}", self.found.len()));
+                    out.text(&format!(" COUNT {}", numbers.len()));
                 }
-                if returns.all && !self.found.is_empty() {
+                if returns.all && !numbers.is_empty() {
                     out.text(" ALL ");
                 }
             }
-            Some(_) => return true,
+            Some(_) => return Ok(true),
         }
-        self.write_some(0, context)
+        Ok(self.write_some(Told { numbers, written: 0, highest }, context))
     }
 
-    /// Writes the numbers from here on, as many as a job should; whether those were the last.
-    fn write_some(&mut self, from: usize, context: &mut Context<'_>) -> bool {
+    /// Writes the next numbers, as many as a job should; whether those were the last.
+    fn write_some(&mut self, told: Told, context: &mut Context<'_>) -> bool {
         let out = &mut *context.out;
-        let mut at = from;
-        let end = self.found.len().min(from + NUMBERS_MAX);
+        let Told { numbers, written, highest } = told;
+        let mut at = written;
+        let end = numbers.len().min(at + NUMBERS_MAX);
         match self.returns {
             None => {
-                for entry in &self.found[from..end] {
-                    out.text(&format!(" {}", entry.number));
+                for number in &numbers[at..end] {
+                    out.text(&format!(" {number}"));
                 }
                 at = end;
             }
             Some(returns) if returns.all => {
                 // A set in the order of the messages: RFC 5267 §3.1.
                 while at < end {
-                    let first = self.found[at].number;
-                    let run = self.found[at..].iter().zip(first..);
-                    let length = run.take_while(|(entry, next)| entry.number == *next).count();
+                    let first = numbers[at];
+                    let run = numbers[at..].iter().zip(first..);
+                    let length = run.take_while(|(number, next)| *number == next).count();
                     let comma = if at > 0 { "," } else { "" };
                     let last = first + u32::try_from(length - 1).unwrap_or(0);
                     let run = if length == 1 { String::new() } else { format!(":{last}") };
@@ -279,14 +291,13 @@ impl Sort {
                     at += length;
                 }
             }
-            Some(_) => at = self.found.len(),
+            Some(_) => at = numbers.len(),
         }
-        self.written = Some(at);
-        if at < self.found.len() {
+        if at < numbers.len() {
+            self.told = Some(Told { numbers, written: at, highest });
             return false;
         }
         if self.query.by_mod_seq {
-            let highest = self.found.iter().map(|entry| entry.mod_seq).max();
             match (highest, self.returns) {
                 (Some(highest), None) => out.text(&format!(" (MODSEQ {})", mod_seq(highest))),
                 (Some(highest), Some(_)) => out.text(&format!(" MODSEQ {}", mod_seq(highest))),
@@ -296,19 +307,27 @@ impl Sort {
         out.text("\r\n");
         true
     }
+}
 
-    /// What `$` stands for from now on.
-    fn saved(&self) -> Places {
-        let place = |entry: &Entry| entry.place..entry.place + 1;
-        match self.returns {
-            Some(returns) if returns.only_ends() => {
-                let first = self.found.first().filter(|_| returns.min);
-                let last = self.found.last().filter(|_| returns.max);
-                Places::new(first.into_iter().chain(last).map(place).collect())
-            }
-            _ => Places::new(self.found.iter().map(place).collect()),
-        }
+/// What `$` stands for from now on.
+fn saved(returns: Returns, found: &[Entry]) -> Places {
+    let place = |entry: &Entry| entry.place..entry.place + 1;
+    if returns.only_ends() {
+        let first = found.first().filter(|_| returns.min);
+        let last = found.last().filter(|_| returns.max);
+        return Places::new(first.into_iter().chain(last).map(place).collect());
     }
+    Places::new(found.iter().map(place).collect())
+}
+
+/// Octets of memory that a message takes that has these: a list of messages has room for as many again, and what
+/// is by itself in memory takes up to 16 more.
+fn held(values: &[Value]) -> usize {
+    let text = |value: &Value| match value {
+        Value::Number(_) => 0,
+        Value::Text(text) => text.len() + 16,
+    };
+    2 * size_of::<Entry>() + size_of_val(values) + 16 + values.iter().map(text).sum::<usize>()
 }
 
 /// `sort-criteria = "(" sort-criterion *(SP sort-criterion) ")"`
@@ -332,7 +351,7 @@ fn criteria(words: &mut Words<'_>) -> Result<Vec<(Criterion, bool)>, Refusal> {
 
 /// That what is held to be ordered stays within bounds.
 pub(super) fn check_size(messages: usize, octets: usize) -> Result<(), Refusal> {
-    if messages <= MESSAGES_MAX && octets <= KEYS_OCTETS_MAX {
+    if messages <= MESSAGES_MAX && octets <= ORDER_OCTETS_MAX {
         return Ok(());
     }
     Err(Refusal::no(Code::Limit, "Too many messages to put in order: ask for fewer"))
@@ -403,8 +422,17 @@ mod tests {
 
     #[test]
     fn what_is_put_in_order_is_bounded() {
-        assert!(check_size(MESSAGES_MAX, KEYS_OCTETS_MAX).is_ok());
+        assert!(check_size(MESSAGES_MAX, ORDER_OCTETS_MAX).is_ok());
         assert!(check_size(MESSAGES_MAX + 1, 0).is_err());
-        assert!(check_size(0, KEYS_OCTETS_MAX + 1).is_err());
+        assert!(check_size(0, ORDER_OCTETS_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn a_message_weighs_what_it_takes() {
+        let number = held(&[Value::Number(1)]);
+        assert!((100..160).contains(&number), "{number}");
+        let text = held(&[Value::Number(1), Value::Text("x".repeat(100).into())]);
+        assert_eq!(text, number + size_of::<Value>() + 116);
+        assert_eq!(held(&[Value::Text("".into())]), number + 16);
     }
 }

@@ -5,15 +5,22 @@
 
 mod references;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::ops::Range;
+
+use self::references::Linker;
 use super::Work;
-use super::search::Query;
+use super::search::{Query, check_time};
 use super::sort::{check_size, sent, with_keys};
+use crate::digest::Keys;
 use crate::enabled::Enabled;
 use crate::grammar::words::Words;
 use crate::job::{Context, Done, Flow};
 use crate::refusal::Refusal;
 use crate::response::Output;
 use crate::selected::Tell;
+use crate::session::limits::ORDER_OCTETS_MAX;
 
 /// How messages are gathered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,18 +29,84 @@ enum Algorithm {
     References,
 }
 
-/// A message that was found.
+/// Octets of memory that a message takes until its thread is told, at most: it, its place among trees, and its
+/// neighbours there.
+const MESSAGE_OCTETS: usize = 256;
+/// The same of what a message refers to.
+const REFERENCE_OCTETS: usize = 2 * size_of::<u32>();
+/// The same of an identifier or a subject, beside its text: the first time that it comes.
+const NAME_OCTETS: usize = 80;
+/// Steps that one job takes to find out who is whose parent: some tenths of a second.
+const LINK_STEPS: usize = 10_000_000;
+
+/// A message that was found; texts by their numbers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entry {
     pub(super) number: u32,
     /// When it was sent, in seconds.
     pub(super) sent: i64,
-    /// Its base subject.
-    pub(super) subject: String,
+    /// Its base subject, if any.
+    pub(super) subject: Option<u32>,
     /// It is a reply or a forward.
     pub(super) replies: bool,
-    pub(super) message_id: Option<String>,
-    pub(super) references: Vec<String>,
+    pub(super) message_id: Option<u32>,
+    /// Which of [`Gathered::references`].
+    pub(super) references: Range<u32>,
+}
+
+/// A number for each text: many messages have the same.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) numbers: HashMap<Box<str>, u32>,
+    /// What they take in memory.
+    octets: usize,
+}
+
+impl Names {
+    fn number(&mut self, text: String) -> u32 {
+        let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        match self.numbers.entry(text.into_boxed_str()) {
+            Slot::Occupied(known) => *known.get(),
+            Slot::Vacant(slot) => {
+                self.octets += NAME_OCTETS + slot.key().len();
+                *slot.insert(next)
+            }
+        }
+    }
+}
+
+/// The messages that were found, in the order of the mailbox.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) entries: Vec<Entry>,
+    /// What they refer to.
+    pub(super) references: Vec<u32>,
+    pub(super) ids: Names,
+    subjects: Names,
+}
+
+impl Gathered {
+    fn add(&mut self, number: u32, sent: i64, keys: Keys) {
+        let end = |references: &Vec<u32>| u32::try_from(references.len()).unwrap_or(u32::MAX);
+        let first = end(&self.references);
+        let message_id = keys.message_id.map(|id| self.ids.number(id));
+        for id in keys.references {
+            self.references.push(self.ids.number(id));
+        }
+        let references = first..end(&self.references);
+        let subject = Some(keys.subject).filter(|subject| !subject.is_empty());
+        let subject = subject.map(|subject| self.subjects.number(subject));
+        let replies = keys.replies;
+        self.entries.push(Entry { number, sent, subject, replies, message_id, references });
+    }
+
+    /// Octets of memory that they take, and their threads until they are told.
+    fn octets(&self) -> usize {
+        self.entries.len() * MESSAGE_OCTETS
+            + self.references.len() * REFERENCE_OCTETS
+            + self.ids.octets
+            + self.subjects.octets
+    }
 }
 
 /// Messages as trees: an index for each.
@@ -50,8 +123,9 @@ pub(crate) struct Thread {
     algorithm: Algorithm,
     query: Query,
     by_uid: bool,
-    found: Vec<Entry>,
-    octets: usize,
+    found: Gathered,
+    /// All are found, and some have their parents.
+    linker: Option<Linker>,
 }
 
 impl Thread {
@@ -70,7 +144,7 @@ impl Thread {
         words.space().ok_or_else(Refusal::malformed)?;
         let charset_known = Query::read_charset(words)?;
         let query = Query::read(words, charset_known, by_uid, enabled)?;
-        Ok(Self { algorithm, query, by_uid, found: Vec::new(), octets: 0 })
+        Ok(Self { algorithm, query, by_uid, found: Gathered::default(), linker: None })
     }
 
     pub(crate) fn asks_mod_seq(&self) -> bool {
@@ -81,22 +155,47 @@ impl Thread {
         self.query.holds_octets()
     }
 
+    /// Octets of memory that it takes at most from one job to the next.
+    pub(crate) fn keeps_octets(&self) -> u64 {
+        ORDER_OCTETS_MAX as u64
+    }
+
     pub(crate) fn progress(&self) -> Option<(usize, usize)> {
         self.query.progress()
     }
 
     pub(crate) fn run(mut self, context: &mut Context<'_>) -> Result<Flow, Refusal> {
-        if !self.look(context)? {
-            return Ok(Flow::More(Work::Thread(Box::new(self))));
-        }
-        let forest = match self.algorithm {
-            Algorithm::OrderedSubject => by_subject(self.found),
-            Algorithm::References => references::threads(self.found),
+        let forest = match self.gather(context)? {
+            Some(forest) => forest,
+            None => return Ok(Flow::More(Work::Thread(Box::new(self)))),
         };
         forest.write(context.out);
         let tell = if self.query.renumbers { Tell::All } else { Tell::NoExpunges };
         let done = Done::text(self.query.completed("THREAD completed"));
         Ok(done.numbered(self.by_uid).tell(tell).into())
+    }
+
+    /// Does a part of it; the threads once they are there.
+    fn gather(&mut self, context: &mut Context<'_>) -> Result<Option<Forest>, Refusal> {
+        let mut linker = match self.linker.take() {
+            Some(linker) => {
+                check_time(context)?;
+                linker
+            }
+            None if !self.look(context)? => return Ok(None),
+            None => {
+                let found = std::mem::take(&mut self.found);
+                match self.algorithm {
+                    Algorithm::OrderedSubject => return Ok(Some(by_subject(found.entries))),
+                    Algorithm::References => Linker::new(found),
+                }
+            }
+        };
+        if linker.link(LINK_STEPS) {
+            return Ok(Some(linker.threads()));
+        }
+        self.linker = Some(linker);
+        Ok(None)
     }
 
     /// Looks for some more; whether all are found.
@@ -108,23 +207,14 @@ impl Thread {
             false
         });
         let done = done.map_err(Refusal::selected)?;
-        let (entries, octets, by_uid) = (&mut self.found, &mut self.octets, self.by_uid);
+        let (gathered, by_uid) = (&mut self.found, self.by_uid);
         with_keys(found, true, context, &mut |place, summary, keys| {
             let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
-            let entry = Entry {
-                number: if by_uid { summary.uid.0.get() } else { number },
-                sent: sent(summary, &keys),
-                subject: keys.subject,
-                replies: keys.replies,
-                message_id: keys.message_id,
-                references: keys.references,
-            };
-            let ids = entry.references.iter().chain(&entry.message_id);
-            *octets += entry.subject.len() + ids.map(String::len).sum::<usize>();
-            entries.push(entry);
+            let number = if by_uid { summary.uid.0.get() } else { number };
+            gathered.add(number, sent(summary, &keys), keys);
         })
         .map_err(Refusal::selected)?;
-        check_size(self.found.len(), self.octets)?;
+        check_size(self.found.entries.len(), self.found.octets())?;
         Ok(done)
     }
 }
@@ -213,7 +303,7 @@ mod tests {
         let entry = |number: u32, sent: i64, subject: &str| Entry {
             number,
             sent,
-            subject: subject.to_owned(),
+            subject: subject.bytes().next().map(u32::from),
             ..Entry::default()
         };
         let found = vec![
@@ -226,5 +316,28 @@ mod tests {
         ];
         assert_eq!(shown(&by_subject(found)), "* THREAD (4 6)(2)(3 (1)(5))\r\n");
         assert_eq!(shown(&by_subject(Vec::new())), "* THREAD\r\n");
+    }
+
+    /// A reference takes some octets: its text once, however many messages have it.
+    #[test]
+    fn what_is_gathered_weighs_what_it_takes() {
+        assert!(size_of::<Entry>() <= 48);
+        let keys = |name: &str| Keys {
+            subject: "s".to_owned(),
+            message_id: Some(name.to_owned()),
+            references: (0..100).map(|at| format!("{name}{at}")).collect(),
+            ..Keys::default()
+        };
+        let (mut same, mut other) = (Gathered::default(), Gathered::default());
+        for at in 0..1_000 {
+            same.add(at, 0, keys("a"));
+            other.add(at, 0, keys(&format!("{at}-")));
+        }
+        let (same, other) = (same.octets(), other.octets());
+        assert!((1_000 * 1_056..1_000 * 1_100).contains(&same), "{same}");
+        assert!((1_000 * 9_000..1_000 * 10_000).contains(&other), "{other}");
+        // Some kilobytes a message have an end long before as many messages as may be.
+        assert!(check_size(500, ORDER_OCTETS_MAX + 1).is_err());
+        assert!(check_size(13_000, other * 13).is_ok() && check_size(15_000, other * 15).is_err());
     }
 }

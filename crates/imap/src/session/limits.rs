@@ -48,6 +48,10 @@ pub const BAD_COMMANDS_MAX: u32 = 25;
 /// SEARCH, SORT, THREAD, and a FETCH that only measures. They can take long and answer little; what other
 /// commands take goes with what they tell or change. A search of some gigabytes of texts takes less.
 pub const WORK_TIME_MAX: Duration = Duration::from_secs(120);
+/// Octets of memory that SORT or THREAD take for the messages that they put in order, with what these are ordered
+/// by: as much as some hundred thousand usual messages. A command that begins has a place for so much, so that
+/// sessions take no more together than there are places: see [`Job::keeps_octets`](crate::Job::keeps_octets).
+pub const ORDER_OCTETS_MAX: usize = 128 * 1024 * 1024;
 /// Failed logins of one connection: then it ends.
 pub const LOGIN_FAILURES_MAX: u32 = 5;
 /// Octets of an APPENDed message that are gathered before they are written.

@@ -3,18 +3,25 @@
 
 use std::collections::HashMap;
 
-use super::{Entry, Forest};
+use super::{Entry, Forest, Gathered};
 
 /// How deep a thread is followed: a reply below that begins a thread of its own. Conversations are shorter,
 /// and looking for loops costs as much as it is deep.
 const DEPTH_MAX: usize = 1_000;
+/// No container.
+const NONE: u32 = u32::MAX;
 
-/// A message, or one that others refer to and that is not here.
-#[derive(Debug, Default)]
-struct Container {
-    /// Which of the messages found.
-    message: Option<usize>,
-    parent: Option<usize>,
+/// Finds out who is whose parent. A container is a message, or what others refer to and is not here; those of the messages
+/// come first.
+pub(super) struct Linker {
+    found: Vec<Entry>,
+    references: Vec<u32>,
+    /// The container of each identifier.
+    by_id: Vec<u32>,
+    /// The parent of each container.
+    parents: Vec<u32>,
+    /// The next message to be linked.
+    at: usize,
 }
 
 /// A tree of the root set while subjects are compared.
@@ -24,70 +31,89 @@ struct Node {
     children: Vec<usize>,
 }
 
-/// Gathers messages, which come in the order of the mailbox.
-pub(super) fn threads(found: Vec<Entry>) -> Forest {
-    let containers = link(&found);
-    let (mut nodes, mut roots) = prune(&containers, found.len());
-    order(&mut nodes, &mut roots, &found);
-    merge(&mut nodes, &mut roots, &found);
-    order(&mut nodes, &mut roots, &found);
-    let number = |node: &Node| node.message.and_then(|at| found.get(at)).map(|entry| entry.number);
-    let nodes = nodes.into_iter().map(|node| (number(&node), node.children)).collect();
-    Forest { nodes, roots }
-}
-
-/// Step 1: who is whose parent.
-fn link(found: &[Entry]) -> Vec<Container> {
-    let mut containers: Vec<Container> = Vec::with_capacity(found.len());
-    let mut by_id: HashMap<&str, usize> = HashMap::new();
-    // All messages first, so that a message is where its identifier is; of two with the same identifier the
-    // second counts as without one.
-    for (at, entry) in found.iter().enumerate() {
-        containers.push(Container { message: Some(at), parent: None });
-        if let Some(id) = &entry.message_id {
-            by_id.entry(id).or_insert(at);
-        }
-    }
-    for (at, entry) in found.iter().enumerate() {
-        let mut above: Option<usize> = None;
-        for id in &entry.references {
-            let here = *by_id.entry(id).or_insert_with(|| {
-                containers.push(Container::default());
-                containers.len() - 1
-            });
-            // Step 1.A: a link that is there already stays.
-            if let Some(above) = above
-                && containers[here].parent.is_none()
-                && may_hang(&containers, here, above)
+impl Linker {
+    /// Of messages in the order of the mailbox.
+    pub(super) fn new(gathered: Gathered) -> Self {
+        let Gathered { entries: found, references, ids, .. } = gathered;
+        let mut by_id = vec![NONE; ids.numbers.len()];
+        drop(ids);
+        // All messages first, so that a message is where its identifier is; of two with the same identifier
+        // the second counts as without one.
+        for (at, entry) in (0..).zip(&found) {
+            if let Some(id) = entry.message_id
+                && by_id[id as usize] == NONE
             {
-                containers[here].parent = Some(above);
+                by_id[id as usize] = at;
             }
-            above = Some(here);
         }
-        // Step 1.B: what the message itself says counts more than what others say of it.
-        let before = containers[at].parent.take();
-        match above {
-            Some(above) if may_hang(&containers, at, above) => containers[at].parent = Some(above),
-            Some(_) | None => {}
-        }
-        if above.is_none() {
-            // It says nothing: then others may.
-            containers[at].parent = before;
-        }
+        let parents = vec![NONE; found.len()];
+        Self { found, references, by_id, parents, at: 0 }
     }
-    containers
+
+    /// Step 1, for as many messages as take so many steps; whether that was all.
+    pub(super) fn link(&mut self, steps: usize) -> bool {
+        let mut taken = 0;
+        while taken < steps
+            && let Some(entry) = self.found.get(self.at)
+        {
+            let here = u32::try_from(self.at).unwrap_or(NONE);
+            self.at += 1;
+            let mut above = NONE;
+            for at in entry.references.clone() {
+                let id = self.references[at as usize] as usize;
+                if self.by_id[id] == NONE {
+                    self.by_id[id] = u32::try_from(self.parents.len()).unwrap_or(NONE);
+                    self.parents.push(NONE);
+                }
+                let named = self.by_id[id];
+                // Step 1.A: a link that is there already stays.
+                if above != NONE
+                    && self.parents[named as usize] == NONE
+                    && may_hang(&self.parents, named, above, &mut taken)
+                {
+                    self.parents[named as usize] = above;
+                }
+                above = named;
+                taken += 1;
+            }
+            taken += 1;
+            // Step 1.B: what the message itself says counts more than what others say of it.
+            if above != NONE {
+                self.parents[here as usize] = NONE;
+                if may_hang(&self.parents, here, above, &mut taken) {
+                    self.parents[here as usize] = above;
+                }
+            }
+        }
+        self.at == self.found.len()
+    }
+
+    /// The other steps.
+    pub(super) fn threads(self) -> Forest {
+        let Self { found, references, by_id, parents, .. } = self;
+        drop((references, by_id));
+        let (mut nodes, mut roots) = prune(parents, found.len());
+        order(&mut nodes, &mut roots, &found);
+        merge(&mut nodes, &mut roots, &found);
+        order(&mut nodes, &mut roots, &found);
+        let number =
+            |node: &Node| node.message.and_then(|at| found.get(at)).map(|entry| entry.number);
+        let nodes = nodes.into_iter().map(|node| (number(&node), node.children)).collect();
+        Forest { nodes, roots }
+    }
 }
 
 /// Whether a container can be put below another: not below itself, and not too deep.
-fn may_hang(containers: &[Container], child: usize, parent: usize) -> bool {
+fn may_hang(parents: &[u32], child: u32, parent: u32, steps: &mut usize) -> bool {
     let mut at = parent;
     for _ in 0..DEPTH_MAX {
+        *steps += 1;
         if at == child {
             return false;
         }
-        match containers.get(at).and_then(|container| container.parent) {
-            Some(above) => at = above,
-            None => return true,
+        match parents.get(at as usize) {
+            Some(&above) if above != NONE => at = above,
+            _ => return true,
         }
     }
     false
@@ -95,29 +121,32 @@ fn may_hang(containers: &[Container], child: usize, parent: usize) -> bool {
 
 /// Steps 2 and 3: the root set, without those that are not here; but one of which more than one hangs
 /// stays at the root.
-fn prune(containers: &[Container], messages: usize) -> (Vec<Node>, Vec<usize>) {
-    let mut nodes: Vec<Node> = (0..containers.len()).map(|_| Node::default()).collect();
+fn prune(mut parents: Vec<u32>, messages: usize) -> (Vec<Node>, Vec<usize>) {
+    let mut nodes: Vec<Node> = (0..parents.len()).map(|_| Node::default()).collect();
     let mut roots = Vec::new();
     let mut dummies = Vec::new();
+    let mut path = Vec::new();
     for at in 0..messages {
-        nodes[at].message = containers[at].message;
-        let mut parent = containers[at].parent;
+        nodes[at].message = Some(at);
+        let mut parent = parents[at];
         // The nearest that is here, or the topmost.
-        while let Some(above) = parent
-            && containers[above].message.is_none()
-            && let Some(next) = containers[above].parent
-        {
-            parent = Some(next);
+        while parent != NONE && parent as usize >= messages && parents[parent as usize] != NONE {
+            path.push(parent);
+            parent = parents[parent as usize];
         }
-        match parent {
-            None => roots.push(at),
-            Some(parent) => {
-                if parent >= messages && nodes[parent].children.is_empty() {
-                    dummies.push(parent);
-                }
-                nodes[parent].children.push(at);
-            }
+        // Nobody goes that way again: what is not here can be as deep as there are messages.
+        for passed in path.drain(..) {
+            parents[passed as usize] = parent;
         }
+        if parent == NONE {
+            roots.push(at);
+            continue;
+        }
+        let parent = parent as usize;
+        if parent >= messages && nodes[parent].children.is_empty() {
+            dummies.push(parent);
+        }
+        nodes[parent].children.push(at);
     }
     for dummy in dummies {
         match nodes[dummy].children.as_slice() {
@@ -150,15 +179,15 @@ fn order(nodes: &mut [Node], roots: &mut [usize], found: &[Entry]) {
 }
 
 /// The subject of a tree, and whether it is one of a reply.
-fn subject<'f>(node: &Node, nodes: &[Node], found: &'f [Entry]) -> Option<(&'f str, bool)> {
+fn subject(node: &Node, nodes: &[Node], found: &[Entry]) -> Option<(u32, bool)> {
     let first = node.children.first().and_then(|&child| nodes.get(child)?.message);
     let entry = found.get(node.message.or(first)?)?;
-    (!entry.subject.is_empty()).then_some((entry.subject.as_str(), entry.replies))
+    entry.subject.map(|subject| (subject, entry.replies))
 }
 
 /// Step 5: trees of the same subject become one.
 fn merge(nodes: &mut Vec<Node>, roots: &mut Vec<usize>, found: &[Entry]) {
-    let mut by_subject: HashMap<&str, usize> = HashMap::new();
+    let mut by_subject: HashMap<u32, usize> = HashMap::new();
     for &root in roots.iter() {
         let Some((text, replies)) = subject(&nodes[root], nodes, found) else { continue };
         by_subject
@@ -181,7 +210,7 @@ fn merge(nodes: &mut Vec<Node>, roots: &mut Vec<usize>, found: &[Entry]) {
             kept.push(root);
             continue;
         };
-        let Some(&chosen) = by_subject.get(text) else { continue };
+        let Some(&chosen) = by_subject.get(&text) else { continue };
         if chosen == root {
             kept.push(root);
             continue;
@@ -220,28 +249,38 @@ mod tests {
 
     use super::super::shown;
     use super::*;
+    use crate::digest::Keys;
 
     /// `id references... subject`, sent in their order; a subject that begins with a `+` is a reply's.
-    fn entries(lines: &[&str]) -> Vec<Entry> {
-        let entry = |(at, line): (usize, &&str)| {
+    fn gathered(lines: &[&str]) -> Gathered {
+        let mut gathered = Gathered::default();
+        for (at, line) in (0..).zip(lines) {
             let mut words: Vec<&str> = line.split(' ').collect();
             let subject = words.pop().unwrap();
             let id = words.remove(0);
-            Entry {
-                number: at as u32 + 1,
-                sent: at as i64,
+            let keys = Keys {
                 subject: subject.trim_start_matches('+').to_owned(),
                 replies: subject.starts_with('+'),
                 message_id: (id != "-").then(|| id.to_owned()),
                 references: words.into_iter().map(str::to_owned).collect(),
-            }
-        };
-        lines.iter().enumerate().map(entry).collect()
+                ..Keys::default()
+            };
+            gathered.add(at + 1, i64::from(at), keys);
+        }
+        gathered
     }
 
+    fn threads(lines: &[&str], steps: usize) -> Forest {
+        let mut linker = Linker::new(gathered(lines));
+        while !linker.link(steps) {}
+        linker.threads()
+    }
+
+    /// However many steps are taken at once, it comes to the same.
     fn threaded(lines: &[&str]) -> String {
-        let shown = shown(&threads(entries(lines)));
-        shown.trim_start_matches("* THREAD").trim().to_owned()
+        let once = shown(&threads(lines, usize::MAX));
+        assert_eq!(shown(&threads(lines, 1)), once);
+        once.trim_start_matches("* THREAD").trim().to_owned()
     }
 
     #[test]
@@ -301,8 +340,21 @@ mod tests {
             })
             .collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let roots = threads(entries(&lines)).roots.len();
-        assert_eq!(roots, 3);
+        assert_eq!(threads(&lines, usize::MAX).roots.len(), 3);
+    }
+
+    /// A message that is not here can be below as many others as there are messages, with as many below it.
+    #[test]
+    fn what_is_not_here_is_gone_through_once() {
+        let count = 100_000;
+        let below = (0..count).map(|at| format!("m{at} d0 s{at}"));
+        let above = (0..count).map(|at| format!("n{at} d{} d{at} t{at}", at + 1));
+        let lines: Vec<String> = below.chain(above).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        // All hang of the topmost: ten thousand million steps, if each went all the way.
+        let forest = threads(&lines, usize::MAX);
+        assert_eq!(forest.roots.len(), 1);
+        assert_eq!(forest.nodes[forest.roots[0]].1.len(), 2 * count);
     }
 
     proptest! {
