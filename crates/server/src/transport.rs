@@ -5,7 +5,8 @@
 //! room; a connection then does one job of its lane after another. What is under way is known in
 //! memory only: after a crash every job is due again. A message that a peer has answered `250` for is
 //! sent again only when the crash fell between that answer and the commit, which is the very next
-//! thing that happens (`docs/crash-states.md`); it has the same `Message-ID` then.
+//! thing that happens (`docs/crash-states.md`); it has the same `Message-ID` then. A store that refuses
+//! that commit is asked again until it takes it, and the job is under way all the while.
 //!
 //! | file | is |
 //! | --- | --- |
@@ -80,6 +81,9 @@ const HOSTS_OFFERED_MAX: usize = 2;
 const GIVEN_UP_AT_ONCE: usize = 64;
 /// Lanes that are looked at in one read of the store.
 const LANES_AT_ONCE: usize = 64;
+/// Between tries of a commit that the store refused, at most: shorter than the wait for connections when
+/// the program stops, so that there is one more then.
+const COMMIT_AGAIN_MAX: Duration = Duration::from_secs(4);
 /// Without a word of new jobs, the lanes are looked at this often, for those put off.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks, however many jobs come: what comes meanwhile is found by the second.
@@ -444,7 +448,7 @@ impl Connection {
             }
         }
         let PutOff { job, fates, asked, broke_off } = put_off;
-        self.conclude(&job, told(&fates), asked).await?;
+        self.write_down(&job, told(&fates), asked).await;
         if broke_off {
             self.fails();
             self.give_up(Fate::Deferred, "the host breaks off").await?;
@@ -552,7 +556,7 @@ impl Connection {
                 Some(job)
             } else {
                 // What the peer has, or never will, is written down first.
-                self.conclude(&job, told(&others), asked.clone()).await?;
+                self.write_down(&job, told(&others), asked.clone()).await;
                 committed();
                 let (site, id) = (self.site.clone(), job.id);
                 blocking(move || site.store.job(id)).await??
@@ -562,7 +566,7 @@ impl Connection {
             return Ok(job.map(|job| PutOff { job, fates: put_off, asked, broke_off }));
         }
         put_off.extend(others);
-        self.conclude(&job, told(&put_off), asked).await?;
+        self.write_down(&job, told(&put_off), asked).await;
         committed();
         // Only now is it known whether the connection is still of use.
         peer.settle().await;
@@ -578,6 +582,37 @@ impl Connection {
             }
         });
         Ok(None)
+    }
+
+    /// The same of what a host has answered, which is true whatever the store says: nobody else may
+    /// have the job before it is committed, or the host would have the message twice. It is tried until
+    /// it is done; only the end of the program leaves it undone.
+    async fn write_down(
+        &self,
+        job: &Job,
+        told: impl Fn(&mail::Address) -> (Option<Fate>, String),
+        asked: Asked,
+    ) {
+        let mut pause = self.outside.waits.commit_again;
+        let mut refused = false;
+        while let Err(error) = self.conclude(job, &told, asked.clone()).await {
+            if !refused {
+                tracing::error!(target: "transport", job = job.id.0, destination = %self.destination, error = %format!("{error:#}"), "what a host answered cannot be written down yet");
+            }
+            refused = true;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(COMMIT_AGAIN_MAX);
+            let (site, id) = (self.site.clone(), job.id);
+            // A commit whose end the store did not know may have been made.
+            if let Ok(Ok(Some(kept))) = blocking(move || site.store.job(id)).await
+                && kept.attempts != job.attempts
+            {
+                break;
+            }
+        }
+        if refused {
+            tracing::info!(target: "transport", job = job.id.0, destination = %self.destination, "what a host answered is written down");
+        }
     }
 
     /// The commit of what became of a job, and nothing before it.

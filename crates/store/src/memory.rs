@@ -36,6 +36,7 @@ pub struct MemoryStore {
     digests: Mutex<BTreeMap<BlobId, Vec<u8>>>,
     texts: Mutex<Texts>,
     damaged: Mutex<BTreeSet<BlobId>>,
+    refusals: Mutex<u32>,
 }
 
 impl MemoryStore {
@@ -47,6 +48,13 @@ impl MemoryStore {
     /// From now on these octets cannot be read, as where a disk has lost them.
     pub fn danger_damage(&self, blob: BlobId) {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(blob);
+    }
+
+    /// So many commits from now on are refused, as where a database cannot be reached; how many were
+    /// still to be refused is given back.
+    pub fn danger_refuse_commits(&self, count: u32) -> u32 {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *refusals, count)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -368,6 +376,12 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError> {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = refusals.checked_sub(1) {
+            *refusals = rest;
+            return Err(StoreError::Unavailable("as a test wants it".to_owned()));
+        }
+        drop(refusals);
         self.change(|state| state.commit(transaction))
     }
 

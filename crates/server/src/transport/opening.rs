@@ -20,7 +20,11 @@ use crate::flow::dispatch::{Content, Relay, RelayRecipient};
 /// addresses together: after that the rest is for the next attempt.
 const WAY_WAIT: Duration = Duration::from_secs(15 * 60);
 
-/// How long another host is waited for.
+/// How long a commit that the store refused waits before it is tried again: at first, and twice as long
+/// each time.
+const COMMIT_AGAIN_FIRST: Duration = Duration::from_secs(1);
+
+/// How long another host is waited for, and the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Waits {
     /// For a connection.
@@ -37,6 +41,8 @@ pub(crate) struct Waits {
     pub(crate) block: Duration,
     /// After a block was not taken: for what the host has to say of that.
     pub(crate) last_words: Duration,
+    /// Until a commit that the store refused is tried again, first.
+    pub(crate) commit_again: Duration,
 }
 
 impl Default for Waits {
@@ -49,6 +55,7 @@ impl Default for Waits {
             answer: Duration::MAX,
             block: smtp::client::wait::BLOCK,
             last_words: LAST_WORDS_WAIT,
+            commit_again: COMMIT_AGAIN_FIRST,
         }
     }
 }

@@ -38,7 +38,7 @@ const REASON_OCTETS_MAX: usize = 400;
 ///
 /// # Errors
 ///
-/// Nothing has happened then, and the job is due as before.
+/// Nothing has happened then that is known of, and the job is as before.
 pub(super) fn conclude(
     site: &Site,
     job: &Job,
@@ -89,15 +89,12 @@ pub(super) fn conclude(
             ..record
         });
     }
-    let count = |word: &'static str, by: usize| {
-        metrics::counter!("ceralacca_relayed_total", "outcome" => word).increment(by as u64);
-    };
-    count("delivered", verdicts.len() - untried.len() - rest.len() - failed.len());
-    count("deferred", rest.len());
-    count("failed", failed.len());
-    for (address, why) in &failed {
-        tracing::warn!(target: "transport", job = job.id.0, recipient = %address, why, "a message is given up");
-    }
+    let outcomes = [
+        ("delivered", verdicts.len() - untried.len() - rest.len() - failed.len()),
+        ("deferred", rest.len()),
+        ("failed", failed.len()),
+    ];
+    let given_up = failed.clone();
     // Who was not tried is next, at once, and the others in the transaction after that.
     let due = if untried.is_empty() { due } else { Some(now) };
     let reason = rest.iter().find_map(|recipient| recipient.last.clone());
@@ -115,7 +112,11 @@ pub(super) fn conclude(
     failed.retain(|(address, _)| bounce::is_reported(site, relay, Action::Failed, address));
     for (action, told) in [(Action::Failed, failed), (Action::Relayed, relayed)] {
         if !told.is_empty() {
-            bounce::report(site, job, relay, action, &told, &mut step)?;
+            match bounce::report(site, job, relay, action, &told, &mut step) {
+                // Its octets went with it, and the commit will say so.
+                Err(_) if site.store.job(job.id)?.is_none() => {}
+                told => told?,
+            }
         }
     }
     let log = step.log.clone();
@@ -128,6 +129,12 @@ pub(super) fn conclude(
             done?;
             site.queue.wake();
         }
+    }
+    for (word, by) in outcomes {
+        metrics::counter!("ceralacca_relayed_total", "outcome" => word).increment(by as u64);
+    }
+    for (address, why) in &given_up {
+        tracing::warn!(target: "transport", job = job.id.0, recipient = %address, why, "a message is given up");
     }
     Ok(())
 }

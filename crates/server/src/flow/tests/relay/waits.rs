@@ -15,6 +15,7 @@ const PATIENT: Waits = Waits {
     answer: LONG,
     block: LONG,
     last_words: LONG,
+    commit_again: SHORT,
 };
 
 fn once(scene: &Scene, waits: Waits) {
@@ -39,7 +40,9 @@ fn is_left(scene: &Scene, waits: Waits, why: &str) {
 #[test]
 fn the_waits_are_those_of_the_rfc() {
     let secs = |wait: Duration| wait.as_secs();
-    let Waits { connect, handshake, host, way, answer, block, last_words } = Waits::default();
+    let Waits { connect, handshake, host, way, answer, block, last_words, commit_again } =
+        Waits::default();
+    assert_eq!(secs(commit_again), 1);
     assert_eq!((secs(connect), secs(handshake), secs(last_words)), (30, 30, 2));
     assert_eq!((secs(host), secs(way), secs(block)), (7 * 60, 15 * 60, 180));
     assert_eq!(answer, Duration::MAX, "each answer has a wait of its own");
