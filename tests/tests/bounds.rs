@@ -137,6 +137,13 @@ const PROVED: &[(&str, &[(&str, &str)])] = &[
         &[("LOGIN_OCTETS_MAX", "a_user_name_one_octet_past_its_bound_is_not_looked_up")],
     ),
     (
+        "crates/server/src/submission/recipients.rs",
+        &[(
+            "RECIPIENTS_OCTETS_MAX",
+            "a_hundred_of_the_longest_recipients_are_taken_and_one_octet_past_the_bound_is_not",
+        )],
+    ),
+    (
         "crates/server/src/submission/waits.rs",
         &[
             ("IDLE_WAIT", "who_has_signed_in_is_left_after_the_wait_of_the_rfc"),

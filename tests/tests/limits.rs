@@ -20,7 +20,10 @@ const SERVICE_PASSWORD: &str = "ricevute-di-prova";
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// What the demo's configuration says of limits.
 const LIMITS: &str = "unthrottled = [\"127.0.0.0/8\"]";
-/// What is said to one connection too many.
+/// What is said to one connection too many from one address.
+const TOO_MANY_HERE: &str =
+    "421 4.7.0 Too many connections from your address: close some, or try again in 300 seconds";
+/// What is said to one too many of all, or of all strangers.
 const TOO_MANY: &str = "421 4.7.0 Too many connections: close some, or try again in 60 seconds";
 
 /// A demo whose `[limits]` are these.
@@ -43,7 +46,7 @@ fn hears(wire: &mut Wire, expected: &str) -> anyhow::Result<()> {
 fn one_connection_too_many_is_told_so_and_served_when_another_ends() -> anyhow::Result<()> {
     const GREETING: &str = "220 pec.alfa.example ESMTP ceralacca";
     let folder = tempfile::tempdir()?;
-    let limits = "unthrottled = []\nconnections_per_address_max = 4\nconnections_max = 6";
+    let limits = "unthrottled = []\nconnections_per_address_max = 4\nconnections_max = 8";
     let demo = limited(&folder.path().join("demo"), limits)?;
     let smtp = demo.address("smtp")?;
     let mut held = Vec::new();
@@ -54,8 +57,8 @@ fn one_connection_too_many_is_told_so_and_served_when_another_ends() -> anyhow::
     }
     // The fifth from here, on each port: inside TLS nothing can be said.
     for (service, words) in [
-        ("smtp", Some(TOO_MANY)),
-        ("submission", Some(TOO_MANY)),
+        ("smtp", Some(TOO_MANY_HERE)),
+        ("submission", Some(TOO_MANY_HERE)),
         ("imap", Some("* BYE [LIMIT] Too many connections: close some or try again later")),
         ("imaps", None),
         ("submissions", None),
@@ -66,13 +69,22 @@ fn one_connection_too_many_is_told_so_and_served_when_another_ends() -> anyhow::
         }
         wire.closed().with_context(|| service.to_owned())?;
     }
-    // From elsewhere two more, then all six are taken.
+    // From elsewhere two more, then all six are taken that strangers may have: a quarter is left to users.
     for _ in 0..2 {
         let mut wire = from(ELSEWHERE, smtp)?;
         hears(&mut wire, GREETING)?;
         held.push(wire);
     }
     let mut wire = from(ELSEWHERE, smtp)?;
+    hears(&mut wire, TOO_MANY)?;
+    wire.closed()?;
+    for _ in 0..2 {
+        let mut wire = from(ELSEWHERE, demo.address("submission")?)?;
+        hears(&mut wire, GREETING)?;
+        held.push(wire);
+    }
+    let third = Ipv4Addr::new(127, 0, 0, 3);
+    let mut wire = from(third, demo.address("submission")?)?;
     hears(&mut wire, TOO_MANY)?;
     wire.closed()?;
     // Those that were let in are served, and one that ends makes room.

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::config::{Config, Limits, Service};
-use crate::limits::Connections;
+use crate::limits::{Connections, Door};
 
 /// Connections at the same time: a monitor, and clients that set themselves up.
 const CONNECTIONS_MAX: usize = 256;
@@ -107,7 +107,7 @@ pub(crate) async fn serve(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(turn) = turns.enter(peer.ip()) else { continue };
+        let Ok(turn) = turns.enter(peer.ip(), Door::Users) else { continue };
         let router = router.clone();
         tokio::spawn(async move {
             // A client that goes away, or is too slow, is nobody's fault and no news.

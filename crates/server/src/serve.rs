@@ -25,7 +25,7 @@ use crate::drive::Connection;
 use crate::flow::deadlines::Deadlines;
 use crate::hub::Hub;
 use crate::librarian;
-use crate::limits::Connections;
+use crate::limits::{Connections, Door, TooMany};
 use crate::login::Logins;
 use crate::material::Purpose;
 use crate::memory::Memory;
@@ -341,9 +341,13 @@ async fn accept(
                     }
                 }
             }
-            let Some(_counted) = site.connections.enter(peer.ip()) else {
-                refuse(service, socket).await;
-                return;
+            let door = if service == Service::Smtp { Door::Hosts } else { Door::Users };
+            let counted = match site.connections.enter(peer.ip(), door) {
+                Ok(counted) => counted,
+                Err(too_many) => {
+                    refuse(service, socket, too_many);
+                    return;
+                }
             };
             let mut connection = match Connection::new(socket, peer) {
                 Ok(connection) => connection,
@@ -369,8 +373,9 @@ async fn accept(
             match service {
                 Service::Imap | Service::Imaps => {
                     mailbox_service::serve(site, connection, stop).await;
+                    drop(counted);
                 }
-                _ => submission::serve(site, connection, role, stop).await,
+                _ => submission::serve(site, connection, counted, role, stop).await,
             }
         });
     }
@@ -379,7 +384,7 @@ async fn accept(
 }
 
 /// Tells a connection that is one too many.
-async fn refuse(service: Service, socket: TcpStream) {
+fn refuse(service: Service, socket: TcpStream, too_many: TooMany) {
     metrics::counter!("ceralacca_connections_refused_total", "service" => service.name())
         .increment(1);
     let text = match service {
@@ -388,7 +393,10 @@ async fn refuse(service: Service, socket: TcpStream) {
         Service::Imap => {
             b"* BYE [LIMIT] Too many connections: close some or try again later\r\n".to_vec()
         }
-        _ => smtp::reply::TOO_MANY_CONNECTIONS.to_octets(),
+        _ => match too_many {
+            TooMany::Everywhere => smtp::reply::TOO_MANY_CONNECTIONS.to_octets(),
+            TooMany::Here => smtp::reply::TOO_MANY_CONNECTIONS_HERE.to_octets(),
+        },
     };
     // One small write into an empty buffer: it does not wait, and who does not take it goes anyway.
     let _ = socket.try_write(&text);

@@ -7,6 +7,7 @@
 //! log records (PEC-AP-29).
 
 mod desk;
+mod recipients;
 mod waits;
 
 use std::io;
@@ -19,6 +20,7 @@ use self::desk::{Desk, Trace};
 pub(crate) use self::waits::Waits;
 use self::waits::Who;
 use crate::drive::Connection;
+use crate::limits::Counted;
 use crate::sasl;
 use crate::site::Site;
 
@@ -51,25 +53,30 @@ fn offered(connection: &Connection) -> Vec<Mechanism> {
 pub(crate) async fn serve(
     site: Arc<Site>,
     connection: Connection,
+    place: Counted,
     role: Role,
     stop: watch::Receiver<bool>,
 ) {
-    serve_with(site, connection, role, stop, Waits::default()).await;
+    serve_with(site, connection, place, role, stop, Waits::default()).await;
 }
 
 /// The same, waiting so long.
 pub(crate) async fn serve_with(
     site: Arc<Site>,
     mut connection: Connection,
+    place: Counted,
     role: Role,
     mut stop: watch::Receiver<bool>,
     waits: Waits,
 ) {
     let mut session = Session::new(settings(&site, role), connection.is_tls());
     session.offer(offered(&connection));
-    let mut desk = Desk::new(site.clone(), &connection);
+    let mut desk = Desk::new(site.clone(), &connection, place);
     let mut accounts = site.hub.watch_accounts();
+    let mut crowd = site.connections.watch_crowd();
     let began = tokio::time::Instant::now();
+    // When the client was heard last, and answered.
+    let mut heard = None;
     loop {
         match act(&mut session, &mut desk, &mut connection).await {
             Ok(true) => {}
@@ -89,21 +96,29 @@ pub(crate) async fn serve_with(
         }
         let who = match desk.stranger_since {
             _ if desk.account.is_some() => Who::Account,
+            Some(since) if desk.is_stranger() && *crowd.borrow() => {
+                Who::Crowd { since, at_work: desk.is_at_work() }
+            }
             Some(since) => Who::Stranger { since },
             None => Who::Nobody { since: began },
         };
-        let patience = waits.until(who, now);
+        let patience = waits.until(who, *heard.get_or_insert(now));
         let read = tokio::time::timeout_at(patience, connection.read());
         tokio::select! {
-            read = read, if session.wants_octets() => match read {
-                Err(_) => session.handle_timeout(),
-                Ok(Ok(octets)) if octets.is_empty() => session.handle_closed(),
-                Ok(Ok(octets)) => session.handle_octets(&octets),
-                Ok(Err(error)) => {
-                    tracing::debug!(target: "smtp", peer = %connection.peer(), %error, "connection lost");
-                    session.handle_closed();
+            read = read, if session.wants_octets() => {
+                heard = None;
+                match read {
+                    Err(_) => session.handle_timeout(),
+                    Ok(Ok(octets)) if octets.is_empty() => session.handle_closed(),
+                    Ok(Ok(octets)) => session.handle_octets(&octets),
+                    Ok(Err(error)) => {
+                        tracing::debug!(target: "smtp", peer = %connection.peer(), %error, "connection lost");
+                        session.handle_closed();
+                    }
                 }
-            },
+            }
+            // Its time is another now, from when it was heard last.
+            Ok(()) = crowd.changed(), if desk.is_stranger() => {}
             () = stopped(&mut stop) => session.handle_shutdown(),
             changed = accounts.recv() => {
                 let account = desk.account.clone();

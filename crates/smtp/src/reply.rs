@@ -184,12 +184,19 @@ pub const TOO_FAST: Reply =
 /// After [`BARE_CR`], [`BARE_LF`] or [`NUL`]: the two sides may not agree where messages end.
 pub const FRAMING_IN_DOUBT: Reply =
     Reply::new(421, Status(4, 7, 0), "What follows such a message cannot be trusted, closing");
-/// Instead of a greeting, when a limit on connections is reached. Those that say nothing end by
-/// themselves after a minute.
+/// Instead of a greeting, when there are as many connections as there may be. Where there is so little
+/// room, those that say nothing end by themselves after a minute.
 pub const TOO_MANY_CONNECTIONS: Reply = Reply::new(
     421,
     Status(4, 7, 0),
     "Too many connections: close some, or try again in 60 seconds",
+);
+/// The same, of those from one address: while there is room for others, those of another host that say
+/// nothing end by themselves after five minutes.
+pub const TOO_MANY_CONNECTIONS_HERE: Reply = Reply::new(
+    421,
+    Status(4, 7, 0),
+    "Too many connections from your address: close some, or try again in 300 seconds",
 );
 
 // Commands that are wrong in themselves.
@@ -417,7 +424,7 @@ pub const TOO_MANY_SESSIONS: Reply = Reply::new(
 );
 
 /// Every constant above, for whoever wants to look at all of them.
-pub const ALL: [&Reply; 78] = [
+pub const ALL: [&Reply; 79] = [
     &NOT_SCANNED,
     &TOO_LARGE_TO_SCAN,
     &INFECTED,
@@ -438,6 +445,7 @@ pub const ALL: [&Reply; 78] = [
     &TOO_FAST,
     &FRAMING_IN_DOUBT,
     &TOO_MANY_CONNECTIONS,
+    &TOO_MANY_CONNECTIONS_HERE,
     &UNKNOWN_COMMAND,
     &LINE_TOO_LONG,
     &AUTH_LINE_TOO_LONG,

@@ -13,13 +13,15 @@ const PIECE_OCTETS: usize = 32 * 1024;
 pub(crate) struct Inflow {
     /// Each full but the last.
     pieces: Vec<Vec<u8>>,
+    /// Nothing more is kept.
+    shut: bool,
 }
 
 impl Inflow {
     /// Keeps octets; `false`, and none of them, when that would be more than [`MEMORY_OCTETS_MAX`].
     pub(crate) fn keep(&mut self, mut octets: &[u8]) -> bool {
         let kept: usize = self.pieces.iter().map(Vec::len).sum();
-        if kept + octets.len() > MEMORY_OCTETS_MAX {
+        if self.shut || kept + octets.len() > MEMORY_OCTETS_MAX {
             return false;
         }
         while !octets.is_empty() {
@@ -37,6 +39,11 @@ impl Inflow {
             octets = rest;
         }
         true
+    }
+
+    /// From now on it keeps nothing more.
+    pub(crate) fn shut(&mut self) {
+        self.shut = true;
     }
 
     /// Gives up what it holds, piece by piece.

@@ -546,6 +546,9 @@ impl Spool for MemorySpool {
         Ok(())
     }
 
+    /// There is no other place.
+    fn keep_nothing(&mut self) {}
+
     fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
         Ok(Box::new(MemorySpooled(self.0.into())))
     }

@@ -39,6 +39,9 @@ pub trait Spool: Send {
     ///
     /// [`StoreError::Medium`]: the spool is of no use any more.
     fn write(&mut self, octets: &[u8]) -> Result<(), StoreError>;
+    /// From now on nothing of it stays in memory, where the store has another place for it: the memory is
+    /// wanted for something else.
+    fn keep_nothing(&mut self);
     /// Ends it.
     ///
     /// # Errors

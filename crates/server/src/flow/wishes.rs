@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mail::Address;
 use serde::{Deserialize, Serialize};
-use smtp::{Dsn, RecipientDsn, dsn};
+use smtp::{Dsn, dsn};
 
 /// As the parameters that said so: for the hosts of ordinary recipients, and for our own reports. Of
 /// certified recipients the receipts tell.
@@ -19,12 +19,9 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    pub(crate) fn new(dsn: &Dsn, recipients: &[(&Address, &RecipientDsn)]) -> Self {
-        let wished = recipients
-            .iter()
-            .filter(|(_, dsn)| **dsn != RecipientDsn::default())
-            .map(|(address, dsn)| (address.to_string(), dsn.to_string()));
-        Self { mail: dsn.to_string(), require_tls: dsn.require_tls, recipients: wished.collect() }
+    /// Of each recipient who has any, the parameters as they are written, by address.
+    pub(crate) fn new(dsn: &Dsn, recipients: BTreeMap<String, String>) -> Self {
+        Self { mail: dsn.to_string(), require_tls: dsn.require_tls, recipients }
     }
 
     /// Whether he wants to hear when a recipient does not get it: unless he asks for NOTIFY without
@@ -62,9 +59,14 @@ fn value<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use smtp::RecipientDsn;
     use smtp::dsn::Notify;
 
     use super::*;
+
+    fn wishes<const N: usize>(dsn: &Dsn, asked: [(&Address, &RecipientDsn); N]) -> Wishes {
+        Wishes::new(dsn, asked.map(|(of, dsn)| (of.to_string(), dsn.to_string())).into())
+    }
 
     #[test]
     fn what_was_asked_is_found_again() {
@@ -75,22 +77,22 @@ mod tests {
             RecipientDsn { notify: None, orcpt: Some("rfc822;Anna+2Bx@a.example".to_owned()) };
         let of_bea =
             RecipientDsn { notify: Some(Notify::NEVER), orcpt: Some("x;+0D+0ATo:".to_owned()) };
-        let wishes = Wishes::new(&dsn, &[(&anna, &of_anna), (&bea, &of_bea)]);
+        let found = wishes(&dsn, [(&anna, &of_anna), (&bea, &of_bea)]);
         // RFC 6533 §3: as it is kept, which is no xtext on top of something.
         let utf8 = "utf-8;nicol\\x{F2}@b.example";
         let of_carla = RecipientDsn { notify: None, orcpt: Some(utf8.to_owned()) };
-        let told = Wishes::new(&dsn, &[(&carla, &of_carla)]);
+        let told = wishes(&dsn, [(&carla, &of_carla)]);
         assert_eq!(told.original(&carla).as_deref(), Some(utf8));
-        assert_eq!(wishes.envelope().as_deref(), Some("QQ=31@"));
-        assert_eq!(wishes.original(&anna).as_deref(), Some("rfc822;Anna+x@a.example"));
+        assert_eq!(found.envelope().as_deref(), Some("QQ=31@"));
+        assert_eq!(found.original(&anna).as_deref(), Some("rfc822;Anna+x@a.example"));
         // A line of somebody else's is none of ours.
-        assert_eq!((wishes.original(&bea), wishes.original(&carla)), (None, None));
-        let wants = [&anna, &bea, &carla].map(|of| wishes.wants_failure(of));
+        assert_eq!((found.original(&bea), found.original(&carla)), (None, None));
+        let wants = [&anna, &bea, &carla].map(|of| found.wants_failure(of));
         assert_eq!(wants, [true, false, true]);
         let both = Notify { success: true, failure: true, delay: false };
         let told = RecipientDsn { notify: Some(both), orcpt: None };
-        let wishes = Wishes::new(&dsn, &[(&anna, &told), (&bea, &of_bea)]);
-        let wants = [&anna, &bea, &carla].map(|of| wishes.wants_success(of));
+        let found = wishes(&dsn, [(&anna, &told), (&bea, &of_bea)]);
+        let wants = [&anna, &bea, &carla].map(|of| found.wants_success(of));
         assert_eq!(wants, [true, false, false]);
         assert_eq!(Wishes::default().envelope(), None);
     }

@@ -10,12 +10,13 @@ use smtp::{
 use store::{Account, AccountId, Spool, State, StoreError};
 
 use super::blocking;
+use super::recipients::Recipients;
 use crate::abuse::{self, Deed, Verdict};
 use crate::authenticate;
 use crate::drive::Connection;
 use crate::flow::wishes::Wishes;
 use crate::flow::{access, reception};
-use crate::limits::{CountedSession, Service, has_room_for_receipts};
+use crate::limits::{Counted, CountedSession, Service, has_room_for_receipts};
 use crate::login::Denied;
 use crate::memory::Bearer;
 use crate::rates::{Exceeded, Rate, Subject, What};
@@ -40,16 +41,17 @@ pub(super) struct Desk {
     peer: std::net::SocketAddr,
     pub(super) exchange: Option<Exchange>,
     pub(super) account: Option<Box<Account>>,
+    /// Its connection counts, as a stranger's or not.
+    place: Counted,
     /// While it is signed in, its session counts.
     counted: Option<CountedSession>,
     /// Since when another host is at its present message: on port 25, from its name on.
     pub(super) stranger_since: Option<tokio::time::Instant>,
     /// Of the open transaction.
     reverse_path: Option<ReversePath>,
-    forward_paths: Vec<Address>,
-    /// What its sender asks to be told: of the message, and of each forward-path.
+    recipients: Recipients,
+    /// What its sender asks to be told of the message.
     dsn: Dsn,
-    recipients_dsn: Vec<RecipientDsn>,
     spool: Option<Box<dyn Spool>>,
     /// Content that has not gone to the spool yet: at most [`SPOOL_PIECE_OCTETS`], in memory that is used
     /// again for the next.
@@ -59,22 +61,32 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(site: Arc<Site>, connection: &Connection) -> Self {
+    pub(super) fn new(site: Arc<Site>, connection: &Connection, place: Counted) -> Self {
         Self {
             site,
             peer: connection.peer(),
             exchange: None,
             account: None,
+            place,
             counted: None,
             stranger_since: None,
             reverse_path: None,
-            forward_paths: Vec::new(),
+            recipients: Recipients::default(),
             dsn: Dsn::default(),
-            recipients_dsn: Vec::new(),
             spool: None,
             piece: Vec::new(),
             spool_failed: None,
         }
+    }
+
+    /// Whether its connection counts among those of strangers.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.place.is_stranger()
+    }
+
+    /// Whether a message was begun, and did not come to its end yet.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.reverse_path.is_some()
     }
 
     /// Drops what an exchange left, an identity that it had just proved included.
@@ -128,6 +140,7 @@ impl Desk {
                 match self.site.connections.enter_as(Service::Sending, account.id, self.peer.ip()) {
                     Some(counted) => {
                         self.counted = Some(counted);
+                        self.place.sign_in();
                         self.account = Some(account);
                         SaslAnswer::Success(data)
                     }
@@ -149,8 +162,7 @@ impl Desk {
 
     /// PEC-AP-02: the reverse-path is an address that the account may use.
     async fn mail(&mut self, path: ReversePath, options: MailOptions) -> Answer {
-        self.forward_paths.clear();
-        self.recipients_dsn.clear();
+        self.recipients.clear();
         self.reverse_path = None;
         self.dsn = options.dsn;
         let Some(account) = &self.account else {
@@ -302,7 +314,19 @@ impl Desk {
         if self.account.is_none() && !self.site.manages(address.domain()) {
             return Answer::Refuse(reply::NO_RELAY);
         }
-        if let Err(over) = self.count_recipient(&address) {
+        if !self.recipients.add(&address, &dsn) {
+            return Answer::Refuse(reply::TOO_MANY_RECIPIENTS);
+        }
+        let answer = self.recipient_within_limits(&address).await;
+        if !matches!(answer, Answer::Accept) {
+            self.recipients.forget_last();
+        }
+        answer
+    }
+
+    /// What else there is to ask about a recipient that there is room for.
+    async fn recipient_within_limits(&mut self, address: &Address) -> Answer {
+        if let Err(over) = self.count_recipient(address) {
             return Answer::Refuse(over.reply());
         }
         if let Some(account) = self.account.clone()
@@ -321,8 +345,6 @@ impl Desk {
                 return Answer::Refuse(refusal);
             }
         }
-        self.forward_paths.push(address);
-        self.recipients_dsn.push(dsn);
         Answer::Accept
     }
 
@@ -330,7 +352,10 @@ impl Desk {
         self.discard();
         let store = self.site.store.clone();
         match blocking(move || store.spool()).await {
-            Ok(Ok(spool)) => {
+            Ok(Ok(mut spool)) => {
+                if !self.recipients.are_light() {
+                    spool.keep_nothing();
+                }
                 self.spool = Some(spool);
                 Answer::Accept
             }
@@ -400,16 +425,17 @@ impl Desk {
         let Some(reverse_path) = self.reverse_path.take() else {
             return Answer::Refuse(reply::LOCAL_ERROR);
         };
-        let forward_paths = std::mem::take(&mut self.forward_paths);
-        let dsn = std::mem::take(&mut self.dsn);
-        let recipients_dsn = std::mem::take(&mut self.recipients_dsn);
-        let asked: Vec<_> = forward_paths.iter().zip(&recipients_dsn).collect();
-        let wishes = Wishes::new(&dsn, &asked);
+        let weight = octets + self.recipients.octets() as u64;
         // Several messages of 100 MB at once shall not exhaust the memory.
         let bearer = if self.account.is_some() { Bearer::Account } else { Bearer::Stranger };
-        let Some(memory) = self.site.memory.room_for(octets, bearer).await else {
+        let Some(memory) = self.site.memory.room_for(weight, bearer).await else {
             return Answer::Refuse(reply::STOPPING);
         };
+        let (forward_paths, asked) = match self.recipients.take() {
+            Ok(recipients) => recipients,
+            Err(error) => return self.fault(&error),
+        };
+        let wishes = Wishes::new(&std::mem::take(&mut self.dsn), asked);
         let site = self.site.clone();
         let taken = match (&self.account, reverse_path) {
             (Some(_), ReversePath::Address(reverse_path)) => {

@@ -46,6 +46,9 @@ pub(super) enum Who {
     Account,
     /// Another host on port 25: it has said its name, and has been at its present message since then.
     Stranger { since: Instant },
+    /// The same where there is little room left: it has the short wait, and while it has begun no message
+    /// (`at_work`) no more time in all than who is to sign in.
+    Crowd { since: Instant, at_work: bool },
     /// Connected since then, and nothing is known.
     Nobody { since: Instant },
 }
@@ -56,6 +59,10 @@ impl Waits {
         match who {
             Who::Account => now + self.idle,
             Who::Stranger { since } => (since + self.stranger).min(now + self.idle),
+            Who::Crowd { since, at_work } => {
+                let in_all = if at_work { self.stranger } else { self.login };
+                (since + in_all).min(now + self.idle_before_login)
+            }
             Who::Nobody { since } => (since + self.login).min(now + self.idle_before_login),
         }
     }
@@ -82,6 +89,11 @@ mod tests {
         assert_eq!(until(stranger, 0), IDLE_WAIT.as_secs());
         assert_eq!(until(stranger, 3_299), 3_599);
         assert_eq!(until(stranger, 3_301), STRANGER_WAIT.as_secs());
+        let crowd = |at_work| move |since| Who::Crowd { since, at_work };
+        assert_eq!(until(crowd(false), 0), IDLE_WAIT_BEFORE_LOGIN.as_secs());
+        assert_eq!(until(crowd(false), 121), LOGIN_WAIT.as_secs(), "whatever it goes on to say");
+        assert_eq!(until(crowd(true), 121), 181);
+        assert_eq!(until(crowd(true), 3_541), STRANGER_WAIT.as_secs());
         for now in [0, 3_301, 1_000_000] {
             assert_eq!(until(|_| Who::Account, now), now + IDLE_WAIT.as_secs());
         }
@@ -94,6 +106,7 @@ mod tests {
         let seconds = |wait: Duration| format!("try again in {} seconds", wait.as_secs());
         for (reply, wait) in [
             (smtp::reply::TOO_MANY_CONNECTIONS, IDLE_WAIT_BEFORE_LOGIN),
+            (smtp::reply::TOO_MANY_CONNECTIONS_HERE, IDLE_WAIT),
             (smtp::reply::TOO_MANY_SESSIONS, IDLE_WAIT),
         ] {
             assert!(reply.text().ends_with(&seconds(wait)), "{reply}");

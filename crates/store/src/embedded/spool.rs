@@ -164,6 +164,10 @@ impl Spool for EmbeddedSpool {
         Ok(())
     }
 
+    fn keep_nothing(&mut self) {
+        self.memory.shut();
+    }
+
     fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
         let Self { memory, file, .. } = *self;
         Ok(Box::new(match file {
@@ -252,6 +256,16 @@ mod tests {
             let spooled = spool.finish().unwrap();
             assert!(spooled.into_octets().unwrap() == whole[..octets]);
             assert_eq!(spool_files(dir.path()), 0);
+        }
+        // Who has no memory for it has a file from the first octet on, and what came before goes there.
+        for before in [0, 7] {
+            let mut spool = Box::new(EmbeddedSpool::new(Arc::clone(&files)));
+            spool.write(&whole[..before]).unwrap();
+            spool.keep_nothing();
+            spool.write(&whole[before..=before]).unwrap();
+            assert_eq!((spool_files(dir.path()), spool.memory.held()), (1, 0));
+            let spooled: Box<dyn Spooled> = spool.finish().unwrap();
+            assert!(spooled.into_octets().unwrap() == whole[..=before]);
         }
         let mut dropped = Box::new(EmbeddedSpool::new(files));
         dropped.write(&whole).unwrap();

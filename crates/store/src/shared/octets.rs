@@ -318,6 +318,10 @@ impl Spool for SharedSpool {
         Ok(())
     }
 
+    fn keep_nothing(&mut self) {
+        self.memory.shut();
+    }
+
     fn finish(self: Box<Self>) -> Result<Box<dyn Spooled>, StoreError> {
         let Self { memory, file, .. } = *self;
         Ok(Box::new(match file {

@@ -14,6 +14,7 @@ use store::{AccountChange, Credentials};
 
 use super::scene::{ROSSI, Scene, address};
 use crate::drive::Connection;
+use crate::limits::Door;
 use crate::submission::{Waits, serve_with};
 
 /// Long enough for a machine that is busy with other tests.
@@ -49,8 +50,10 @@ fn connect(scene: &Scene, role: Role, tls: bool, waits: Waits) -> Client<Box<dyn
                 let acceptor = site.tls.submission_acceptor(&site.config.load());
                 connection.start_tls(acceptor).await.unwrap();
             }
+            let door = if role == Role::Transport { Door::Hosts } else { Door::Users };
+            let place = site.connections.enter(peer.ip(), door).unwrap();
             let (_running, stop) = tokio::sync::watch::channel(false);
-            serve_with(site, connection, role, stop, waits).await;
+            serve_with(site, connection, place, role, stop, waits).await;
         });
     });
     let socket = TcpStream::connect(to).unwrap();
@@ -147,6 +150,62 @@ fn another_host_that_has_said_its_name_has_the_wait_of_the_rfc_and_a_user_has_no
     let mut user = connect(&scene, Role::Submission, false, waits);
     assert_eq!(user.say("EHLO pc.example\r\n"), "250 STARTTLS");
     user.ends_after(SHORT);
+}
+
+#[test]
+fn another_host_that_is_silent_has_the_short_wait_again_when_there_is_little_room() {
+    let scene = Scene::new();
+    let limits = scene.site.connections.limits();
+    scene.site.connections.set_limits(crate::config::Limits {
+        connections_max: 4,
+        unthrottled: Vec::new(),
+        ..(*limits).clone()
+    });
+    let waits = Waits { idle_before_login: Duration::from_secs(1), ..PATIENT };
+    let mut silent = connect(&scene, Role::Transport, false, waits);
+    silent.say("EHLO mx.example.org\r\n");
+    let mut at_work = connect(&scene, Role::Transport, false, PATIENT);
+    at_work.say("EHLO mx.example.net\r\n");
+    // One of a user's more takes nothing of theirs; the third of three parts does.
+    let mut user = connect(&scene, Role::Submission, false, PATIENT);
+    let began = Instant::now();
+    let third = scene.site.connections.enter([192, 0, 2, 1].into(), Door::Hosts).ok().unwrap();
+    silent.ends_after(Duration::from_secs(1));
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+    assert_eq!(at_work.say("NOOP\r\n"), DONE);
+    assert_eq!(user.say("NOOP\r\n"), DONE);
+    drop(third);
+}
+
+// RFC 5321 §4.5.3.1.8
+#[test]
+fn recipients_that_weigh_too_much_are_for_another_message_and_a_hundred_never_do() {
+    let scene = Scene::new();
+    let mut host = connect(&scene, Role::Transport, false, PATIENT);
+    host.say("EHLO mx.example.org\r\n");
+    for _ in 0..2 {
+        assert_eq!(host.say("MAIL FROM:<x@example.org>\r\n"), "250 2.1.0 Sender accepted");
+        let mut taken = 0;
+        let told = loop {
+            let rcpt = format!(
+                "RCPT TO:<{taken:060}@pec.alfa.example> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;{}\r\n",
+                "o".repeat(493)
+            );
+            let told = host.say(&rcpt);
+            if told != "250 2.1.5 Recipient accepted" {
+                break told;
+            }
+            taken += 1;
+        };
+        assert_eq!(told, "452 4.5.3 Too many recipients: send the rest in another message");
+        assert!((100..200).contains(&taken), "{taken}");
+        // A short one still has room, and the message goes on.
+        assert_eq!(host.say(&format!("RCPT TO:<{ROSSI}>\r\n")), "250 2.1.5 Recipient accepted");
+        let told = host.say("DATA\r\n");
+        assert_eq!(told, "354 Send the message, end it with <CRLF>.<CRLF>");
+        let told = host.say("Subject: prova\r\n\r\nprova\r\n.\r\n");
+        assert!(!told.starts_with("452"), "{told}");
+    }
 }
 
 #[test]
