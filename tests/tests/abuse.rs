@@ -37,8 +37,9 @@ fn say(smtp: &mut Smtp, command: &str) -> anyhow::Result<String> {
 fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let limits = "unthrottled = []\naccount_messages = [0, 3, 0]\naccount_recipients = [0, 0, 4]\n\
-                  account_sessions_max = 2\nnetwork_messages = [0, 1, 0]\n\
-                  network_recipients = [0, 0, 1]\ndestination_recipients = [0, 1, 0]\n";
+                  account_sessions_max = 2\naddress_messages = [0, 1, 0]\n\
+                  address_recipients = [0, 0, 1]\nnetwork_messages = [0, 0, 2]\n\
+                  destination_recipients = [0, 1, 0]\n";
     let demo = limited(&folder.path().join("demo"), limits, "")?;
     let mut mario = demo.submit_as("mrossi")?;
     let from = format!("MAIL FROM:<{MARIO}>");
@@ -79,14 +80,21 @@ fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     ensure!(say(&mut stranger, "MAIL FROM:<>")? == "250 2.1.0 Sender accepted");
     ensure!(say(&mut stranger, &ours)? == "250 2.1.5 Recipient accepted");
     let told = say(&mut stranger, &ours)?;
-    ensure!(is_put_off(&told, "450 4.7.1 Too many recipients of your network in a day"), "{told}");
+    ensure!(is_put_off(&told, "450 4.7.1 Too many recipients of your address in a day"), "{told}");
     say(&mut stranger, "RSET")?;
     let told = say(&mut stranger, "MAIL FROM:<>")?;
-    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your network in an hour"), "{told}");
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your address in an hour"), "{told}");
     let mut other = Smtp { wire: wire::connect_from(ELSEWHERE, demo.address("smtp")?)? };
     other.expect("220")?;
     other.hello()?;
     ensure!(say(&mut other, "MAIL FROM:<>")? == "250 2.1.0 Sender accepted");
+    // And by the network that their addresses are in.
+    let third = wire::connect_from(Ipv4Addr::new(127, 0, 0, 3), demo.address("smtp")?)?;
+    let mut third = Smtp { wire: third };
+    third.expect("220")?;
+    third.hello()?;
+    let told = say(&mut third, "MAIL FROM:<>")?;
+    ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your network in a day"), "{told}");
     // Another start gives nobody another hour's or day's worth.
     ensure!(demo.stop()?.success());
     let demo = Demo::start(&folder.path().join("demo"))?;
@@ -95,6 +103,34 @@ fn one_past_each_limit_is_put_off_and_others_are_not() -> anyhow::Result<()> {
     ensure!(is_put_off(&told, "450 4.7.1 Too many messages of your account in an hour"), "{told}");
     let mut anna = demo.submit_as("abianchi")?;
     ensure!(say(&mut anna, her)? == "250 2.1.0 Sender accepted");
+    ensure!(demo.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_domain_elsewhere_gets_so_many_messages_however_many_recipients_each_has() -> anyhow::Result<()>
+{
+    let folder = tempfile::tempdir()?;
+    let limits = "unthrottled = []\ndestination_messages = [0, 2, 0]\n";
+    let demo = limited(&folder.path().join("demo"), limits, "")?;
+    let mut mario = demo.submit_as("mrossi")?;
+    let from = format!("MAIL FROM:<{MARIO}>");
+    for _ in 0..2 {
+        say(&mut mario, &from)?;
+        for name in ["a", "b", "c"] {
+            let told = say(&mut mario, &format!("RCPT TO:<{name}@altrove.example>"))?;
+            ensure!(told == "250 2.1.5 Recipient accepted", "{told}");
+        }
+        say(&mut mario, "RSET")?;
+    }
+    say(&mut mario, &from)?;
+    let told = say(&mut mario, "RCPT TO:<a@altrove.example>")?;
+    let words = "450 4.7.1 Too many messages of this server to that domain in an hour";
+    ensure!(is_put_off(&told, words), "{told}");
+    for to in ["a@lontano.example", COMUNE] {
+        let told = say(&mut mario, &format!("RCPT TO:<{to}>"))?;
+        ensure!(told == "250 2.1.5 Recipient accepted", "{told}");
+    }
     ensure!(demo.stop()?.success());
     Ok(())
 }

@@ -347,6 +347,11 @@ const BESIDE: &[(&str, &str, &str)] = &[
     ("crates/server/src/dns.rs", "CACHE_FOR_MAX", "handed to the resolver"),
     (
         "crates/server/src/transport.rs",
+        "COMMIT_AGAIN_MAX",
+        "how long between tries of our own store, not how many",
+    ),
+    (
+        "crates/server/src/transport.rs",
         "HOSTS_OFFERED_MAX",
         "what a second host puts off waits; a third is not set up here",
     ),

@@ -399,10 +399,14 @@ pub(crate) struct Limits {
     pub(crate) account_recipients: Rate,
     /// SMTP connections at the same time of one account.
     pub(crate) account_sessions_max: usize,
-    /// Messages of one network of strangers, on port 25, and their recipients.
+    /// Messages of one address of strangers, on port 25, and their recipients.
+    pub(crate) address_messages: Rate,
+    pub(crate) address_recipients: Rate,
+    /// The same of one network.
     pub(crate) network_messages: Rate,
     pub(crate) network_recipients: Rate,
-    /// Recipients of all our users in one domain elsewhere.
+    /// Messages of all our users to one domain elsewhere, and their recipients there.
+    pub(crate) destination_messages: Rate,
     pub(crate) destination_recipients: Rate,
     /// Failed logins of one login from one network, and of a network, within [`Self::login_window`], from
     /// which on nothing is compared.
@@ -430,8 +434,11 @@ impl Default for Limits {
             account_messages: Rate([0, 20_000, 100_000]),
             account_recipients: Rate([0, 200_000, 1_000_000]),
             account_sessions_max: 100,
-            network_messages: Rate([0, 200_000, 2_000_000]),
-            network_recipients: Rate([0, 2_000_000, 20_000_000]),
+            address_messages: Rate([0, 200_000, 2_000_000]),
+            address_recipients: Rate([0, 2_000_000, 20_000_000]),
+            network_messages: Rate([0, 0, 0]),
+            network_recipients: Rate([0, 0, 0]),
+            destination_messages: Rate([0, 0, 0]),
             destination_recipients: Rate([0, 0, 0]),
             login_failures_max: 10,
             login_window: Duration::from_secs(15 * 60),

@@ -227,6 +227,19 @@ pub(crate) fn customer(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The addresses that are most often in one hand: a /24, of IPv6 a /48, which is the largest that a site usually
+/// gets (RFC 6177 §2).
+pub(crate) fn neighbours(address: IpAddr) -> IpAddr {
+    match customer(address) {
+        IpAddr::V4(address) => {
+            std::net::Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8)).into()
+        }
+        IpAddr::V6(address) => {
+            std::net::Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into()
+        }
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         let counts = &mut *self.connections.counts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! How much an account, a network of strangers and a destination may send in a minute, an hour and a
+//! How much an account, an address and a network of strangers, and a destination may send in a minute, an hour and a
 //! day: `[limits]` says it, and who passes it is told when to come again.
 //!
 //! What was counted is in memory, and written down now and then and at a stop ([`kept`]): a restart forgets
@@ -17,7 +17,7 @@ use mail::Domain;
 use smtp::{Reply, Status};
 use store::AccountId;
 
-use crate::limits::customer;
+use crate::limits::{customer, neighbours};
 
 /// Whose messages are counted at once, at most. Beyond, those who sent least are forgotten: many
 /// others cannot make somebody forgotten who sends much.
@@ -38,18 +38,25 @@ pub(crate) struct Rate(pub(crate) [u32; 3]);
 pub(crate) enum Subject {
     Account(AccountId),
     /// Of IPv6 a /64.
+    Address(IpAddr),
+    /// A /24, of IPv6 a /48.
     Network(IpAddr),
     Destination(Domain),
 }
 
 impl Subject {
+    pub(crate) fn address(address: IpAddr) -> Self {
+        Self::Address(customer(address))
+    }
+
     pub(crate) fn network(address: IpAddr) -> Self {
-        Self::Network(customer(address))
+        Self::Network(neighbours(address))
     }
 
     fn name(&self) -> &'static str {
         match self {
             Self::Account(_) => "your account",
+            Self::Address(_) => "your address",
             Self::Network(_) => "your network",
             Self::Destination(_) => "this server to that domain",
         }
@@ -233,10 +240,17 @@ mod tests {
         assert!(rates.count(anna(), What::Messages, one, now).is_ok());
         assert!(rates.count(anna(), What::Recipients, one, now).is_ok());
         assert!(rates.count(Subject::Account(AccountId(2)), What::Messages, one, now).is_ok());
+        let counted = |subject: Subject| rates.count(subject, What::Messages, one, now).is_ok();
+        let address = |text: &str| Subject::address(text.parse().unwrap());
+        assert!(counted(address("2001:db8::1")) && !counted(address("2001:db8::2")));
+        assert!(counted(address("2001:db8:0:1::1")));
+        assert!(counted(address("192.0.2.1")) && counted(address("192.0.2.2")));
+        assert!(!counted(address("::ffff:192.0.2.2")));
         let network = |text: &str| Subject::network(text.parse().unwrap());
-        assert!(rates.count(network("2001:db8::1"), What::Messages, one, now).is_ok());
-        assert!(rates.count(network("2001:db8::2"), What::Messages, one, now).is_err());
-        assert!(rates.count(network("2001:db8:0:1::1"), What::Messages, one, now).is_ok());
+        assert!(counted(network("2001:db8::1")) && !counted(network("2001:db8:0:1::1")));
+        assert!(counted(network("2001:db8:1::1")));
+        assert!(counted(network("192.0.2.1")) && !counted(network("::ffff:192.0.2.255")));
+        assert!(counted(network("192.0.3.0")));
         for _ in 0..1000 {
             assert!(rates.count(anna(), What::Messages, Rate::default(), now).is_ok());
         }

@@ -442,8 +442,11 @@ fn read_limits(mut section: Section<'_, '_>) -> Limits {
     set(&mut read.account_messages, section.get("account_messages", read_rate));
     set(&mut read.account_recipients, section.get("account_recipients", read_rate));
     set(&mut read.account_sessions_max, section.get("account_sessions_max", count));
+    set(&mut read.address_messages, section.get("address_messages", read_rate));
+    set(&mut read.address_recipients, section.get("address_recipients", read_rate));
     set(&mut read.network_messages, section.get("network_messages", read_rate));
     set(&mut read.network_recipients, section.get("network_recipients", read_rate));
+    set(&mut read.destination_messages, section.get("destination_messages", read_rate));
     set(&mut read.destination_recipients, section.get("destination_recipients", read_rate));
     set(&mut read.connections_max, section.get("connections_max", count));
     let background = section.get("background_connections_max", count);

@@ -35,6 +35,7 @@ struct Kept {
 #[serde(rename_all = "lowercase")]
 enum Named {
     Account(u64),
+    Address(std::net::IpAddr),
     Network(std::net::IpAddr),
     Destination(String),
 }
@@ -98,6 +99,7 @@ impl Rates {
             .map(|(subject, tally)| Kept {
                 subject: match subject {
                     Subject::Account(id) => Named::Account(id.0),
+                    Subject::Address(address) => Named::Address(address),
                     Subject::Network(address) => Named::Network(address),
                     Subject::Destination(domain) => Named::Destination(domain.to_string()),
                 },
@@ -128,6 +130,7 @@ fn read(file: &Path, now: Instant, at: Timestamp) -> anyhow::Result<Rates> {
     for Kept { subject, messages, recipients } in all.into_iter().take(SUBJECTS_MAX) {
         let subject = match subject {
             Named::Account(id) => Subject::Account(AccountId(id)),
+            Named::Address(address) => Subject::Address(address),
             Named::Network(address) => Subject::Network(address),
             Named::Destination(domain) => Subject::Destination(Domain::parse(&domain)?),
         };
@@ -180,6 +183,7 @@ mod tests {
         let rate = Rate([2, 3, 4]);
         let subjects = [
             Subject::Account(AccountId(7)),
+            Subject::address([192, 0, 2, 1].into()),
             Subject::network([192, 0, 2, 1].into()),
             Subject::Destination(Domain::parse("example.org").unwrap()),
         ];

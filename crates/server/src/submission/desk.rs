@@ -166,9 +166,13 @@ impl Desk {
         self.reverse_path = None;
         self.dsn = options.dsn;
         let Some(account) = &self.account else {
-            let subject = Subject::network(self.peer.ip());
-            let rate = self.site.connections.limits().network_messages;
-            if let Err(over) = self.count(subject, What::Messages, rate) {
+            let (from, limits) = (self.peer.ip(), self.site.connections.limits());
+            let counted = self
+                .count(Subject::address(from), What::Messages, limits.address_messages)
+                .and_then(|()| {
+                    self.count(Subject::network(from), What::Messages, limits.network_messages)
+                });
+            if let Err(over) = counted {
                 return Answer::Refuse(over.reply());
             }
             // Our users' mail goes within this provider, and never comes from outside: who says that
@@ -289,18 +293,29 @@ impl Desk {
     /// One more recipient of whoever it is, and of where it goes.
     fn count_recipient(&self, address: &Address) -> Result<(), Exceeded> {
         let limits = self.site.connections.limits();
-        let (subject, rate) = match &self.account {
+        match &self.account {
             Some(account) => {
-                (Subject::Account(account.id), self.rate_of(account, What::Recipients))
+                let rate = self.rate_of(account, What::Recipients);
+                self.count(Subject::Account(account.id), What::Recipients, rate)?;
             }
-            None => (Subject::network(self.peer.ip()), limits.network_recipients),
-        };
-        self.count(subject, What::Recipients, rate)?;
-        if self.site.manages(address.domain()) {
+            None => {
+                let from = self.peer.ip();
+                let address = Subject::address(from);
+                self.count(address, What::Recipients, limits.address_recipients)?;
+                let network = Subject::network(from);
+                self.count(network, What::Recipients, limits.network_recipients)?;
+            }
+        }
+        let domain = address.domain();
+        if self.site.manages(domain) {
             return Ok(());
         }
-        let destination = Subject::Destination(address.domain().clone());
-        self.count(destination, What::Recipients, limits.destination_recipients)
+        let destination = || Subject::Destination(domain.clone());
+        // A message counts once for each domain that it goes to.
+        if !self.recipients.has_another_there() {
+            self.count(destination(), What::Messages, limits.destination_messages)?;
+        }
+        self.count(destination(), What::Recipients, limits.destination_recipients)
     }
 
     async fn recipient(&mut self, path: ForwardPath, dsn: RecipientDsn) -> Answer {

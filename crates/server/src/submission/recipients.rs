@@ -48,6 +48,17 @@ impl Recipients {
         }
     }
 
+    /// Whether one before the last is in the domain of that.
+    pub(super) fn has_another_there(&self) -> bool {
+        fn domain(line: &str) -> Option<&str> {
+            let address = line.split_once('\n').map_or(line, |(address, _)| address);
+            address.rsplit_once('@').map(|(_, domain)| domain)
+        }
+        self.lines
+            .split_last()
+            .is_some_and(|(last, others)| others.iter().any(|other| domain(other) == domain(last)))
+    }
+
     /// Forgets all of them.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
