@@ -15,7 +15,9 @@ fuzz_target!(|octets: &[u8]| {
     }
     if let Ok((index, _)) = Index::from_ldif(octets) {
         let (again, faults) = Index::from_ldif(index.to_ldif().as_bytes()).expect("it is read");
-        assert!(faults.is_empty());
+        // Nothing is left out of what was written; a record that manages nothing is told of each time.
+        let idle = index.records().iter().filter(|record| record.domains.is_empty()).count();
+        assert_eq!(faults.len(), idle);
         assert_eq!(again.records(), index.records());
     }
 });

@@ -1,7 +1,7 @@
 //! THREAD, UID THREAD: the messages that are as asked, as conversations.
 //!
 //! RFC 5256 §3 and §4. REFERENCES goes by what messages refer to; a receipt of certified mail belongs under the
-//! message that it is about (see [`Keys`](crate::digest::Keys)). No octets are read.
+//! message that it is about (see [`Keys`]). No octets are read.
 
 mod references;
 
