@@ -57,8 +57,9 @@ pub(crate) struct Watch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frozen {
     pub(crate) reason: String,
+    since: Instant,
     /// The store knows that it is suspended.
-    pub(crate) written: bool,
+    written: bool,
 }
 
 struct Seen {
@@ -105,7 +106,7 @@ impl Watch {
         if frozen.len() >= ACCOUNTS_MAX {
             frozen.retain(|_, one| !one.written);
         }
-        frozen.insert(account, Frozen { reason: reason.clone(), written: false });
+        frozen.insert(account, Frozen { reason: reason.clone(), since: now, written: false });
         Verdict::Freeze(reason)
     }
 
@@ -122,9 +123,19 @@ impl Watch {
         }
     }
 
-    /// It goes on: an operator said so, or it could not be suspended.
-    pub(crate) fn thaw(&self, account: AccountId) {
+    /// It could not be suspended, and goes on.
+    fn thaw(&self, account: AccountId) {
         self.frozen.lock().unwrap_or_else(PoisonError::into_inner).remove(&account);
+    }
+
+    /// Whether it goes on: it was known as `before` when the store was asked, which knows it as active. That is
+    /// an operator's word if the store had been told before.
+    pub(crate) fn resume(&self, account: AccountId, before: Option<&Frozen>) -> Option<Frozen> {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.is_some_and(|before| before.written) && frozen.get(&account) == before {
+            frozen.remove(&account);
+        }
+        frozen.get(&account).cloned()
     }
 
     /// One more deed; the reason to suspend its account, if it is one too many.
@@ -223,10 +234,15 @@ mod tests {
                         watch.note(ANNA, deed, &RULE, began),
                         Verdict::Frozen(reason.clone())
                     );
-                    let frozen = Frozen { reason: reason.clone(), written: false };
-                    assert_eq!(watch.frozen(ANNA), Some(frozen));
-                    watch.thaw(ANNA);
-                    assert_eq!(watch.frozen(ANNA), None);
+                    let frozen = watch.frozen(ANNA).unwrap();
+                    assert_eq!((&frozen.reason, frozen.written), (&reason, false));
+                    // What the store said before it was told is no word of an operator's.
+                    assert_eq!(watch.resume(ANNA, None), Some(frozen.clone()));
+                    assert_eq!(watch.resume(ANNA, Some(&frozen)), Some(frozen.clone()));
+                    watch.written(ANNA);
+                    assert!(watch.resume(ANNA, Some(&frozen)).is_some());
+                    let written = watch.frozen(ANNA);
+                    assert_eq!(watch.resume(ANNA, written.as_ref()), None);
                     Some(reason)
                 }
                 Verdict::Frozen(reason) => panic!("still frozen: {reason}"),

@@ -11,7 +11,7 @@ use store::{Account, AccountId, Spool, State, StoreError};
 
 use super::blocking;
 use super::recipients::Recipients;
-use crate::abuse::{self, Deed, Verdict};
+use crate::abuse::{self, Deed, Frozen, Verdict};
 use crate::authenticate;
 use crate::drive::Connection;
 use crate::flow::wishes::Wishes;
@@ -195,11 +195,12 @@ impl Desk {
         match path {
             ReversePath::Address(address) if address == account.address => {
                 let (store, id) = (self.site.store.clone(), account.id);
+                let before = self.site.watch.frozen(id);
                 match blocking(move || Ok::<_, StoreError>((store.account(id)?, store.usage(id)?)))
                     .await
                 {
                     Ok(Ok((now, usage))) => {
-                        if let Some(refusal) = self.suspension(id, now.as_ref()) {
+                        if let Some(refusal) = self.suspension(id, now.as_ref(), before.as_ref()) {
                             self.discard();
                             return Answer::Refuse(refusal);
                         }
@@ -231,15 +232,18 @@ impl Desk {
         Answer::Accept
     }
 
-    /// The refusal of whoever was suspended after signing in, by the rule or by an operator.
-    fn suspension(&self, id: AccountId, now: Option<&Account>) -> Option<Reply> {
+    /// The refusal of whoever was suspended after signing in, by the rule or by an operator. `before` is what
+    /// was known of it before the store was asked.
+    fn suspension(
+        &self,
+        id: AccountId,
+        now: Option<&Account>,
+        before: Option<&Frozen>,
+    ) -> Option<Reply> {
+        let watch = &self.site.watch;
         let is_active = now.is_some_and(|account| account.state == State::Active);
-        match self.site.watch.frozen(id) {
-            // An operator let it go on.
-            Some(frozen) if frozen.written && is_active => {
-                self.site.watch.thaw(id);
-                None
-            }
+        let frozen = if is_active { watch.resume(id, before) } else { watch.frozen(id) };
+        match frozen {
             Some(frozen) => Some(suspended(Some(&frozen.reason))),
             None => (!is_active).then(|| suspended(None)),
         }
