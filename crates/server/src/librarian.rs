@@ -6,7 +6,7 @@
 //! does it may do twice. What cannot be read, or makes it panic, is told of and left out: it holds up nothing
 //! behind it. A mailbox that cannot be read as a whole has its turn again later.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,11 +46,33 @@ pub(crate) struct Librarian {
 
 #[derive(Default)]
 struct Desk {
-    changed: BTreeSet<MailboxId>,
+    changed: Queue,
     /// Those that could not be read, and when they have their turn again.
     failed: BTreeSet<MailboxId>,
     failed_until: Option<Instant>,
     stopping: bool,
+}
+
+/// Mailboxes in turn, each once: what is still to be read of one goes behind all others, so that nobody waits for
+/// another's import.
+#[derive(Default)]
+struct Queue {
+    turns: VecDeque<MailboxId>,
+    there: BTreeSet<MailboxId>,
+}
+
+impl Queue {
+    fn push(&mut self, mailbox: MailboxId) {
+        if self.there.insert(mailbox) {
+            self.turns.push_back(mailbox);
+        }
+    }
+
+    fn pop(&mut self) -> Option<MailboxId> {
+        let mailbox = self.turns.pop_front()?;
+        self.there.remove(&mailbox);
+        Some(mailbox)
+    }
 }
 
 impl Librarian {
@@ -60,7 +82,7 @@ impl Librarian {
 
     /// Something in this mailbox changed. Called by the store's writer: returns at once.
     pub(crate) fn mailbox_changed(&self, mailbox: MailboxId) {
-        self.desk().changed.insert(mailbox);
+        self.desk().changed.push(mailbox);
         self.woken.notify_one();
     }
 
@@ -94,50 +116,60 @@ impl Librarian {
             }
             let Some(turn) = self.next() else { return };
             let Some(mailbox) = turn.filter(|mailbox| share.has(*mailbox)) else { continue };
-            loop {
-                let begun = Instant::now();
-                match guarded(|| read_some(site, mailbox)) {
-                    Ok(true) => reach.works(),
-                    Ok(false) | Err(StoreError::NoSuchMailbox) => {
-                        reach.works();
-                        break;
-                    }
-                    // Nothing is wrong with the mailbox: it comes again as soon as anything can be read.
-                    Err(error) if reach.is_cut(&error) => {
-                        self.desk().changed.insert(mailbox);
-                        self.rest(AFTER_FAULT);
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::warn!(target: "librarian", mailbox = mailbox.0, %error, "a mailbox cannot be read");
-                        self.failed(mailbox);
-                        self.rest(AFTER_FAULT);
-                        break;
-                    }
-                }
-                // Half of the time is others'.
-                if self.rest(begun.elapsed()) {
-                    return;
-                }
+            let rest = self.take_turn(site, mailbox, &mut reach);
+            if self.rest(rest) {
+                return;
             }
         }
+    }
+
+    /// Reads some of a mailbox, and has it in its turn again when there is more; how long to rest.
+    pub(crate) fn take_turn(&self, site: &Site, mailbox: MailboxId, reach: &mut Reach) -> Duration {
+        let begun = Instant::now();
+        match guarded(|| read_some(site, mailbox)) {
+            Ok(true) => {
+                reach.works();
+                self.desk().changed.push(mailbox);
+            }
+            Ok(false) | Err(StoreError::NoSuchMailbox) => {
+                reach.works();
+                return Duration::ZERO;
+            }
+            // Nothing is wrong with the mailbox: it comes again as soon as anything can be read.
+            Err(error) if reach.is_cut(&error) => {
+                self.desk().changed.push(mailbox);
+                return AFTER_FAULT;
+            }
+            Err(error) => {
+                tracing::warn!(target: "librarian", mailbox = mailbox.0, %error, "a mailbox cannot be read");
+                self.failed(mailbox);
+                return AFTER_FAULT;
+            }
+        }
+        // Half of the time is others'.
+        begun.elapsed()
     }
 
     /// What came while nobody listened.
     fn look_at_all(&self, store: &dyn Store, share: Share) -> Result<(), StoreError> {
         if let Some(behind) = store.texts_behind()? {
-            self.desk().changed.extend(behind.into_iter().filter(|mailbox| share.has(*mailbox)));
+            let mut desk = self.desk();
+            behind
+                .into_iter()
+                .filter(|mailbox| share.has(*mailbox))
+                .for_each(|mailbox| desk.changed.push(mailbox));
             return Ok(());
         }
         for account in store.accounts()? {
             let mailboxes = store.mailboxes(account.id)?;
-            self.desk().changed.extend(mailboxes.iter().map(|mailbox| mailbox.id));
+            let mut desk = self.desk();
+            mailboxes.iter().for_each(|mailbox| desk.changed.push(mailbox.id));
         }
         Ok(())
     }
 
     /// The next mailbox, or none for a while; nothing when it is told to stop.
-    fn next(&self) -> Option<Option<MailboxId>> {
+    pub(crate) fn next(&self) -> Option<Option<MailboxId>> {
         let mut desk = self.desk();
         let mut looked = false;
         loop {
@@ -148,9 +180,9 @@ impl Librarian {
             if desk.failed_until.is_some_and(|until| until <= now) {
                 desk.failed_until = None;
                 let failed = std::mem::take(&mut desk.failed);
-                desk.changed.extend(failed);
+                failed.into_iter().for_each(|mailbox| desk.changed.push(mailbox));
             }
-            if let Some(mailbox) = desk.changed.pop_first() {
+            if let Some(mailbox) = desk.changed.pop() {
                 return Some(Some(mailbox));
             }
             if looked {
@@ -187,7 +219,7 @@ impl Librarian {
 
 /// Whether the store can be reached: that it cannot is told once, and that it can again.
 #[derive(Default)]
-struct Reach {
+pub(crate) struct Reach {
     cut: bool,
 }
 

@@ -4,7 +4,7 @@ use store::{FlagChange, Keyword, MailboxName, NewMailbox, NewMessage, Octets, Ui
 
 use super::scene::{BIANCHI, ROSSI, Scene, address, now, offer};
 use crate::keywords;
-use crate::librarian;
+use crate::librarian::{self, Librarian, Reach};
 
 /// The keywords of the messages of a mailbox, in their order.
 fn marks(scene: &Scene, of: &str, mailbox: &str) -> Vec<String> {
@@ -89,6 +89,41 @@ fn the_senders_copy_says_what_became_of_the_message() {
     store.change_flags(sent, &UidSet::all(), &change).unwrap();
     read(&scene, ROSSI);
     assert_eq!(marks(&scene, ROSSI, "Posta inviata")[0], "$PecConsegnata");
+}
+
+/// One account's import, however much it is, keeps nobody's copy waiting for longer than one of its portions.
+#[test]
+fn another_accounts_import_is_read_in_turns() {
+    let scene = Scene::new();
+    let store = &scene.site.store;
+    let inbox = |of: &str| {
+        let account = store.account_by_address(&address(of)).unwrap().unwrap().id;
+        store.mailbox(account, &MailboxName::inbox()).unwrap().id
+    };
+    keep_copy(&scene, "cliente.1@pc.example");
+    offer(&scene, &[BIANCHI]);
+    scene.run();
+    let import = |number: usize| NewMessage {
+        octets: Octets::Inline(format!("Subject: {number}\r\n\r\ntesto\r\n").into_bytes().into()),
+        flags: store::Flags::default(),
+        received: now(),
+        at: now(),
+    };
+    store.append_all(inbox(BIANCHI), (0..300).map(import).collect()).unwrap();
+    let (librarian, mut reach) = (Librarian::default(), Reach::default());
+    for mailbox in [inbox(BIANCHI), inbox(ROSSI), inbox(BIANCHI)] {
+        librarian.mailbox_changed(mailbox);
+    }
+    let mut turn = |of: &str| {
+        assert_eq!(librarian.next(), Some(Some(inbox(of))));
+        librarian.take_turn(&scene.site, inbox(of), &mut reach);
+    };
+    turn(BIANCHI);
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata"), [""]);
+    turn(ROSSI);
+    assert_eq!(marks(&scene, ROSSI, "Posta inviata"), ["$PecAccettata $PecConsegnata"]);
+    turn(BIANCHI);
+    assert!(store.texts_indexed_to(inbox(BIANCHI)).unwrap().unwrap() < 300);
 }
 
 /// One receipt that the disk has lost keeps nobody from reading what came after it, nor does one copy.
