@@ -1,8 +1,9 @@
 //! What the store costs as a provider grows: accounts of a hundred messages each, up to 100,000 of them.
 //!
-//! The messages are copies of a hundred, so that what grows is the index of accounts, mailboxes and messages, and not
+//! The messages are copies of those of the first account, so that what grows is the index of accounts, mailboxes and messages, and not
 //! that of octets (`store` measures those). At each size: how long until the store is open and until the whole
-//! program is ready, and what small commands cost at accounts drawn by chance. `BENCH_ACCOUNTS` (100,000) is the last size.
+//! program is ready, and what small commands cost at accounts drawn by chance. `BENCH_ACCOUNTS` (100,000) is the last
+//! size, and `BENCH_EACH` (100) how many messages an account has.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,8 +20,6 @@ use store::{
 };
 
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 100_000];
-/// Messages of each account.
-const EACH: usize = 100;
 /// Accounts that are filled at a time, so that they share flushes.
 const FILLERS: usize = 16;
 /// Messages of a list.
@@ -33,15 +32,16 @@ const MESSAGE_OCTETS: usize = 20_000;
 
 fn main() -> anyhow::Result<()> {
     let largest = setting("BENCH_ACCOUNTS", 100_000);
+    let each = setting("BENCH_EACH", 100).max(LISTED);
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("demo");
     Demo::start(&data)?.stop()?;
     let place = data.join("store");
     let mut there = 0;
     for accounts in SIZES.into_iter().filter(|size| *size <= largest) {
-        fill(&place, there, accounts)?;
+        fill(&place, there, accounts, each)?;
         there = accounts;
-        say(&format!("== accounts of {EACH} messages"), accounts);
+        say(&format!("== accounts of {each} messages"), accounts);
         commands(&place, accounts)?;
         starts(&data)?;
         let stats = embedded::stats(&place)?;
@@ -55,7 +55,7 @@ fn address(number: usize) -> anyhow::Result<Address> {
 }
 
 /// Adds accounts from `there` to `accounts`; the first gets its messages, all others copies of them.
-fn fill(place: &Path, there: usize, accounts: usize) -> anyhow::Result<()> {
+fn fill(place: &Path, there: usize, accounts: usize, each: usize) -> anyhow::Result<()> {
     let store = EmbeddedStore::open(place, Options::default())?;
     let first = match there {
         0 => {
@@ -63,7 +63,7 @@ fn fill(place: &Path, there: usize, accounts: usize) -> anyhow::Result<()> {
             let text = |number: usize| {
                 benches::message("a@b.example", "c@d.example", &number.to_string(), 2_000)
             };
-            store.append_all(inbox, (0..EACH).map(|number| new(text(number))).collect())?;
+            store.append_all(inbox, (0..each).map(|number| new(text(number))).collect())?;
             inbox
         }
         _ => inbox(&store, 0)?,
